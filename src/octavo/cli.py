@@ -1,0 +1,293 @@
+"""The command line: one word a verb. Each verb imports what it runs only when it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from octavo import __version__
+from octavo.errors import UserError
+from octavo.progress import Interrupted
+
+if TYPE_CHECKING:
+    from octavo.progress import Progress
+    from octavo.train import Options
+
+app = typer.Typer(name="octavo", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+                  context_settings={"help_option_names": ["-h", "--help"]},
+                  help="From a folder of images to the strongest honest model of it.")
+weights_app = typer.Typer(no_args_is_help=True, help="ImageNet weights without a network.")
+app.add_typer(weights_app, name="weights")
+
+DataOption = Annotated[str | None, typer.Option("--data", help="Folder of images, CSV file, or torchvision:NAME.")]
+LayoutOption = Annotated[str | None, typer.Option("--layout", help="Layout of the data, where looking can't decide.")]
+SetOption = Annotated[list[str], typer.Option("--set", help="Change the recipe: train.epochs=3, members[2].lr=1e-4.")]
+WeightsOption = Annotated[Path | None, typer.Option("--weights-dir", help="Folder of weight files, searched first.")]
+CacheOption = Annotated[Path | None, typer.Option("--cache", help="Folder for decoded pixels and features.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+SkipOption = Annotated[bool, typer.Option("--skip-broken", help="Go on without files that can't be decoded.")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with one line and exit code 2, an interrupt with 128 + signal."""
+    debug = "--debug" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--debug"]
+    try:
+        app()
+    except UserError as error:
+        if debug:
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except Interrupted as stopped:
+        typer.echo("stopped; what was reached is saved. The same command with --resume goes on.", err=True)
+        sys.exit(128 + stopped.signal)
+    except KeyboardInterrupt:
+        typer.echo("stopped.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+@app.callback()
+def options(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    """Options of all verbs; --debug anywhere shows the traceback of an error."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def check(data: Annotated[str, typer.Argument(help="Folder of images, CSV file, or torchvision:NAME.")],
+          layout: LayoutOption = None, cache: CacheOption = None) -> None:
+    """Say what a data folder is: layout, classes, sizes, broken files, duplicates between splits."""
+    from octavo.check import check as run_check
+    from octavo.check import render
+
+    with _progress() as progress:
+        report = run_check(data, layout, cache=cache, progress=progress)
+    render(report, _console())
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def describe(recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")],
+             member: Annotated[str | None, typer.Option("--member", help="This member alone.")] = None,
+             classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 50,
+             changes: SetOption = []) -> None:  # noqa: B006 (typer reads the default, nobody changes it)
+    """Print a recipe's networks layer by layer, with shapes and parameters."""
+    from octavo.describe import describe as describe_recipe
+    from octavo.recipe import load
+
+    typer.echo(describe_recipe(load(recipe, changes), member, classes))
+
+
+@app.command()
+def train(recipe: Annotated[str | None, typer.Argument(help="Name of a recipe, or a TOML file.")] = None,
+          data: DataOption = None,
+          out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; runs/NAME by default.")] = None,
+          changes: SetOption = [],  # noqa: B006
+          resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+          overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out first.")] = False,
+          weights_dir: WeightsOption = None, cache: CacheOption = None, device: DeviceOption = "auto",
+          devices: Annotated[int | None, typer.Option("--devices", help="How many devices (DDP).")] = None,
+          layout: LayoutOption = None, skip_broken: SkipOption = False,
+          tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files too.")] = False) -> None:
+    """Train a recipe on a folder of images: the run's numbers, weights and predictions go to --out."""
+    from octavo.train import Options
+
+    given = Options(out=out, layout=layout, weights_dir=weights_dir, cache=cache, device=device, devices=devices,
+                    resume=resume, overwrite=overwrite, skip_broken=skip_broken, tensorboard=tensorboard)
+    _train(recipe, data, changes, given)
+
+
+@app.command()
+def evaluate(run: Annotated[Path, typer.Argument(help="Folder of a run.")], data: DataOption = None,
+             split: Annotated[str | None, typer.Option("--split", help="val, test or holdout; val by default.")] = None,
+             layout: LayoutOption = None, cache: CacheOption = None, device: DeviceOption = "auto",
+             skip_broken: SkipOption = False,
+             all_classes: Annotated[bool, typer.Option("--all-classes", help="Every class in the table.")] = False,
+             out: Annotated[Path | None, typer.Option("--out", help="Write the numbers as JSON too.")] = None) -> None:
+    """Grade members and ensemble: accuracy, top-5, macro F1, NLL, calibration error, with 95 % intervals."""
+    from octavo.evaluate import evaluate as run_evaluation
+    from octavo.files import write_atomic
+    from octavo.folder import RunFolder
+
+    with _progress() as progress:
+        report = run_evaluation(RunFolder.open(run), data=data, split=split, layout=layout, device=device, cache=cache,
+                                skip_broken=skip_broken, progress=progress)
+    _show(report, all_classes)
+    if out:
+        write_atomic(out, report.to_json().encode())
+
+
+@app.command()
+def predict(run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+            images: Annotated[list[Path], typer.Argument(help="Image files and folders.")],
+            out: Annotated[Path, typer.Option("--out", help="CSV file to write.")],
+            ids: Annotated[bool, typer.Option("--ids", help="Class ids as labels, instead of names.")] = False,
+            probabilities: Annotated[bool, typer.Option("--probabilities", help="A column a class.")] = False,
+            member: Annotated[str | None, typer.Option("--member", help="One member, not the ensemble.")] = None,
+            device: DeviceOption = "auto") -> None:
+    """Label images: a CSV with the header image_id,label. Unreadable files go to *.errors.csv (exit code 1)."""
+    from octavo.folder import RunFolder
+    from octavo.predict import errors_path
+    from octavo.predict import predict as run_prediction
+
+    _writable(out)
+    with _progress() as progress:
+        found = run_prediction(RunFolder.open(run), images, device=device, member=member, progress=progress)
+    found.write(out, ids=ids, probabilities=probabilities)
+    typer.echo(f"{len(found.files):,} images → {out}")
+    if found.errors:
+        typer.echo(f"{len(found.errors):,} files could not be read → {errors_path(out)}", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def score(predictions: Annotated[Path, typer.Argument(help="CSV with image_id,label, ours or another tool's.")],
+          truth: Annotated[str, typer.Option("--truth", help="Folder of labelled images, or CSV.")],
+          split: Annotated[str | None, typer.Option("--split", help="Part of the truth; val where there is one.")] = None,
+          layout: LayoutOption = None,
+          missing: Annotated[str, typer.Option("--missing", help="refuse, or count missing rows as wrong.")] = "refuse",
+          ) -> None:
+    """Score any file of predictions against the truth."""
+    from octavo.score import render
+    from octavo.score import score as run_score
+
+    render(run_score(predictions, truth, split=split, layout=layout, missing=missing), _console())
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes that are shipped; TOML files of your own work in their place."""
+    from rich.table import Table
+
+    from octavo.recipe import load, shipped
+
+    table = Table("recipe", "members", "mode", "pixels", "what it is", box=None)
+    for name in shipped():
+        recipe = load(name)
+        table.add_row(name, str(len(recipe.members)), recipe.train.mode, str(recipe.data.size), recipe.description)
+    _console().print(table)
+
+
+@app.command()
+def cache(clear: Annotated[str | None, typer.Option("--clear", help="pixels, features, datasets or all.")] = None,
+          folder: CacheOption = None) -> None:
+    """Show where decoded pixels and features lie and their size, or clear them."""
+    from rich.table import Table
+
+    from octavo.cache import cache_dir, caches
+    from octavo.cache import clear as clear_cache
+
+    root = folder or cache_dir()
+    if clear:
+        freed = clear_cache(root, None if clear == "all" else clear)
+        typer.echo(f"{freed / 2**20:,.1f} MiB freed in {root}")
+        return
+    table = Table("kind", "MiB", "folder", box=None)
+    for entry in caches(root):
+        table.add_row(entry.kind, f"{entry.bytes / 2**20:,.1f}", str(entry.path))
+    _console().print(table if table.rows else f"{root}: empty")
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/demo"),
+         resume: Annotated[bool, typer.Option("--resume", help="Go on with a demo that was stopped.")] = False) -> None:
+    """Train the eight-member ensemble on real handwritten digits that come with scikit-learn."""
+    from octavo.demo import AFTER, BEFORE, write_digits
+    from octavo.train import Options
+
+    typer.echo(BEFORE)
+    data = write_digits()
+    _train("demo", str(data), [], Options(out=out, overwrite=not resume, resume=resume))
+    typer.echo(AFTER.format(run=out, data=data))
+
+
+@weights_app.command("list")
+def weights_list(recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")],
+                 weights_dir: WeightsOption = None) -> None:
+    """Show which weights each member needs, and whether they are here."""
+    from rich.table import Table
+
+    from octavo import pack
+    from octavo.recipe import load
+
+    table = Table("member", "weights", "state", "MB", "where", box=None)
+    for row in pack.table(load(recipe), weights_dir):
+        table.add_row(row.member, f"{row.backbone} {row.tag}", row.state,
+                      f"{row.size_bytes / 1e6:,.0f}" if row.size_bytes else "", str(row.path or row.url))
+    _console().print(table)
+
+
+@weights_app.command("pack")
+def weights_pack(recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")],
+                 folder: Annotated[Path, typer.Argument(help="Folder to fill.")],
+                 weights_dir: WeightsOption = None) -> None:
+    """Collect what a recipe needs, for a machine without a network."""
+    from octavo.pack import pack
+    from octavo.recipe import load
+
+    for path in pack(load(recipe), folder, weights_dir, progress=True):
+        typer.echo(str(path))
+    typer.echo(f"there, use --weights-dir {folder.name} or OCTAVO_WEIGHTS")
+
+
+@weights_app.command("verify")
+def weights_verify(folder: Annotated[Path, typer.Argument(help="Folder of weight files.")]) -> None:
+    """Check weight files against their hashes."""
+    from octavo.pack import verify
+
+    rows = verify(folder)
+    for row in rows:
+        typer.echo(f"{row.state:8} {row.path}")
+    if any(row.state in ("corrupt", "missing") for row in rows):
+        raise typer.Exit(1)
+
+
+def _train(recipe: str | None, data: str | None, changes: list[str], given: Options) -> None:
+    from octavo.train import train as run_training
+
+    with _progress() as progress:
+        run = run_training(recipe, data, changes, given, progress=progress, say=lambda line: typer.echo(line, err=True))
+    _show(run.report, False)
+    typer.echo(f"run: {run.path}")
+
+
+def _show(report: Any, all_classes: bool) -> None:
+    from octavo.tables import render
+
+    render(report, _console(), all_classes=all_classes)
+
+
+def _writable(out: Path) -> None:
+    """Refuse at once what could not be written at the end."""
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a folder; expected the name of a CSV file")
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Give a `Progress` that draws bars on a terminal, and writes a line now and then elsewhere."""
+    from octavo.bars import Bars
+
+    bars = Bars()
+    try:
+        yield bars
+    finally:
+        bars.close()

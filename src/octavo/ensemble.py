@@ -1,0 +1,205 @@
+"""How the members' logits [M,N,C] become one prediction [N,C]: combinations, and weights chosen by greedy selection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_softmax
+
+from octavo.errors import UserError, lookup, suggest
+
+Floats = NDArray[np.floating]
+Labels = NDArray[np.integer]
+Combination = Callable[[ArrayLike, ArrayLike], NDArray[np.float64]]
+
+
+def mix_logits(logits: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
+    """Return the weighted sum over members of logits [M,N,C] as [N,C]; weights [M] sum to one."""
+    stack, shares = np.asarray(logits), np.asarray(weights, np.float64)
+    total = np.zeros(stack.shape[1:])
+    for member in np.flatnonzero(shares):
+        total += shares[member] * stack[member].astype(np.float64)
+    return total
+
+
+def mix_probabilities(logits: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
+    """Return the log of the weighted mean over members of softmax(logits [M,N,C]) as [N,C]; weights [M] sum to one."""
+    stack, shares = np.asarray(logits), np.asarray(weights, np.float64)
+    total = np.full(stack.shape[1:], -np.inf)
+    for member in np.flatnonzero(shares):
+        # In logs, so that a probability too small for a float is not lost.
+        np.logaddexp(total, np.log(shares[member]) + log_softmax(stack[member].astype(np.float64), axis=1), out=total)
+    return total
+
+
+COMBINE: dict[str, Combination] = {
+    "mean_probability": mix_probabilities,
+    "mean_logit": mix_logits,
+    "weighted": mix_logits,
+    "greedy": mix_logits,
+}
+"""Name in a recipe → function (logits [M,N,C], weights [M]) → [N,C], whose softmax is the ensemble's probability.
+The means take equal weights; `weighted` those of the recipe; `greedy` those that `fit_weights` chose."""
+
+
+def fit_weights(
+    combine: str,
+    logits: ArrayLike,
+    labels: ArrayLike,
+    rounds: int = 50,
+    given: Sequence[float] | None = None,
+) -> NDArray[np.float64]:
+    """Return the members' weights [M], which sum to one, for a combination.
+
+    Args:
+        combine: a key of `COMBINE`.
+        logits: [M,N,C] of the images to choose by; only `greedy` looks at more than M.
+        labels: int [N], class ids.
+        rounds: `greedy`: at most this many picks.
+        given: `weighted`: a weight >= 0 per member.
+
+    Raises:
+        UserError: unknown combination; given weights of the wrong number, below zero, or all zero.
+        ValueError: `greedy` without images or rounds.
+    """
+    lookup(COMBINE, combine, "ensemble.combine")
+    stack = np.asarray(logits)
+    members = stack.shape[0]
+    if combine == "weighted":
+        return _normalised(given, members)
+    if combine == "greedy" and members > 1:
+        return select_greedily(stack, np.asarray(labels), rounds)
+    return np.full(members, 1 / members)
+
+
+def _normalised(given: Sequence[float] | None, members: int) -> NDArray[np.float64]:
+    weights = np.asarray(() if given is None else given, np.float64)
+    if weights.shape != (members,):
+        raise UserError(f"ensemble.weights: expected {members} weights, one a member, got {weights.size}")
+    if not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
+        raise UserError(f"ensemble.weights: expected weights >= 0 with one above zero, got {weights.tolist()}")
+    return weights / weights.sum()
+
+
+def select_greedily(logits: Floats, labels: Labels, rounds: int) -> NDArray[np.float64]:
+    """Return weights [M] found by greedy selection with replacement (Caruana et al., ICML 2004, section 2).
+
+    Each round adds to the running sum of logits [M,N,C] the member that gives the highest accuracy; of equals the one
+    with the lower negative log-likelihood of the bag's mean logit, then the lower index. The result is the bag with the
+    highest accuracy of all rounds, of equals the smallest; a member's weight is its share of the picks in it.
+
+    Raises:
+        ValueError: no images, or `rounds` < 1.
+    """
+    if logits.shape[1] == 0 or rounds < 1:
+        raise ValueError(f"greedy selection needs images and rounds, got {logits.shape[1]} images, {rounds} rounds")
+    members = logits.shape[0]
+    total = np.zeros(logits.shape[1:])
+    counts, best, most = np.zeros(members), np.zeros(members), -1
+    for round_ in range(1, rounds + 1):
+        hits = np.array([np.count_nonzero((total + member).argmax(axis=1) == labels) for member in logits])
+        tied = np.flatnonzero(hits == hits.max())
+        losses = [0.0] if len(tied) == 1 else [_nll((total + logits[m]) / round_, labels) for m in tied]
+        pick = tied[int(np.argmin(losses))]
+        total += logits[pick]
+        counts[pick] += 1
+        if hits[pick] > most:
+            most, best = hits[pick], counts.copy()
+        if most == len(labels):  # nothing can be better
+            break
+    return best / best.sum()
+
+
+def _nll(logits: Floats, labels: Labels) -> float:
+    return -float(log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Members by name, how they are combined, and with which weights (one a member, summing to one)."""
+
+    names: tuple[str, ...]
+    combine: str
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what does not fit together."""
+        lookup(COMBINE, self.combine, "ensemble.combine")
+        if not self.names or len(set(self.names)) < len(self.names):
+            raise ValueError(f"members need names of their own, got {list(self.names)}")
+        if len(self.weights) != len(self.names) or min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-6:
+            raise ValueError(f"expected {len(self.names)} weights >= 0 that sum to one, got {list(self.weights)}")
+
+    @classmethod
+    def fit(
+        cls,
+        names: Sequence[str],
+        combine: str,
+        logits: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        *,
+        rounds: int = 50,
+        given: Mapping[str, float] | None = None,
+    ) -> Ensemble:
+        """Return the ensemble of members `names` with weights from `fit_weights`.
+
+        Args:
+            names: the members, in the order of `logits`.
+            combine: a key of `COMBINE`.
+            logits: [M,N,C] of the images to choose by; needed by `greedy` of several members alone.
+            labels: int [N], their class ids.
+            rounds: `greedy`: at most this many picks.
+            given: `weighted`: member → weight; a member not named has weight 0.
+
+        Raises:
+            UserError: unknown combination or member, or unusable given weights.
+            ValueError: `greedy` of several members without logits.
+        """
+        for name in given or {}:
+            if name not in names:
+                raise UserError(f'ensemble.weights: unknown member "{name}"{suggest(name, names)}')
+        shares = None if given is None else [given.get(name, 0.0) for name in names]
+        stack = np.zeros((len(names), 0, 1), np.float32) if logits is None else np.asarray(logits)
+        weights = fit_weights(combine, stack, np.zeros(0, np.int64) if labels is None else labels, rounds, shares)
+        return cls(tuple(names), combine, tuple(float(w) for w in weights))
+
+    def logits(self, member_logits: ArrayLike) -> NDArray[np.float64]:
+        """Return [N,C], whose softmax is the ensemble's probability, from the members' logits [M,N,C].
+
+        Raises:
+            ValueError: another number of members.
+        """
+        stack = np.asarray(member_logits)
+        if stack.ndim != 3 or len(stack) != len(self.names):
+            raise ValueError(f"expected logits [{len(self.names)},N,C], got {list(stack.shape)}")
+        return COMBINE[self.combine](stack, self.weights)
+
+    def without(self, name: str) -> Ensemble | None:
+        """Return the ensemble of the other members, their weights scaled to sum to one; `None` if none has weight."""
+        rest = {n: w for n, w in zip(self.names, self.weights, strict=True) if n != name}
+        total = sum(rest.values())
+        if total <= 0:
+            return None
+        return Ensemble(tuple(rest), self.combine, tuple(w / total for w in rest.values()))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the ensemble as a JSON-able dict; `from_dict` gives it back exactly."""
+        return {"combine": self.combine, "weights": dict(zip(self.names, self.weights, strict=True))}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object], where: str = "ensemble.json") -> Ensemble:
+        """Return the ensemble that `to_dict` gave.
+
+        Raises:
+            UserError: `data` has another form; `where` names its file.
+        """
+        combine, weights = data.get("combine"), data.get("weights")
+        if not isinstance(combine, str) or not isinstance(weights, Mapping) or set(data) != {"combine", "weights"}:
+            raise UserError(f'{where}: expected {{"combine": NAME, "weights": {{MEMBER: WEIGHT}}}}')
+        try:
+            return cls(tuple(map(str, weights)), combine, tuple(float(str(w)) for w in weights.values()))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{where}: {error}") from None

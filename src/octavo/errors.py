@@ -1,0 +1,34 @@
+"""Mistakes a user can mend, told in one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class UserError(Exception):
+    """Something the user can mend: what was wrong, where, and what to do. The command line exits with code 2."""
+
+
+def suggest(name: str, names: Iterable[str]) -> str:
+    """Return `; did you mean "x"?` for the nearest of `names`, or a list of them when none is near."""
+    known = sorted(names)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if near:
+        return f'; did you mean "{near[0]}"?'
+    shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
+    return f"; expected one of: {shown}" if known else ""
+
+
+def lookup(table: Mapping[str, T], name: str, where: str) -> T:
+    """Return `table[name]`.
+
+    Raises:
+        UserError: `where: unknown "name"`, with the nearest known name.
+    """
+    if name not in table:
+        raise UserError(f'{where}: unknown "{name}"{suggest(name, table)}')
+    return table[name]

@@ -1,0 +1,111 @@
+"""Features of a frozen extractor: computed once per image, kept on disk under what made them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+
+from octavo.batches import Batch, Source, in_order
+from octavo.files import sync_folder, write_atomic
+from octavo.keyed import uniform
+from octavo.progress import Progress
+
+BATCH = 64
+VIEW_EPOCH = 1_000_000
+"""Views are drawn as if in epochs from here on, which no training reaches."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Cached features as a source of batches.
+
+    Attributes:
+        views: float32 [V,N,F], memory-mapped; view 0 is the plain one.
+        seed: key of which view an image shows in which epoch.
+    """
+
+    views: np.ndarray
+    seed: int
+
+    def rows(self, indices: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return features float32 [B,F] and no sizes; outside training (epoch −1) the plain view's."""
+        count = len(self.views)
+        if epoch < 0 or count == 1:
+            return self.views[0, indices], np.empty((0, 2), np.int64)
+        view = (uniform(self.seed, epoch, indices, n=1)[:, 0] * count).astype(np.int64)
+        return self.views[view, indices], np.empty((0, 2), np.int64)
+
+
+def key_of(**facts: object) -> str:
+    """Return a name for the features that these facts make: everything that changes a feature must be among them."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+def cached(folder: Path, net: nn.Module, width: int, source: Source, indices: np.ndarray, total: int,
+           ways: list[Callable[[Batch], Tensor]], seed: int, *, device: torch.device, bf16: bool,
+           progress: Progress) -> Features:
+    """Return the features of the images at `indices`, from `folder` or computed into it.
+
+    A computation that was stopped goes on where it was, and two processes never compute the same.
+
+    Args:
+        folder: place for these features alone, named by `key_of`.
+        net: the extractor, images [B,3,S,S] → [B,F], in eval mode.
+        width: F.
+        source: stored pixels.
+        indices: int64 [n], which of the `total` images are wanted; rows of the others stay zero.
+        total: N.
+        ways: one function a view, from a batch to the network's input.
+        seed: see `Features`.
+        device: where to compute.
+        bf16: compute in bfloat16; features are kept in float32.
+        progress: told after every batch.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "features.npy"
+    with FileLock(folder / "lock"):
+        if not path.is_file():
+            _compute(folder, net, (len(ways), total, width), source, indices, ways, device, bf16, progress)
+    return Features(np.load(path, mmap_mode="r"), seed)
+
+
+def _compute(folder: Path, net: nn.Module, shape: tuple[int, int, int], source: Source, indices: np.ndarray,
+             ways: list[Callable[[Batch], Tensor]], device: torch.device, bf16: bool, progress: Progress) -> None:
+    part, marker = folder / "part.npy", folder / "done.json"
+    done = json.loads(marker.read_text())["batches"] if marker.is_file() and part.is_file() else 0
+    out = np.lib.format.open_memmap(part, mode="r+" if done else "w+", dtype=np.float32, shape=shape)
+    loader = in_order(source, indices, np.zeros(shape[1], np.int64), BATCH)
+    net.to(device).eval()
+    total, count = len(loader) * len(ways), 0
+    for view, way in enumerate(ways):
+        for batch in loader if count + len(loader) > done else ():
+            count += 1
+            if count <= done:
+                continue
+            out[view, batch.indices] = _features(net, way, batch, device, bf16)
+            progress("features", count, total, f"view {view + 1}/{len(ways)}" if len(ways) > 1 else "")
+            if count % 200 == 0:
+                out.flush()
+                write_atomic(marker, json.dumps({"batches": count}).encode())
+        count = max(count, (view + 1) * len(loader))
+    out.flush()
+    del out
+    part.replace(folder / "features.npy")
+    sync_folder(folder)
+    marker.unlink(missing_ok=True)
+
+
+@torch.inference_mode()
+def _features(net: nn.Module, way: Callable[[Batch], Tensor], batch: Batch, device: torch.device,
+              bf16: bool) -> np.ndarray:
+    batch = batch.to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        return net(way(batch)).float().cpu().numpy()

@@ -1,0 +1,208 @@
+"""The run folder: the only code that knows the names of the files in it. Every file is whole or absent."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import load_file, save
+
+from octavo.ensemble import Ensemble
+from octavo.errors import UserError, suggest
+from octavo.files import sweep, write_atomic
+from octavo.recipe import Recipe, dumps, load
+from octavo.results import Report
+
+MANIFEST = "manifest.json"
+
+
+class MemberFolder:
+    """The files of one member."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.weights = folder / "weights.safetensors"
+        self.checkpoint = folder / "last.ckpt"
+        self.best = folder / "best.safetensors"
+        self._facts = folder / "member.json"
+        self._logits = folder / "logits.safetensors"
+        self._history = folder / "history.csv"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the member is trained; its facts are the last file that is written."""
+        return self._facts.is_file()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known of the member: backbone, widths, normalisation, origin of its weights."""
+        return json.loads(self._facts.read_text(encoding="utf-8"))
+
+    def logits(self) -> dict[str, np.ndarray]:
+        """Return the member's logits, part of the data → float32 [n,C]."""
+        return load_file(self._logits)
+
+    def history(self) -> list[dict[str, str]]:
+        """Return a row per epoch."""
+        return _read_csv(self._history)
+
+    def finish(self, facts: Mapping[str, Any], logits: Mapping[str, np.ndarray],
+               history: Sequence[Mapping[str, Any]]) -> None:
+        """Write what training gave, the facts last, and delete the checkpoint."""
+        write_atomic(self._logits, save({k: np.ascontiguousarray(v) for k, v in logits.items()}))
+        write_csv(self._history, history)
+        write_atomic(self._facts, _json(facts))
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Delete what only an unfinished member needs."""
+        self.checkpoint.unlink(missing_ok=True)
+        self.best.unlink(missing_ok=True)
+
+
+class RunFolder:
+    """A run's folder: made anew, gone on with, or opened to be read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """Return the folder of an existing run.
+
+        Raises:
+            UserError: there is no run at `path`.
+        """
+        folder = cls(Path(path))
+        if not folder.path.is_dir():
+            siblings = [p.name for p in folder.path.parent.glob("*/") if (p / MANIFEST).is_file()]
+            raise UserError(f"{path}: no such run folder{suggest(folder.path.name, siblings)}")
+        if not (folder.path / MANIFEST).is_file():
+            raise UserError(f"{path}: not a run folder (no {MANIFEST} in it); expected what `octavo train` wrote")
+        return folder
+
+    @classmethod
+    def start(cls, path: Path, *, resume: bool = False, overwrite: bool = False) -> RunFolder:
+        """Return a folder to train in; nothing that is there is touched unless it is a run to be overwritten.
+
+        Raises:
+            UserError: there is something at `path`, and neither `resume` nor `overwrite` fits it.
+        """
+        folder = cls(path)
+        run = (path / MANIFEST).is_file()
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path}: is a file; choose another --out")
+        if path.is_dir() and any(path.iterdir()) and not (resume and run):
+            if not (overwrite and run):
+                hint = "--resume goes on with it, --overwrite starts it anew" if run else "choose another --out"
+                raise UserError(f"{path}: exists and is {'a run' if run else 'not a run'}; {hint}")
+            shutil.rmtree(path)
+        if path.is_dir():
+            sweep(path)
+        return folder
+
+    def member(self, name: str) -> MemberFolder:
+        """Return the files of the member `name`."""
+        return MemberFolder(self.path / "members" / name)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        return load(self.path / "recipe.toml")
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Versions, hashes of data and weights, seed, hardware."""
+        return json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run was started here."""
+        return (self.path / MANIFEST).is_file()
+
+    def begin(self, recipe: Recipe, manifest: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> None:
+        """Write what is fixed before the first step: recipe, samples by part, and, last, the manifest."""
+        write_atomic(self.path / "recipe.toml", dumps(recipe).encode())
+        write_csv(self.path / "samples.csv", samples)
+        write_atomic(self.path / MANIFEST, _json(manifest))
+
+    def samples(self) -> list[dict[str, str]]:
+        """Return a row per image: file, label, part (`fit`, `holdout`, `val`, `test`, `skipped`)."""
+        return _read_csv(self.path / "samples.csv")
+
+    def labels(self, part: str) -> np.ndarray:
+        """Return class ids int64 [n] of the images of one part, in the order of the stored logits."""
+        ids = {name: i for i, name in enumerate(self.manifest["classes"])}
+        return np.array([ids[row["label"]] for row in self.samples() if row["part"] == part], np.int64)
+
+    def files(self, part: str) -> list[str]:
+        """Return the images of one part, in the order of the stored logits."""
+        return [row["file"] for row in self.samples() if row["part"] == part]
+
+    def collect_history(self, names: Sequence[str]) -> None:
+        """Write `history.csv` from the histories of the members that are finished."""
+        rows = [{"member": n, **row} for n in names if self.member(n).finished for row in self.member(n).history()]
+        write_csv(self.path / "history.csv", rows)
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """How the members are combined.
+
+        Raises:
+            UserError: training has not come that far.
+        """
+        path = self.path / "ensemble.json"
+        if not path.is_file():
+            raise UserError(f"{self.path}: this run is not finished; go on with `octavo train --resume --out {self.path}`")
+        return Ensemble.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+    @ensemble.setter
+    def ensemble(self, ensemble: Ensemble) -> None:
+        write_atomic(self.path / "ensemble.json", _json(ensemble.to_dict()))
+
+    @property
+    def report(self) -> Report:
+        """The numbers of the run's own evaluation."""
+        path = self.path / "metrics.json"
+        return Report.from_json(path.read_text(encoding="utf-8"), str(path))
+
+    @report.setter
+    def report(self, report: Report) -> None:
+        write_atomic(self.path / "metrics.json", report.to_json().encode())
+
+    def write_predictions(self, split: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+        """Write `predictions/SPLIT.csv` and return its path."""
+        path = self.path / "predictions" / f"{split}.csv"
+        write_csv(path, rows)
+        return path
+
+
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a safetensors file by name."""
+    with safe_open(path, framework="np") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> None:
+    """Write rows as CSV (RFC 4180 quoting, UTF-8), whole or not at all; columns `first`, then as they are met."""
+    columns = list(dict.fromkeys([*first, *(key for row in rows for key in row)]))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")

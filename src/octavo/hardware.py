@@ -1,0 +1,67 @@
+"""What there is to compute on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from octavo.errors import UserError, suggest
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The kind of device and how many of them."""
+
+    kind: Literal["cpu", "cuda", "mps"]
+    count: int = 1
+
+    @property
+    def device(self) -> torch.device:
+        """The (first) device."""
+        return torch.device(self.kind, 0) if self.kind == "cuda" else torch.device(self.kind)
+
+    @property
+    def workers(self) -> int:
+        """Processes that read ahead: none on the CPU, where they would take the network's cores."""
+        return 2 if self.kind == "cuda" else 0
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a manifest says of the machine."""
+        names = {"cuda": lambda: torch.cuda.get_device_name(0)}
+        return {"device": self.kind, "devices": self.count, "threads": torch.get_num_threads(),
+                "cores": os.cpu_count(), "processor": names.get(self.kind, _processor)(),
+                "system": f"{platform.system()} {platform.machine()}"}
+
+
+def find(device: str = "auto", count: int | None = None) -> Hardware:
+    """Return the hardware for `--device` and `--devices`; `auto` takes CUDA, then Apple's GPU, then the CPU.
+
+    Several devices are used only if `count` says so.
+
+    Raises:
+        UserError: an unknown device, or one that this machine lacks.
+    """
+    if device not in DEVICES:
+        raise UserError(f'--device: unknown "{device}"{suggest(device, DEVICES)}')
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    kind = next(k for k in there if there[k]) if device == "auto" else device
+    if not there[kind]:
+        raise UserError(f"--device {kind}: this machine (or this build of torch) has none; use --device cpu")
+    limit = torch.cuda.device_count() if kind == "cuda" else 1 if kind == "mps" else os.cpu_count() or 1
+    if count is not None and not 1 <= count <= limit:
+        raise UserError(f"--devices {count}: expected 1 to {limit} for {kind} on this machine")
+    return Hardware(kind, count or 1)  # pyright: ignore[reportArgumentType]
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

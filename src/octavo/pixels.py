@@ -1,0 +1,249 @@
+"""Image files decoded by Pillow to the RGB that a person would see, or refused with a reason."""
+
+from __future__ import annotations
+
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import PIL
+from PIL import (  # the plugins are registered here, once: Pillow's own lazy loading isn't made for threads
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+PLUGINS = (
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+    BmpImagePlugin,
+    TiffImagePlugin,
+    GifImagePlugin,
+)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+"""Formats that are decoded; everything else that Pillow could open is refused."""
+SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+}
+"""File name endings of each format, in lower case."""
+MAX_PIXELS = 100_000_000
+DECODER = f"1/{PIL.__version__}"
+"""Version of the decoding: pixels decoded under another may differ, so stores are keyed by it."""
+
+# Damaged metadata beside sound pixels: a person sees the picture, so it is no reason to refuse it.
+_HARMLESS = (
+    r"(Possibly c|C)orrupt EXIF data|Metadata Warning|Tag offset too large|Tag data larger than file|"
+    r"Image appears to be a malformed MPO|Invalid APNG"
+)
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+_ORIENTATION, _PHOTOMETRIC = 0x0112, 262
+
+
+class BrokenImage(ValueError):
+    """A file that can't be decoded; the message is the reason, in one line, without the file's name."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an image file says of itself: format (a key of SUFFIXES), Pillow's mode, and size in pixels, upright."""
+
+    format: str
+    mode: str
+    width: int
+    height: int
+
+
+class _Strictness:
+    """Pillow's process-wide switches, held while any thread decodes.
+
+    `warnings.catch_warnings` swaps a global list and isn't safe when threads enter and leave it in turns. So the first
+    one in sets the switches, the last one out restores them, and those in between only count.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._undo = ExitStack()
+
+    def enter(self, max_pixels: int) -> None:
+        with self._lock:
+            if self._inside == 0:
+                limit, truncated = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+                self._undo.callback(setattr, Image, "MAX_IMAGE_PIXELS", limit)
+                self._undo.callback(setattr, ImageFile, "LOAD_TRUNCATED_IMAGES", truncated)
+                self._undo.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("error", module=r"PIL\b")
+                warnings.filterwarnings("ignore", message=_HARMLESS, module=r"PIL\b")
+                ImageFile.LOAD_TRUNCATED_IMAGES = False
+            # Raised on purpose, never lowered and never off: `max_pixels` itself is checked after the header is read.
+            if Image.MAX_IMAGE_PIXELS is not None:
+                Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._undo.pop_all().close()
+
+
+_STRICTNESS = _Strictness()
+
+
+@contextmanager
+def strict(max_pixels: int = MAX_PIXELS) -> Iterator[None]:
+    """Hold Pillow to its warnings as errors and to `max_pixels`; safe in threads, may be nested.
+
+    `decode` does this itself; around many decodings it saves setting and restoring the switches for each.
+    """
+    _STRICTNESS.enter(max_pixels)
+    try:
+        yield
+    finally:
+        _STRICTNESS.leave()
+
+
+def bounded(width: int, height: int, side: int | None) -> tuple[int, int]:
+    """Return (width, height) scaled down so that the shorter is `side`; unchanged where it already is no longer."""
+    short = min(width, height)
+    if side is None or short <= side:
+        return width, height
+    return max(side, round(width * side / short)), max(side, round(height * side / short))
+
+
+def decode(source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS, side: int | None = None) -> np.ndarray:
+    """Decode one image file to uint8 [H, W, 3], upright, as a viewer shows it.
+
+    Grey and palette become RGB; alpha is composited on white; CMYK is converted without colour profiles; 16-bit grey is
+    scaled from 0–65535 to 0–255 whatever its content (a file that uses only 0–255 is black in a viewer too); float TIFF
+    must lie in 0–1; of an animation the first frame is taken. With `side`, the shorter side is reduced to at most that
+    many pixels, antialiased; images are never enlarged. Safe in threads.
+
+    A file whose pixels are all there is whole, even if metadata are damaged or an end mark is missing.
+
+    Raises:
+        BrokenImage: for anything that can't be decoded, or has more than `max_pixels` pixels.
+    """
+    with _refusing(), strict(max_pixels), _opened(source, max_pixels) as image:
+        target = bounded(*image.size, side)
+        if target != image.size:
+            image.draft(None, (2 * target[0], 2 * target[1]))  # JPEG alone: decodes at 1/2, 1/4 or 1/8
+        image.load()
+        upright = _orientation(image)
+        rgb = _to_rgb(image)
+        if rgb.size != target:
+            rgb = rgb.resize(target, Image.Resampling.BICUBIC, reducing_gap=3.0)
+        if upright in _UPRIGHT:
+            rgb = rgb.transpose(_UPRIGHT[upright])
+        return np.array(rgb, dtype=np.uint8)
+
+
+def probe(source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> Header:
+    """Read an image file's header, without decoding its pixels.
+
+    Raises:
+        BrokenImage: when it isn't an image of a known format, or has more than `max_pixels` pixels.
+    """
+    with _refusing(), strict(max_pixels), _opened(source, max_pixels) as image:
+        name = "JPEG" if image.format == "MPO" else str(image.format)
+        size = image.size if _orientation(image) < 5 else image.size[::-1]
+        return Header(name, image.mode, *size)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Turn whatever Pillow raises into BrokenImage; its plugins raise a dozen kinds of errors on damaged files."""
+    try:
+        yield
+    except BrokenImage:
+        raise
+    except Exception as error:
+        raise BrokenImage(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not a JPEG, PNG, WebP, BMP, TIFF or GIF image"
+    if isinstance(error, MemoryError):
+        return "not enough memory to decode it"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    text = " ".join(str(error).split())
+    return (text or type(error).__name__)[:200]
+
+
+@contextmanager
+def _opened(source: str | Path | BinaryIO, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+    with ExitStack() as stack:
+        if isinstance(source, (str, Path)):
+            status = Path(source).stat()
+            if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
+                raise BrokenImage("not a file")
+            if status.st_size == 0:
+                raise BrokenImage("empty file")
+            source = stack.enter_context(Path(source).open("rb"))
+        image = stack.enter_context(Image.open(source, formats=FORMATS))
+        width, height = image.size
+        if width * height > max_pixels:
+            raise BrokenImage(f"{width}×{height} pixels, more than the limit of {max_pixels:,}")
+        if width < 1 or height < 1:
+            raise BrokenImage("no pixels")
+        yield image
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block: viewers show the picture as it is stored
+        return 1
+
+
+def _to_rgb(image: ImageFile.ImageFile) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_to_bytes(image)).convert("RGB")
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        straight = {"La": "LA"}.get(image.mode)  # premultiplied grey has one way out only
+        rgba = (image.convert(straight) if straight else image).convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_bytes(image: ImageFile.ImageFile) -> np.ndarray:
+    """Scale a grey image of 16-bit, 32-bit or float values to uint8 [H, W]."""
+    values = np.asarray(image)
+    if image.mode == "F":
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+            raise BrokenImage("floating-point values outside 0–1")
+        return np.rint(values * 255).astype(np.uint8)
+    if image.mode == "I" and (values.min() < 0 or values.max() > 65535):
+        raise BrokenImage("integer values outside 0–65535")
+    scaled = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:  # white is zero
+        scaled = 255 - scaled
+    if isinstance(clear := image.info.get("transparency"), int):
+        scaled[values == clear] = 255
+    return scaled

@@ -1,0 +1,29 @@
+"""How long work tells how far it is, and how it is asked to stop."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Called again and again by anything that takes over two seconds."""
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Say that `done` of `total` steps of `what` are over; `note` holds figures of the moment.
+
+        Raises:
+            Interrupted: the user has asked to stop.
+        """
+        ...
+
+
+def silent(what: str, done: int, total: int, note: str = "") -> None:
+    """A `Progress` that says nothing."""
+
+
+class Interrupted(Exception):
+    """The user asked to stop; what was reached is saved. `signal` is the number of the signal (2 or 15)."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"stopped by signal {signal}")
+        self.signal = signal

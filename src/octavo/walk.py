@@ -1,0 +1,90 @@
+"""Image files on the disk: finding them, and putting them in natural order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from natsort import natsort_keygen
+
+from octavo.errors import UserError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+"""Endings of the files that are looked at, in lower case."""
+_IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
+_natural = natsort_keygen()
+
+
+def natural(name: str) -> tuple:
+    """Return a sorting key by which "2" comes before "10"."""
+    return _natural(name), name  # the name itself settles "1" against "01"
+
+
+def list_images(paths: Sequence[str | Path]) -> tuple[Path, ...]:
+    """List image files: those named, and those with a known ending in folders, recursively, in natural order, once.
+
+    Raises:
+        UserError: when a path isn't there, or nothing is found at all.
+    """
+    listed: dict[Path, None] = {}
+    for given in map(Path, paths):
+        if given.is_dir():
+            listed |= dict.fromkeys(given / file for file in sorted(walk(given), key=natural))
+        elif given.is_file():
+            listed[given] = None
+        else:
+            raise UserError(f"{given}: no such file or folder")
+    if not listed:
+        where = ", ".join(map(str, paths)) or "images"
+        raise UserError(f"{where}: no images found; expected files that end in {', '.join(IMAGE_SUFFIXES)}")
+    return tuple(listed)
+
+
+def scan(folder: Path) -> list[os.DirEntry[str]]:
+    """List a folder without hidden files and the litter of archives and file managers.
+
+    Raises:
+        UserError: when it can't be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return [e for e in entries if not e.name.startswith(".") and e.name.lower() not in _IGNORED]
+    except OSError as error:
+        raise UserError(f"{folder}: can't be read ({(error.strerror or str(error)).lower()})") from error
+
+
+def is_image(entry: os.DirEntry[str]) -> bool:
+    """Tell whether this is an image file by its ending."""
+    # A link to nowhere is listed too, so that it is reported and not passed over; pipes and sockets are not.
+    return entry.name.lower().endswith(IMAGE_SUFFIXES) and (
+        entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
+    )
+
+
+def walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset(), prefix: str = "") -> Iterator[str]:
+    """Yield the images in and below `folder` as paths relative to it; links back to a folder above aren't followed."""
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    for entry in sorted(scan(folder), key=lambda e: e.name):
+        if entry.is_dir():
+            yield from walk(Path(entry.path), above | {here}, f"{prefix}{entry.name}/")
+        elif is_image(entry):
+            yield prefix + entry.name
+
+
+def folders_in(root: Path) -> list[Path]:
+    """List the folders directly in `root`, by name; none when it is a file."""
+    return [root / e.name for e in sorted(scan(root), key=lambda e: e.name) if e.is_dir()] if root.is_dir() else []
+
+
+def images_in(folder: Path) -> list[str]:
+    """List the names of the images directly in `folder`, in natural order."""
+    return sorted((e.name for e in scan(folder) if not e.is_dir() and is_image(e)), key=natural)
+
+
+def any_image(folder: Path) -> bool:
+    """Tell whether an image lies in or below `folder`."""
+    return next(walk(folder), None) is not None

@@ -1,0 +1,425 @@
+"""Views and their rendering against torchvision, Pillow and the definitions."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+from sklearn.datasets import load_digits
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
+
+from octavo.augment import Resize, Views, draw, normalize, plain, render
+from octavo.recipe import Augment
+
+DIGITS = load_digits(return_X_y=True)[0].reshape(-1, 8, 8)
+ALL = Augment(
+    hflip=0.5, vflip=0.5, rotation=15, crop=(0.3, 1), perspective=0.2, perspective_p=0.5,
+    brightness=(0.5, 1.5), contrast=(0.5, 1.5), saturation=(0.5, 1.5),
+)  # fmt: skip
+
+
+def smooth(height: int, width: int, phase: float = 0.0) -> np.ndarray:
+    """An image of slow waves, uint8 [3, height, width]: bilinear reading of it is nearly exact."""
+    y, x = np.mgrid[:height, :width] + 0.5
+    waves = [np.sin(a * x / 11 + b * y / 13 + c + phase) for a, b, c in ((1, 0.3, 0), (-0.4, 1, 2), (0.7, 0.8, 4))]
+    return np.rint(127.5 + 100 * np.stack(waves)).astype(np.uint8)
+
+
+def digit(index: int, side: int) -> np.ndarray:
+    """A handwritten digit, uint8 [3, side, side], coloured so that the channels differ."""
+    image = Image.fromarray(np.uint8(DIGITS[index] * 15.9)).resize((side, side), Image.Resampling.BICUBIC)
+    return np.stack([np.asarray(image), 255 - np.asarray(image), np.asarray(image) // 2])
+
+
+def canvas(images: list[np.ndarray], height: int = 0, width: int = 0, padding: int = 0) -> tuple[Tensor, np.ndarray]:
+    sizes = np.array([image.shape[1:] for image in images], dtype=np.int32)
+    pixels = np.full((len(images), 3, *np.maximum(sizes.max(axis=0), (height, width))), padding, dtype=np.uint8)
+    for row, image in zip(pixels, images, strict=True):
+        row[:, : image.shape[1], : image.shape[2]] = image
+    return torch.from_numpy(pixels), sizes
+
+
+def show(image: np.ndarray, augment: Augment, size: int, index: int = 0) -> tuple[Tensor, Views]:
+    pixels, sizes = canvas([image])
+    views = draw(augment, 0, 0, np.array([index]), sizes, size, "stretch")
+    return render(pixels, sizes, views, size)[0], views
+
+
+def unit(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(image).float() / 255
+
+
+def angle_of(matrix: np.ndarray) -> float:
+    return float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0])))
+
+
+def inner(image: Tensor, border: int = 3) -> Tensor:
+    return image[..., border:-border, border:-border]
+
+
+# the plain view
+
+
+@pytest.mark.parametrize("resize", ["crop", "stretch"])
+def test_an_image_of_the_right_size_comes_out_exactly(resize: Resize) -> None:
+    images = [smooth(32, 32), digit(3, 32)]
+    pixels, sizes = canvas(images)
+    out = render(pixels, sizes, plain(sizes, 32, resize), 32)
+    assert out.dtype == torch.float32
+    assert torch.equal(out, pixels.float() / 255)
+
+
+@pytest.mark.parametrize(("height", "width", "size", "side"), [
+    (256, 256, 224, 224), (256, 320, 224, 224), (240, 300, 224, 224), (512, 600, 224, 448), (225, 400, 224, 224),
+    (224, 300, 224, 224), (100, 300, 224, 100), (32, 32, 40, 32), (64, 64, 64, 64), (1, 50, 32, 1), (50, 1, 32, 1),
+])  # fmt: skip
+def test_crop_is_a_centre_square(height: int, width: int, size: int, side: int) -> None:
+    matrix = plain(np.array([[height, width]]), size, "crop").matrix[0].double().numpy()
+    left, top, _ = matrix @ [0, 0, 1]
+    right, bottom, _ = matrix @ [size, size, 1]
+    assert (right - left, bottom - top) == pytest.approx((side, side), rel=1e-6)
+    assert (left, top) == ((width - side) // 2, (height - side) // 2)
+
+
+def test_the_side_of_the_crop_has_no_jump() -> None:
+    shorter = np.arange(1, 600)
+    sides = plain(np.stack([shorter, shorter + 50], axis=1), 224, "crop").matrix[:, 0, 0].numpy() * 224
+    assert np.diff(sides).min() > -1e-3
+    assert np.diff(sides).max() < 1.01
+    assert sides[-1] == pytest.approx(599 * 7 / 8, abs=0.5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (256, 341), (301, 256)])
+def test_crop_shows_what_torchvisions_preset_shows(height: int, width: int) -> None:
+    """Resize(256), CenterCrop(224) of an image stored with a shorter side of 256: the pixels themselves."""
+    image = smooth(height, width)
+    pixels, sizes = canvas([image])
+    expected = tv.center_crop(unit(image), [224, 224])
+    rows, columns = (height - 224) // 2, (width - 224) // 2
+    out = render(pixels, sizes, plain(sizes, 224, "crop"), 224)[0]
+    assert torch.equal(out, unit(image)[:, rows : rows + 224, columns : columns + 224])
+    torch.testing.assert_close(out, expected, atol=0.08, rtol=0)  # torchvision rounds odd halves the other way
+
+
+@pytest.mark.parametrize("size", [16, 30, 56])
+def test_a_shrunk_crop_is_torchvisions_antialiased_resize(size: int) -> None:
+    image = digit(8, 64)
+    pixels, sizes = canvas([image])
+    out = render(pixels, sizes, plain(sizes, size, "crop"), size)[0]
+    resized = tv.resize(unit(image), [size * 8 // 7], antialias=True)
+    if size * 8 % 7 == 0:
+        torch.testing.assert_close(out, tv.center_crop(resized, [size, size]), atol=1e-5, rtol=0)
+    else:  # torchvision's crop is on whole pixels of the smaller image
+        assert (out - tv.center_crop(resized, [size, size])).abs().mean() < 0.06
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [
+    (64, 64, 20), (256, 256, 64), (37, 90, 24), (90, 37, 48), (32, 32, 40), (20, 50, 64), (1, 40, 16), (40, 1, 16),
+])  # fmt: skip
+def test_stretch_is_pillows_bilinear_resize(height: int, width: int, size: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (3, height, width)).astype(np.uint8)
+    pixels, sizes = canvas([noise])
+    out = render(pixels, sizes, plain(sizes, size, "stretch"), size)[0]
+    expected = Image.fromarray(noise.transpose(1, 2, 0)).resize((size, size), Image.Resampling.BILINEAR)
+    assert np.abs(out.numpy() * 255 - np.asarray(expected).transpose(2, 0, 1)).max() < 1.01  # Pillow rounds twice
+
+
+def test_padding_is_never_seen() -> None:
+    """The same pictures whatever lies on the canvas beside the image."""
+    images = [smooth(40, 30), digit(0, 33), smooth(1, 25), smooth(90, 80)]
+    sizes = canvas(images)[1]
+    for views in (
+        plain(sizes, 36, "crop"),
+        plain(sizes, 36, "stretch"),
+        draw(ALL, 0, 0, np.arange(4), sizes, 36, "crop"),
+    ):
+        black, white = (render(canvas(images, 97, 130, value)[0], sizes, views, 36) for value in (0, 255))
+        torch.testing.assert_close(black, white, atol=1e-4, rtol=0)
+
+
+def test_an_enlarged_image_has_no_seam() -> None:
+    white = np.full((3, 20, 31), 255, dtype=np.uint8)
+    pixels, sizes = canvas([white], 64, 64)
+    for resize in ("crop", "stretch"):
+        assert render(pixels, sizes, plain(sizes, 50, resize), 50).min() > 0.9999
+
+
+# one change at a time, against torchvision
+
+
+def test_flips() -> None:
+    image = digit(4, 32)
+    across, _ = show(image, Augment(hflip=1), 32)
+    down, _ = show(image, Augment(vflip=1), 32)
+    torch.testing.assert_close(across, tv.horizontal_flip(unit(image)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(down, tv.vertical_flip(unit(image)), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("make", [lambda: smooth(48, 48), lambda: digit(2, 48)])
+def test_rotation(index: int, make: object) -> None:
+    image = make()  # pyright: ignore[reportCallIssue]
+    out, views = show(image, Augment(rotation=40), 48, index)
+    angle = angle_of(views.matrix[0].numpy())
+    assert 1 < abs(angle) <= 40
+    expected = tv.rotate(unit(image), angle, interpolation=tv.InterpolationMode.BILINEAR)
+    seen = tv.rotate(torch.ones(1, 48, 48), angle, interpolation=tv.InterpolationMode.BILINEAR) > 0.999
+    torch.testing.assert_close(out * seen, expected * seen, atol=1e-3, rtol=0)
+    outside = tv.rotate(torch.ones(1, 48, 48), angle, interpolation=tv.InterpolationMode.BILINEAR) == 0
+    assert (out * outside).sum() == 0
+
+
+@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize(
+    ("image", "distortion", "tolerance"), [(digit(5, 64), 0.2, 0.001), (smooth(64, 64), 0.8, 0.05)]
+)
+def test_perspective(index: int, image: np.ndarray, distortion: float, tolerance: float) -> None:
+    """A strong one shrinks by more than 1.5 and is filtered first, which torchvision does not: hence the smooth image."""
+    size = 64
+    out, views = show(image, Augment(perspective=distortion, perspective_p=1), size, index)
+    back = np.linalg.inv(views.matrix[0].double().numpy())
+    corners = np.array([[0, 0, 1], [size, 0, 1], [size, size, 1], [0, size, 1]])
+    ends = (corners @ back.T)[:, :2] / (corners @ back.T)[:, 2:]
+    inward = np.abs(ends - corners[:, :2]) / size
+    assert inward.max() <= distortion / 2
+    assert inward.max() > distortion / 20
+    arguments = {"startpoints": corners[:, :2].tolist(), "endpoints": ends.tolist()}
+    expected = tv.perspective(unit(image), **arguments, interpolation=tv.InterpolationMode.BILINEAR)
+    cover = tv.perspective(torch.ones(1, size, size), **arguments, interpolation=tv.InterpolationMode.BILINEAR)
+    torch.testing.assert_close(out * (cover > 0.999), expected * (cover > 0.999), atol=tolerance, rtol=0)
+    assert (out * (cover == 0)).sum() == 0
+
+
+@pytest.mark.parametrize("distortion", [0.5, 0.9, 1.0])
+def test_a_strong_perspective_still_shows_the_picture(distortion: float) -> None:
+    pixels = torch.full((200, 3, 32, 32), 255, dtype=torch.uint8)
+    sizes = np.full((200, 2), 32)
+    views = draw(Augment(perspective=distortion, perspective_p=1), 0, 0, np.arange(200), sizes, 32, "stretch")
+    shares = render(pixels, sizes, views, 32)[:, 0].mean(dim=(1, 2))
+    assert shares.isfinite().all()
+    if distortion < 0.95:  # at 1 all four corners can meet in the centre
+        assert shares.min() > (1 - distortion) ** 2
+
+
+@pytest.mark.parametrize("key", ["brightness", "contrast", "saturation"])
+@pytest.mark.parametrize("factor", [0.0, 0.6, 1.7])
+def test_colour(key: str, factor: float) -> None:
+    image = digit(7, 24)
+    out, _ = show(image, Augment.model_validate({key: (factor, factor)}), 24)
+    expected = getattr(tv, f"adjust_{key}")(unit(image), factor)
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_colours_change_in_the_order_of_the_view(order: tuple[int, ...]) -> None:
+    image = digit(7, 24)
+    pixels, sizes = canvas([image])
+    matrix, factors = plain(sizes, 24, "crop").matrix, torch.tensor([[1.4, 0.6, 1.8]])
+    views = Views(matrix=matrix, factors=factors, order=torch.tensor([order]), colour=True)
+    expected = unit(image)
+    for change in order:
+        adjust = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)[change]
+        expected = adjust(expected, float(factors[0, change]))
+    torch.testing.assert_close(render(pixels, sizes, views, 24)[0], expected, atol=1e-5, rtol=0)
+
+
+# all together
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_the_fused_warp_is_the_changes_one_after_another(index: int) -> None:
+    """Crop, flip, rotate and perspective by Pillow and torchvision, each interpolated by itself, on a smooth image."""
+    image, size = smooth(120, 150), 100
+    pixels, sizes = canvas([image])
+    indices = np.array([index])
+
+    def matrix(**changes: object) -> np.ndarray:
+        views = draw(Augment.model_validate(changes), 3, 1, indices, sizes, size, "crop")
+        return views.matrix[0].double().numpy()
+
+    cropped, base = matrix(crop=(0.4, 0.6)), matrix()
+    flipped = matrix(hflip=0.5)[0, 0] < 0
+    turn = np.linalg.inv(base) @ matrix(rotation=10)
+    tilt = np.linalg.inv(base) @ matrix(perspective=0.2, perspective_p=1)
+    left, top = cropped[:2, 2]
+    box = (left, top, left + cropped[0, 0] * size, top + cropped[1, 1] * size)
+    piece = Image.fromarray(image.transpose(1, 2, 0)).resize((size, size), Image.Resampling.BILINEAR, box=box)
+    expected = unit(np.asarray(piece).transpose(2, 0, 1).copy())
+    expected = tv.horizontal_flip(expected) if flipped else expected
+    angle = angle_of(turn)
+    expected = tv.rotate(expected, angle, interpolation=tv.InterpolationMode.BILINEAR)
+    corners = np.array([[0, 0, 1], [size, 0, 1], [size, size, 1], [0, size, 1]])
+    ends = corners @ np.linalg.inv(tilt).T
+    expected = tv.perspective(
+        expected, corners[:, :2].tolist(), (ends[:, :2] / ends[:, 2:]).tolist(), tv.InterpolationMode.BILINEAR
+    )
+    changes = Augment(crop=(0.4, 0.6), hflip=0.5, rotation=10, perspective=0.2, perspective_p=1)
+    out = render(pixels, sizes, draw(changes, 3, 1, indices, sizes, size, "crop"), size)[0]
+    middle = slice(25, 75)
+    torch.testing.assert_close(out[:, middle, middle], expected[:, middle, middle], atol=0.02, rtol=0)
+
+
+def test_a_shrinking_warp_is_filtered() -> None:
+    """Fine noise turned and shrunk to a quarter must come out nearly even, as an antialiased resize has it."""
+    noise = np.random.default_rng(0).integers(0, 256, (3, 256, 256)).astype(np.uint8)
+    out, _ = show(noise, Augment(rotation=10), 64)
+    resized = tv.resize(unit(noise), [64], antialias=True)
+    assert inner(out, 16).std() < 1.3 * resized.std()
+    wave = smooth(256, 256)
+    turned, views = show(wave, Augment(rotation=10), 64)
+    angle = angle_of(views.matrix[0].numpy())
+    expected = tv.resize(tv.rotate(unit(wave), angle, tv.InterpolationMode.BILINEAR), [64], antialias=True)
+    torch.testing.assert_close(inner(turned, 10), inner(expected, 10), atol=0.05, rtol=0)
+
+
+# keys
+
+
+def mixed() -> list[np.ndarray]:
+    """Images of several sizes, the last of them shrunk by the plain view at 36 px."""
+    return [smooth(40, 40, i) if i % 2 else digit(i, 33) for i in range(12)] + [
+        smooth(70, 20),
+        smooth(1, 30),
+        smooth(99, 99),
+    ]
+
+
+@pytest.mark.parametrize(("augment", "tolerance"), [
+    (Augment(), 0), (Augment(hflip=0.5), 0), (Augment(rotation=15, contrast=(0.5, 1.5)), 0),
+    (Augment(perspective=0.3), 0), (Augment(crop=(0.1, 1)), 1e-6), (ALL, 1e-6),
+])  # fmt: skip
+def test_a_picture_does_not_depend_on_its_batch(augment: Augment, tolerance: float) -> None:
+    """To the bit but for the matrix products of antialiasing, whose order of summation is the library's."""
+    images = mixed() if tolerance else mixed()[:-1]
+    pixels, sizes = canvas(images)
+    indices = np.arange(len(images)) * 7
+
+    def picture(rows: np.ndarray, pixels: Tensor = pixels) -> Tensor:
+        return render(pixels[rows], sizes[rows], draw(augment, 5, 2, indices[rows], sizes[rows], 36, "crop"), 36)
+
+    whole = picture(np.arange(len(images)))
+    shuffled = np.random.default_rng(1).permutation(len(images))
+    torch.testing.assert_close(picture(shuffled), whole[torch.from_numpy(shuffled)], atol=tolerance, rtol=0)
+    for row in range(len(images)):
+        torch.testing.assert_close(picture(np.array([row]))[0], whole[row], atol=tolerance, rtol=0)
+    torch.testing.assert_close(picture(np.arange(len(images)), canvas(images, 140, 111)[0]), whole, atol=1e-4, rtol=0)
+
+
+def test_seed_epoch_and_index_change_the_view() -> None:
+    sizes = np.full((64, 2), 32)
+    first = draw(ALL, 0, 0, np.arange(64), sizes, 32, "crop")
+    torch.manual_seed(9)
+    np.random.default_rng(9)
+    assert torch.equal(draw(ALL, 0, 0, np.arange(64), sizes, 32, "crop").matrix, first.matrix)
+    for seed, epoch, start in ((1, 0, 0), (0, 1, 0), (0, 0, 64)):
+        other = draw(ALL, seed, epoch, np.arange(start, start + 64), sizes, 32, "crop")
+        assert not (other.matrix == first.matrix).flatten(1).all(dim=1).any()
+        assert not (other.factors == first.factors).any()
+
+
+def test_one_change_does_not_shift_the_draws_of_another() -> None:
+    sizes, indices = np.full((200, 2), 32), np.arange(200)
+    alone = draw(Augment(hflip=0.5), 0, 0, indices, sizes, 32, "crop").matrix[:, 0, 0] < 0
+    beside = draw(Augment(hflip=0.5, rotation=15), 0, 0, indices, sizes, 32, "crop").matrix[:, 0, 0] < 0
+    assert torch.equal(alone, beside)
+
+
+# distributions
+
+
+def many(augment: Augment, height: int = 32, width: int = 32) -> tuple[np.ndarray, Views]:
+    count = 4000
+    views = draw(augment, 0, 0, np.arange(count), np.tile([height, width], (count, 1)), 32, "stretch")
+    return views.matrix.double().numpy(), views
+
+
+def uniform_between(numbers: np.ndarray, low: float, high: float) -> bool:
+    return bool(stats.kstest(numbers, stats.uniform(low, high - low).cdf).pvalue > 1e-3)
+
+
+def test_angles_and_flips_are_drawn_evenly() -> None:
+    matrix, _ = many(Augment(rotation=15))
+    assert uniform_between(np.degrees(np.arctan2(matrix[:, 1, 0], matrix[:, 0, 0])), -15, 15)
+    for key, axis in (("hflip", 0), ("vflip", 1)):
+        matrix, _ = many(Augment.model_validate({key: 0.3}))
+        assert (matrix[:, axis, axis] < 0).mean() == pytest.approx(0.3, abs=0.03)
+
+
+def test_perspective_is_as_frequent_as_asked() -> None:
+    matrix, _ = many(Augment(perspective=0.2, perspective_p=0.25))
+    assert (matrix[:, 2, :2] != 0).any(axis=1).mean() == pytest.approx(0.25, abs=0.03)
+    matrix, _ = many(Augment(perspective=0.5, perspective_p=1))
+    corner = np.linalg.inv(matrix)[:, :, 2]
+    assert uniform_between(corner[:, 0] / corner[:, 2] / 32, 0, 0.25)
+
+
+def test_colour_factors_and_orders_are_drawn_evenly() -> None:
+    _, views = many(Augment(brightness=(0.5, 1.5), contrast=(0.2, 1), saturation=(1, 3)))
+    assert views.colour
+    for column, (low, high) in zip(views.factors.numpy().T, ((0.5, 1.5), (0.2, 1), (1, 3)), strict=True):
+        assert uniform_between(column, low, high)
+    counts = np.unique(views.order.numpy() @ [100, 10, 1], return_counts=True)[1]
+    assert len(counts) == 6
+    assert stats.chisquare(counts).pvalue > 1e-3
+    assert not many(Augment(rotation=15))[1].colour
+
+
+def test_crops_have_the_areas_and_ratios_asked_for() -> None:
+    matrix, _ = many(Augment(crop=(0.1, 0.5)), 240, 320)
+    width, height = matrix[:, 0, 0] * 32, matrix[:, 1, 1] * 32
+    assert uniform_between(width * height / (240 * 320), 0.1, 0.5)
+    assert uniform_between(np.log(width / height), np.log(3 / 4), np.log(4 / 3))
+    assert uniform_between(matrix[:, 0, 2] / (320 - width), 0, 1)
+    assert uniform_between(matrix[:, 1, 2] / (240 - height), 0, 1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 300), (300, 30), (1, 64), (50, 50)])
+def test_crops_lie_in_the_image(height: int, width: int) -> None:
+    matrix, _ = many(Augment(crop=(0.5, 1)), height, width)
+    wide, tall = matrix[:, 0, 0] * 32, matrix[:, 1, 1] * 32
+    assert matrix[:, :2, 2].min() >= 0
+    assert (matrix[:, 0, 2] + wide).max() <= width + 1e-3
+    assert (matrix[:, 1, 2] + tall).max() <= height + 1e-3
+    assert (wide / tall).min() > 3 / 4 - 1e-4
+    assert (wide / tall).max() < 4 / 3 + 1e-4
+
+
+# the rest
+
+
+def test_bf16_autocast_costs_no_precision() -> None:
+    pixels, sizes = canvas(mixed())
+    views = draw(ALL, 0, 0, np.arange(len(sizes)), sizes, 20, "crop")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = render(pixels, sizes, views, 20)
+    assert torch.equal(inside, render(pixels, sizes, views, 20))
+
+
+def test_values_stay_between_zero_and_one() -> None:
+    noise = np.random.default_rng(0).choice([0, 255], (3, 64, 64)).astype(np.uint8)
+    for index in range(10):
+        out, _ = show(noise, ALL, 40, index)
+        assert out.min() >= 0
+        assert out.max() <= 1
+
+
+def test_normalize_is_torchvisions() -> None:
+    images = torch.rand((2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    torch.testing.assert_close(normalize(images, mean, std), tv.normalize(images, mean, std))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_gpu_shows_the_same() -> None:
+    pixels, sizes = canvas(mixed())
+    for views in (draw(ALL, 0, 0, np.arange(len(sizes)), sizes, 36, "crop"), plain(sizes, 20, "crop")):
+        size = 36 if views.colour else 20
+        torch.testing.assert_close(
+            render(pixels.cuda(), sizes, views, size).cpu(), render(pixels, sizes, views, size), atol=1e-3, rtol=0
+        )
