@@ -160,6 +160,13 @@ def test_flips() -> None:
     torch.testing.assert_close(down, tv.vertical_flip(unit(image)), atol=1e-4, rtol=0)
 
 
+def test_a_mirrored_shrunk_image_is_filtered_too() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (3, 64, 80)).astype(np.uint8)
+    out, _ = show(noise, Augment(hflip=1), 24)
+    expected = tv.horizontal_flip(tv.resize(unit(noise), [24, 24], antialias=True))
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("index", range(4))
 @pytest.mark.parametrize("make", [lambda: smooth(48, 48), lambda: digit(2, 48)])
 def test_rotation(index: int, make: object) -> None:
@@ -179,7 +186,7 @@ def test_rotation(index: int, make: object) -> None:
     ("image", "distortion", "tolerance"), [(digit(5, 64), 0.2, 0.001), (smooth(64, 64), 0.8, 0.05)]
 )
 def test_perspective(index: int, image: np.ndarray, distortion: float, tolerance: float) -> None:
-    """A strong one shrinks by more than 1.5 and is filtered first, which torchvision does not: hence the smooth image."""
+    """Where a view shrinks by more than 1.5 it is filtered, which torchvision does not: hence the smooth image."""
     size = 64
     out, views = show(image, Augment(perspective=distortion, perspective_p=1), size, index)
     back = np.linalg.inv(views.matrix[0].double().numpy())
@@ -353,8 +360,8 @@ def test_angles_and_flips_are_drawn_evenly() -> None:
 def test_perspective_is_as_frequent_as_asked() -> None:
     matrix, _ = many(Augment(perspective=0.2, perspective_p=0.25))
     assert (matrix[:, 2, :2] != 0).any(axis=1).mean() == pytest.approx(0.25, abs=0.03)
-    matrix, _ = many(Augment(perspective=0.5, perspective_p=1))
-    corner = np.linalg.inv(matrix)[:, :, 2]
+    matrix, _ = many(Augment(perspective=0.5, perspective_p=0.5))
+    corner = np.linalg.inv(matrix[(matrix[:, 2, :2] != 0).any(axis=1)])[:, :, 2]
     assert uniform_between(corner[:, 0] / corner[:, 2] / 32, 0, 0.25)
 
 
@@ -387,6 +394,16 @@ def test_crops_lie_in_the_image(height: int, width: int) -> None:
     assert (matrix[:, 1, 2] + tall).max() <= height + 1e-3
     assert (wide / tall).min() > 3 / 4 - 1e-4
     assert (wide / tall).max() < 4 / 3 + 1e-4
+
+
+@pytest.mark.parametrize(("height", "width", "box"), [(30, 300, (130, 0, 40, 30)), (300, 30, (0, 130, 30, 40))])
+def test_a_crop_that_cannot_be_is_the_largest_in_the_centre(
+    height: int, width: int, box: tuple[float, float, float, float]
+) -> None:
+    """As torchvision's RandomResizedCrop falls back: the nearest allowed ratio, 4:3 or 3:4."""
+    matrix, _ = many(Augment(crop=(0.9, 1)), height, width)
+    found = np.stack([matrix[:, 0, 2], matrix[:, 1, 2], matrix[:, 0, 0] * 32, matrix[:, 1, 1] * 32], axis=1)
+    np.testing.assert_allclose(found, np.tile(box, (len(found), 1)), rtol=1e-5, atol=1e-5)
 
 
 # the rest

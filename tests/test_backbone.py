@@ -62,7 +62,11 @@ def test_every_network_gives_features(name: str) -> None:
 def test_features_are_what_the_classifier_is_given(name: str) -> None:
     size = {"inception_v3": 96, "maxvit_t": 224}.get(name, 64)
     torch.manual_seed(0)
-    options = {"aux_logits": False, "init_weights": True, "transform_input": True} if name in ("googlenet", "inception_v3") else {}
+    options = (
+        {"aux_logits": False, "init_weights": True, "transform_input": True}
+        if name in ("googlenet", "inception_v3")
+        else {}
+    )
     options |= {"image_size": size} if name == "vit_b_32" else {}
     original = torchvision.models.get_model(name, weights=None, **options).eval()
     backbone = Backbone(name, size).eval()

@@ -21,7 +21,9 @@ def made(name: str, size: int = 64, **rest: object) -> Recipe:
     return Recipe.model_validate({"name": "test", "data": {"size": size}, "members": [member]})
 
 
-@pytest.mark.parametrize("name", ["vgg16", "resnet18", "densenet121", "vit_b_32", "swin_t", "convnext_tiny", "googlenet"])
+@pytest.mark.parametrize(
+    "name", ["vgg16", "resnet18", "densenet121", "vit_b_32", "swin_t", "convnext_tiny", "googlenet"]
+)
 def test_without_the_column_it_is_pytorchs_print(name: str) -> None:
     spec = made(name)
     net = build_member(spec.members[0], spec, 5, "meta")

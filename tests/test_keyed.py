@@ -67,7 +67,10 @@ def test_permutation_is_one_and_changes_with_every_key() -> None:
     assert order.dtype == np.int64
     assert np.array_equal(np.sort(order), np.arange(1000))
     assert np.array_equal(order, permutation(1000, seed=0, epoch=0))
-    for other in (np.arange(1000), permutation(1000, seed=1, epoch=0), permutation(1000, seed=0, epoch=1)):
+    draws = uniform(0, 0, np.arange(1000), n=1)[:, 0]
+    for other in (
+        np.arange(1000), draws.argsort(), permutation(1000, seed=1, epoch=0), permutation(1000, seed=0, epoch=1)
+    ):  # fmt: skip
         assert abs(np.corrcoef(order, other)[0, 1]) < 0.12
     assert permutation(0, seed=0, epoch=0).shape == (0,)
 

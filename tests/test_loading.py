@@ -183,7 +183,7 @@ def test_code_in_a_pickle_does_not_run(backbone: Backbone, tmp_path: Path, monke
         load_into(backbone, tmp_path / "bad.pth")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
-    pickle.loads((pickle.dumps(Harmful())))  # the same object, loaded carelessly, does run
+    pickle.loads(pickle.dumps(Harmful()))  # the same object, loaded carelessly, does run
     assert (tmp_path / "ran").exists()
 
 
@@ -206,7 +206,9 @@ def test_truncated_file_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [{}, {"epoch": 3}, [1, 2], torch.zeros(3)], ids=["empty", "numbers", "list", "tensor"])
+@pytest.mark.parametrize(
+    "content", [{}, {"epoch": 3}, [1, 2], torch.zeros(3)], ids=["empty", "numbers", "list", "tensor"]
+)
 def test_file_without_named_tensors(content: object, backbone: Backbone, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"w\.pth: holds no named tensors; expected a state dict"):
@@ -230,7 +232,18 @@ def test_published_densenet_names(tmp_path: Path) -> None:
     assert_filled(backbone, state)
 
 
-def test_published_vit_names_and_another_size(tmp_path: Path) -> None:
+def test_published_vit_names(tmp_path: Path) -> None:
+    layer = "encoder.layers.encoder_layer_0.mlp."
+    old = {f"{layer}linear_{i}.{kind}": torch.full((2,), float(i)) for i in (1, 2) for kind in ("weight", "bias")}
+    torch.save(old, tmp_path / "w.pth")
+    found = read_tensors(tmp_path / "w.pth")
+    assert {k: v[0].item() for k, v in found.items()} == {
+        layer + "0.weight": 1, layer + "0.bias": 1, layer + "3.weight": 2, layer + "3.bias": 2,
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_published_vit_at_another_size(tmp_path: Path) -> None:
     original = torchvision.models.vit_b_32(weights=None, image_size=64)
     with torch.no_grad():
         original.encoder.pos_embedding[:, 1:] = original.encoder.pos_embedding[:, :1]
@@ -266,7 +279,9 @@ def test_member_comes_back_bit_identical(tmp_path: Path) -> None:
     save_file(first.state_dict(), tmp_path / "m.safetensors")
     report = load_member(second, tmp_path / "m.safetensors")
     assert report.loaded == len(first.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
 
 
 def test_backbone_takes_its_part_of_a_member(tmp_path: Path) -> None:

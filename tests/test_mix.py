@@ -45,8 +45,8 @@ def test_mixup_is_the_blend_of_zhang() -> None:
 
 
 def test_cutmix_pastes_one_box() -> None:
-    boxes = set()
-    for step in range(30):
+    boxes = []
+    for step in range(200):
         original = flat()
         out, targets = mix(original, torch.arange(8), 8, Augment(cutmix=1.0), seed=0, step=step)
         assert torch.equal(original, flat())
@@ -59,33 +59,34 @@ def test_cutmix_pastes_one_box() -> None:
         rows, columns = place.any(dim=1).nonzero()[:, 0], place.any(dim=0).nonzero()[:, 0]
         assert place.sum() == (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
         assert targets[moved].amin(dim=1).max() == 0
-        boxes.add((int(rows[0]), int(columns[0]), int(place.sum())))
-    assert len(boxes) > 20
+        boxes.append((float(rows.float().mean()), float(columns.float().mean()), float(place.sum())))
+    assert len(set(boxes)) > 100
+    assert np.abs(np.corrcoef(np.array(boxes).T)[np.triu_indices(3, 1)]).max() < 0.3
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
 def test_shares_follow_the_beta_distribution(alpha: float) -> None:
     image = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 3, 1, 1)
     shares = []
-    for step in range(2000):
+    for step in range(1500):
         _, targets = mix(image, torch.tensor([0, 1]), 2, Augment(mixup=alpha), seed=1, step=step)
         if targets[0, 0] != 1:  # the partner is the other one
             shares.append(float(targets[0, 0]))
-    assert len(shares) > 800
+    assert len(shares) > 600
     assert stats.kstest(shares, stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 
 
 def test_cutmix_areas_follow_lambda() -> None:
     """Boxes in the middle of the image have the area 1-λ, so with α = 1 nothing but the border's cut changes them."""
     kept = []
-    for step in range(1000):
-        _, targets = mix(flat(64), torch.arange(8), 8, Augment(cutmix=1.0), seed=0, step=step)
+    for step in range(500):
+        _, targets = mix(flat(32), torch.arange(8), 8, Augment(cutmix=1.0), seed=0, step=step)
         kept.append(float(targets.amax(dim=1).max() if targets[0, 0] == 1 else targets[0, 0]))
     rng = np.random.default_rng(0)
     half = np.sqrt(1 - rng.random(100_000)) / 2
     wide, tall = (np.minimum(c + half, 1) - np.maximum(c - half, 0) for c in rng.random((2, 100_000)))
     moved = np.array(kept)[np.array(kept) < 1]
-    assert moved.mean() == pytest.approx((1 - wide * tall).mean(), abs=0.03)
+    assert moved.mean() == pytest.approx((1 - wide * tall).mean(), abs=0.04)
 
 
 def test_both_are_taken_half_of_the_time() -> None:

@@ -184,7 +184,7 @@ def test_cmyk_is_converted_and_adobe_jpegs_are_not_inverted(form: str) -> None:
 
 
 def test_ycck_jpeg_as_photoshop_writes_it() -> None:
-    """YCCK holds the YCbCr of 255 - (stored CMY), and Adobe stores 255 - ink: so Y is the ink, and ink 200 shows as 55."""
+    """YCCK holds the YCbCr of 255 - (stored CMY), and Adobe stores 255 - ink: Y is the ink, and ink 200 shows as 55."""
     shade = np.full((16, 16, 4), [200, 128, 128, 255], np.uint8)  # as stored: Y, Cb, Cr, and inverted K
     data = bytearray(saved(Image.fromarray(255 - shade, "CMYK"), "JPEG", quality=100, subsampling=0).getvalue())
     place = data.index(b"Adobe")
@@ -342,10 +342,12 @@ def test_a_bomb_is_refused_by_its_header() -> None:
         decode(io.BytesIO(big))
 
 
-@pytest.mark.parametrize("width, height, side, expected", [
-    (4000, 3000, 256, (341, 256)), (3000, 4000, 256, (256, 341)), (100, 100, 256, (100, 100)), 
-    (257, 256, 256, (257, 256)), (1000, 10, 256, (1000, 10)), (9, 7, 1, (1, 1)), (640, 480, None, (640, 480)), (1000, 999, 10, (10, 10)),
-])  # fmt: skip
+BOUNDS = [(4000, 3000, 256, (341, 256)), (3000, 4000, 256, (256, 341)), (100, 100, 256, (100, 100)),
+          (257, 256, 256, (257, 256)), (1000, 10, 256, (1000, 10)), (9, 7, 1, (1, 1)), (640, 480, None, (640, 480)),
+          (1000, 999, 10, (10, 10)), (10_000, 20, 10, (5000, 10))]  # fmt: skip
+
+
+@pytest.mark.parametrize("width, height, side, expected", BOUNDS)
 def test_bounded(width: int, height: int, side: int | None, expected: tuple[int, int]) -> None:
     assert bounded(width, height, side) == expected
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo.errors import UserError
+from octavo.version import __version__
 
 if TYPE_CHECKING:
     from octavo.recipe import Recipe
     from octavo.run import Run
 
-__version__ = "0.1.0"
-__all__ = ["Recipe", "Run", "UserError", "load", "train"]
+__all__ = ["__version__", "Recipe", "Run", "UserError", "load", "train"]
 
 
 def train(recipe: str | Path | Recipe, data: str | Path, *, overrides: tuple[str, ...] = (), **options: Any) -> Run:

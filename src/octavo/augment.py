@@ -265,8 +265,7 @@ def _sample(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: int) ->
     inside = torch.ones_like(x, dtype=torch.bool)
     if (matrix[:, 2] != (0, 0, 1)).any():
         z = m[:, 2, 0] * across + (m[:, 2, 1] * down + m[:, 2, 2])
-        inside = z > 1e-6  # beyond the horizon there is no image
-        z.clamp_(min=1e-6)
+        z.clamp_(min=1e-6)  # what lies beyond the horizon then falls far outside of the image
         x, y = x / z, y / z
     grid = torch.empty((*x.shape, 2), device=images.device)
     for axis, place in enumerate((x, y)):

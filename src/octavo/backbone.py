@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from octavo.errors import UserError, suggest
+from octavo.errors import UserError, lookup, suggest
 
 TIMM = "timm:"
 """Prefix of the names that are looked up in timm instead of torchvision."""
@@ -57,6 +57,23 @@ class Weightless(TorchFunctionMode):
 def names() -> list[str]:
     """Return the names of all torchvision classification networks, sorted."""
     return sorted(torchvision.models.list_models(module=torchvision.models))
+
+
+def require(name: str) -> None:
+    """Refuse a network that can't be had here.
+
+    Raises:
+        UserError: unknown name, with the nearest one, or timm missing.
+    """
+    if not name.startswith(TIMM):
+        lookup(dict.fromkeys(names()), name, "backbone")
+        return
+    try:
+        import timm
+    except ImportError:
+        raise UserError(f'backbone: "{name}" needs timm; install octavo[timm]') from None
+    if not timm.is_model(name.removeprefix(TIMM)):
+        raise UserError(f'backbone: unknown "{name}"{suggest(name, (TIMM + n for n in timm.list_models()))}')
 
 
 class Backbone(nn.Module):
@@ -145,12 +162,11 @@ def _next_size(name: str, size: int, pool: str) -> str:
 
 
 def _network(name: str, size: int, pool: str, zero_init_residual: bool) -> nn.Module:
+    require(name)
     if name.startswith(TIMM):
         if zero_init_residual:
             raise UserError(f'zero_init_residual: "{name}" doesn\'t offer it; remove it')
         return _timm(name, size, pool, classes=0)
-    if name not in names():
-        raise UserError(f'backbone: unknown "{name}"{suggest(name, names())}')
     options = dict(_OWN_ARGUMENTS.get(name, {})) | _size_arguments(name, size)
     if zero_init_residual:
         if not _offers_zero_init(name):
@@ -191,13 +207,9 @@ def _average(net: nn.Module, name: str) -> None:
 
 
 def _timm(name: str, size: int, pool: str, classes: int) -> nn.Module:
-    try:
-        import timm
-    except ImportError:
-        raise UserError(f'backbone: "{name}" needs timm; install octavo[timm]') from None
+    import timm
+
     short = name.removeprefix(TIMM)
-    if not timm.is_model(short):
-        raise UserError(f'backbone: unknown "{name}"{suggest(name, (TIMM + n for n in timm.list_models()))}')
     options: dict[str, Any] = {"global_pool": "avg"} if pool == "avg" else {}
     config = timm.get_pretrained_cfg(short)
     if config is not None and config.fixed_input_size:

@@ -19,8 +19,14 @@ class Bars:
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
-        self._bars = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                              TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+        )
         self._tasks: dict[str, TaskID] = {}
         self._began: dict[str, float] = {}
         self._told = 0.0
@@ -39,7 +45,8 @@ class Bars:
         elif now - self._told > EVERY or (done == total and now - begun > EVERY):
             self._told = now
             left = (now - begun) / done * (total - done) if done else 0
-            print(f"{what}: {done:,}/{total:,}, {left:.0f} s left {note}".rstrip(), file=sys.stderr, flush=True)
+            sys.stderr.write(f"{what}: {done:,}/{total:,}, {left:.0f} s left {note}".rstrip() + "\n")
+            sys.stderr.flush()
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from octavo.keyed import permutation
+from octavo.store import Pixels
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,20 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with its inputs and labels on `device`; sizes and indices stay for the CPU's draws."""
-        return Batch(self.inputs.to(device, non_blocking=True), self.sizes, self.labels.to(device, non_blocking=True),
-                     self.indices, self.epoch, self.step)
+        return Batch(
+            self.inputs.to(device, non_blocking=True),
+            self.sizes,
+            self.labels.to(device, non_blocking=True),
+            self.indices,
+            self.epoch,
+            self.step,
+        )
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory (the DataLoader calls this when training on a GPU)."""
-        return Batch(self.inputs.pin_memory(), self.sizes, self.labels.pin_memory(), self.indices, self.epoch,
-                     self.step)
+        return Batch(
+            self.inputs.pin_memory(), self.sizes, self.labels.pin_memory(), self.indices, self.epoch, self.step
+        )
 
 
 class Source(Protocol):
@@ -52,6 +60,17 @@ class Source(Protocol):
     def rows(self, indices: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return inputs [B,…] and sizes int [B,2] (or [0,2]) of the images at `indices`."""
         ...
+
+
+@dataclass(frozen=True)
+class PixelRows:
+    """The pixel store as a source of batches."""
+
+    pixels: Pixels
+
+    def rows(self, indices: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return uint8 [B,3,H,W] and sizes [B,2]."""
+        return self.pixels.batch(indices)
 
 
 def bounds(count: int, batch_size: int) -> list[tuple[int, int]]:
@@ -68,8 +87,17 @@ def bounds(count: int, batch_size: int) -> list[tuple[int, int]]:
 class Batches(Dataset[Batch]):
     """The batches of an epoch, addressed by (epoch, step)."""
 
-    def __init__(self, source: Source, indices: np.ndarray, labels: np.ndarray, batch_size: int, *,
-                 seed: int | None = None, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        source: Source,
+        indices: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         """`labels` int64 [N] of the whole data set, `indices` int64 [n] into it; `seed` None keeps their order.
 
         With `world` processes each takes every `world`-th image of each batch.
@@ -87,8 +115,9 @@ class Batches(Dataset[Batch]):
         order = np.arange(len(self.indices)) if self.seed is None else permutation(len(self.indices), self.seed, epoch)
         chosen = self.indices[order[start:stop]][self.rank :: self.world]
         inputs, sizes = self.source.rows(chosen, epoch)
-        return Batch(torch.from_numpy(inputs), sizes.astype(np.int64), torch.from_numpy(self.labels[chosen]), chosen,
-                     epoch, step)
+        return Batch(
+            torch.from_numpy(inputs), sizes.astype(np.int64), torch.from_numpy(self.labels[chosen]), chosen, epoch, step
+        )
 
 
 class Steps(Sampler[tuple[int, int]]):
@@ -114,8 +143,9 @@ class Steps(Sampler[tuple[int, int]]):
 
 def loader(batches: Batches, steps: Steps, *, workers: int = 0, pin: bool = False) -> DataLoader[Batch]:
     """Return a DataLoader that yields whole batches; `workers` processes read ahead."""
-    return DataLoader(batches, sampler=steps, batch_size=None, num_workers=workers, pin_memory=pin,
-                      persistent_workers=False)
+    return DataLoader(
+        batches, sampler=steps, batch_size=None, num_workers=workers, pin_memory=pin, persistent_workers=False
+    )
 
 
 def in_order(source: Source, indices: np.ndarray, labels: np.ndarray, batch_size: int) -> DataLoader[Batch]:

@@ -9,7 +9,8 @@ the resampled values, but for three cases in which percentiles claim too much:
 - Another metric, or a difference, with the same value in every resample has no interval: its ends are `None`.
 - The ECE is raised by noise alone, and resampling adds noise. Its lower end is the value less the `level` quantile of
   how far the resampled bins lie from the scored ones, or 0; its upper end is the percentile. In 300 simulations each
-  of well-calibrated models on 2,500 and 360 images, this held the true value in 96 % and 93 %, percentiles in none.
+  of well-calibrated models on 2,500, 360 and 60 images, this held the true value in 96 %, 93 % and 87 %; plain
+  percentiles did in none of those on 2,500 and 360.
 
 What is resampled is the scored images; the spread between trainings with another seed is not in any of these intervals.
 """

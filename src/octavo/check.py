@@ -19,6 +19,7 @@ from octavo.pixels import MAX_PIXELS, SUFFIXES, BrokenImage, Header, decode, pro
 from octavo.progress import Progress, silent
 from octavo.samples import Samples
 from octavo.threads import in_threads
+from octavo.walk import one_line
 
 TINY, EXTREME, HUGE = 8, 10, 50_000_000
 """Suspicious: a side below TINY pixels, an aspect ratio above EXTREME, more than HUGE pixels."""
@@ -271,7 +272,7 @@ def _table(report: CheckReport) -> Table:
     for index, name in enumerate(report.classes):
         row = [counts[index] for counts in report.counts.values()]
         bar = "█" * round(24 * row[0] / most) or "▏"
-        table.add_row(str(index), Text(name), *(f"{n:,}" for n in row), bar)
+        table.add_row(str(index), Text(one_line(name)), *(f"{n:,}" for n in row), bar)
     return table
 
 
@@ -287,6 +288,6 @@ def _list(console: Console, title: str, style: str, lines: Sequence[str]) -> Non
         return
     console.print(Text(f"{title}: {len(lines):,}", style=f"bold {style}"))
     for line in lines[:_SHOWN]:
-        console.print(Text(f"  {line}"))
+        console.print(Text(f"  {one_line(line)}"))
     if len(lines) > _SHOWN:
         console.print(Text(f"  … and {len(lines) - _SHOWN:,} more"))

@@ -93,11 +93,15 @@ class Saver(pl.Callback):
         """Take back what `state_dict` gave."""
         self.lowest = state_dict["lowest"]
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Note in the checkpoint which batch comes next."""
         checkpoint["octavo_position"] = list(self.place)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
         """Save if it is time, and stop if the user asked for it."""
         task: Task = pl_module
         inside = batch.step + 1 < task.steps and (batch.step + 1) % task.train_spec.accumulate == 0
@@ -126,22 +130,26 @@ class Bar(pl.Callback):
         self.progress, self.what, self.epochs = progress, what, epochs
         self.images, self.since = 0, time.monotonic()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
         """Tell how far it is, a few times a second at the most."""
         self.images += len(batch.labels)
         took = time.monotonic() - self.since
         last = batch.step + 1 == pl_module.steps
         if trainer.is_global_zero and (took > 0.5 or last):
             loss, right, count = pl_module.tally.tolist()
-            note = (f"epoch {batch.epoch + 1}/{self.epochs} loss {loss / count:.3f} accuracy {right / count:.3f} "
-                    f"{self.images / max(took, 1e-9):,.0f} images/s")
-            self.progress(self.what, batch.epoch * pl_module.steps + batch.step + 1,
-                          self.epochs * pl_module.steps, note)
+            note = (
+                f"epoch {batch.epoch + 1}/{self.epochs} loss {loss / count:.3f} accuracy {right / count:.3f} "
+                f"{self.images / max(took, 1e-9):,.0f} images/s"
+            )
+            self.progress(
+                self.what, batch.epoch * pl_module.steps + batch.step + 1, self.epochs * pl_module.steps, note
+            )
             self.images, self.since = 0, time.monotonic()
 
 
 def save_net(net: nn.Module, path: Path) -> None:
     """Write the network's parameters and buffers as safetensors, whole or not at all."""
-
 
     write_atomic(path, save({k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}))

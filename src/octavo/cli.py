@@ -11,23 +11,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octavo import __version__
 from octavo.errors import UserError
 from octavo.progress import Interrupted
+from octavo.version import __version__
 
 if TYPE_CHECKING:
     from octavo.progress import Progress
     from octavo.train import Options
 
-app = typer.Typer(name="octavo", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
-                  context_settings={"help_option_names": ["-h", "--help"]},
-                  help="From a folder of images to the strongest honest model of it.")
+app = typer.Typer(
+    name="octavo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From a folder of images to the strongest honest model of it.",
+)
 weights_app = typer.Typer(no_args_is_help=True, help="ImageNet weights without a network.")
 app.add_typer(weights_app, name="weights")
 
 DataOption = Annotated[str | None, typer.Option("--data", help="Folder of images, CSV file, or torchvision:NAME.")]
 LayoutOption = Annotated[str | None, typer.Option("--layout", help="Layout of the data, where looking can't decide.")]
-SetOption = Annotated[list[str], typer.Option("--set", help="Change the recipe: train.epochs=3, members[2].lr=1e-4.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Change the recipe: train.epochs=3, members[2].lr=1e-4.")
+]
 WeightsOption = Annotated[Path | None, typer.Option("--weights-dir", help="Folder of weight files, searched first.")]
 CacheOption = Annotated[Path | None, typer.Option("--cache", help="Folder for decoded pixels and features.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
@@ -65,8 +72,11 @@ def options(version: Annotated[bool, typer.Option("--version", help="Print the v
 
 
 @app.command()
-def check(data: Annotated[str, typer.Argument(help="Folder of images, CSV file, or torchvision:NAME.")],
-          layout: LayoutOption = None, cache: CacheOption = None) -> None:
+def check(
+    data: Annotated[str, typer.Argument(help="Folder of images, CSV file, or torchvision:NAME.")],
+    layout: LayoutOption = None,
+    cache: CacheOption = None,
+) -> None:
     """Say what a data folder is: layout, classes, sizes, broken files, duplicates between splits."""
     from octavo.check import check as run_check
     from octavo.check import render
@@ -79,64 +89,96 @@ def check(data: Annotated[str, typer.Argument(help="Folder of images, CSV file, 
 
 
 @app.command()
-def describe(recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")],
-             member: Annotated[str | None, typer.Option("--member", help="This member alone.")] = None,
-             classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 50,
-             changes: SetOption = []) -> None:  # noqa: B006 (typer reads the default, nobody changes it)
+def describe(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")],
+    member: Annotated[str | None, typer.Option("--member", help="This member alone.")] = None,
+    classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 50,
+    changes: SetOption = None,
+) -> None:
     """Print a recipe's networks layer by layer, with shapes and parameters."""
     from octavo.describe import describe as describe_recipe
     from octavo.recipe import load
 
-    typer.echo(describe_recipe(load(recipe, changes), member, classes))
+    typer.echo(describe_recipe(load(recipe, changes or []), member, classes))
 
 
 @app.command()
-def train(recipe: Annotated[str | None, typer.Argument(help="Name of a recipe, or a TOML file.")] = None,
-          data: DataOption = None,
-          out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; runs/NAME by default.")] = None,
-          changes: SetOption = [],  # noqa: B006
-          resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
-          overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out first.")] = False,
-          weights_dir: WeightsOption = None, cache: CacheOption = None, device: DeviceOption = "auto",
-          devices: Annotated[int | None, typer.Option("--devices", help="How many devices (DDP).")] = None,
-          layout: LayoutOption = None, skip_broken: SkipOption = False,
-          tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files too.")] = False) -> None:
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="Name of a recipe, or a TOML file.")] = None,
+    data: DataOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; runs/NAME by default.")] = None,
+    changes: SetOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out first.")] = False,
+    weights_dir: WeightsOption = None,
+    cache: CacheOption = None,
+    device: DeviceOption = "auto",
+    devices: Annotated[int | None, typer.Option("--devices", help="How many devices (DDP).")] = None,
+    layout: LayoutOption = None,
+    skip_broken: SkipOption = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files too.")] = False,
+) -> None:
     """Train a recipe on a folder of images: the run's numbers, weights and predictions go to --out."""
     from octavo.train import Options
 
-    given = Options(out=out, layout=layout, weights_dir=weights_dir, cache=cache, device=device, devices=devices,
-                    resume=resume, overwrite=overwrite, skip_broken=skip_broken, tensorboard=tensorboard)
-    _train(recipe, data, changes, given)
+    given = Options(
+        out=out,
+        layout=layout,
+        weights_dir=weights_dir,
+        cache=cache,
+        device=device,
+        devices=devices,
+        resume=resume,
+        overwrite=overwrite,
+        skip_broken=skip_broken,
+        tensorboard=tensorboard,
+    )
+    _train(recipe, data, changes or [], given)
 
 
 @app.command()
-def evaluate(run: Annotated[Path, typer.Argument(help="Folder of a run.")], data: DataOption = None,
-             split: Annotated[str | None, typer.Option("--split", help="val, test or holdout; val by default.")] = None,
-             layout: LayoutOption = None, cache: CacheOption = None, device: DeviceOption = "auto",
-             skip_broken: SkipOption = False,
-             all_classes: Annotated[bool, typer.Option("--all-classes", help="Every class in the table.")] = False,
-             out: Annotated[Path | None, typer.Option("--out", help="Write the numbers as JSON too.")] = None) -> None:
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    data: DataOption = None,
+    split: Annotated[str | None, typer.Option("--split", help="val, test or holdout; val by default.")] = None,
+    layout: LayoutOption = None,
+    cache: CacheOption = None,
+    device: DeviceOption = "auto",
+    skip_broken: SkipOption = False,
+    all_classes: Annotated[bool, typer.Option("--all-classes", help="Every class in the table.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the numbers as JSON too.")] = None,
+) -> None:
     """Grade members and ensemble: accuracy, top-5, macro F1, NLL, calibration error, with 95 % intervals."""
     from octavo.evaluate import evaluate as run_evaluation
     from octavo.files import write_atomic
     from octavo.folder import RunFolder
 
     with _progress() as progress:
-        report = run_evaluation(RunFolder.open(run), data=data, split=split, layout=layout, device=device, cache=cache,
-                                skip_broken=skip_broken, progress=progress)
+        report = run_evaluation(
+            RunFolder.open(run),
+            data=data,
+            split=split,
+            layout=layout,
+            device=device,
+            cache=cache,
+            skip_broken=skip_broken,
+            progress=progress,
+        )
     _show(report, all_classes)
     if out:
         write_atomic(out, report.to_json().encode())
 
 
 @app.command()
-def predict(run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-            images: Annotated[list[Path], typer.Argument(help="Image files and folders.")],
-            out: Annotated[Path, typer.Option("--out", help="CSV file to write.")],
-            ids: Annotated[bool, typer.Option("--ids", help="Class ids as labels, instead of names.")] = False,
-            probabilities: Annotated[bool, typer.Option("--probabilities", help="A column a class.")] = False,
-            member: Annotated[str | None, typer.Option("--member", help="One member, not the ensemble.")] = None,
-            device: DeviceOption = "auto") -> None:
+def predict(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files and folders.")],
+    out: Annotated[Path, typer.Option("--out", help="CSV file to write.")],
+    ids: Annotated[bool, typer.Option("--ids", help="Class ids as labels, instead of names.")] = False,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="A column a class.")] = False,
+    member: Annotated[str | None, typer.Option("--member", help="One member, not the ensemble.")] = None,
+    device: DeviceOption = "auto",
+) -> None:
     """Label images: a CSV with the header image_id,label. Unreadable files go to *.errors.csv (exit code 1)."""
     from octavo.folder import RunFolder
     from octavo.predict import errors_path
@@ -153,17 +195,24 @@ def predict(run: Annotated[Path, typer.Argument(help="Folder of a run.")],
 
 
 @app.command()
-def score(predictions: Annotated[Path, typer.Argument(help="CSV with image_id,label, ours or another tool's.")],
-          truth: Annotated[str, typer.Option("--truth", help="Folder of labelled images, or CSV.")],
-          split: Annotated[str | None, typer.Option("--split", help="Part of the truth; val where there is one.")] = None,
-          layout: LayoutOption = None,
-          missing: Annotated[str, typer.Option("--missing", help="refuse, or count missing rows as wrong.")] = "refuse",
-          ) -> None:
+def score(
+    predictions: Annotated[Path, typer.Argument(help="CSV with image_id,label, ours or another tool's.")],
+    truth: Annotated[str, typer.Option("--truth", help="Folder of labelled images, or CSV.")],
+    split: Annotated[str | None, typer.Option("--split", help="Part of the truth; val where there is one.")] = None,
+    layout: LayoutOption = None,
+    missing_wrong: Annotated[
+        bool, typer.Option("--missing-wrong", help="Count images without a row as wrong.")
+    ] = False,
+) -> None:
     """Score any file of predictions against the truth."""
-    from octavo.score import render
     from octavo.score import score as run_score
+    from octavo.tables import score_tables
 
-    render(run_score(predictions, truth, split=split, layout=layout, missing=missing), _console())
+    _print(
+        score_tables(
+            run_score(predictions, truth, split=split, layout=layout, missing="wrong" if missing_wrong else "refuse")
+        )
+    )
 
 
 @app.command()
@@ -181,8 +230,10 @@ def recipes() -> None:
 
 
 @app.command()
-def cache(clear: Annotated[str | None, typer.Option("--clear", help="pixels, features, datasets or all.")] = None,
-          folder: CacheOption = None) -> None:
+def cache(
+    clear: Annotated[str | None, typer.Option("--clear", help="pixels, features, datasets or all.")] = None,
+    folder: CacheOption = None,
+) -> None:
     """Show where decoded pixels and features lie and their size, or clear them."""
     from rich.table import Table
 
@@ -201,8 +252,10 @@ def cache(clear: Annotated[str | None, typer.Option("--clear", help="pixels, fea
 
 
 @app.command()
-def demo(out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/demo"),
-         resume: Annotated[bool, typer.Option("--resume", help="Go on with a demo that was stopped.")] = False) -> None:
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/demo"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a demo that was stopped.")] = False,
+) -> None:
     """Train the eight-member ensemble on real handwritten digits that come with scikit-learn."""
     from octavo.demo import AFTER, BEFORE, write_digits
     from octavo.train import Options
@@ -214,8 +267,9 @@ def demo(out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] 
 
 
 @weights_app.command("list")
-def weights_list(recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")],
-                 weights_dir: WeightsOption = None) -> None:
+def weights_list(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")], weights_dir: WeightsOption = None
+) -> None:
     """Show which weights each member needs, and whether they are here."""
     from rich.table import Table
 
@@ -224,15 +278,22 @@ def weights_list(recipe: Annotated[str, typer.Argument(help="Name of a recipe, o
 
     table = Table("member", "weights", "state", "MB", "where", box=None)
     for row in pack.table(load(recipe), weights_dir):
-        table.add_row(row.member, f"{row.backbone} {row.tag}", row.state,
-                      f"{row.size_bytes / 1e6:,.0f}" if row.size_bytes else "", str(row.path or row.url))
+        table.add_row(
+            row.member,
+            f"{row.backbone} {row.tag}",
+            row.state,
+            f"{row.size_bytes / 1e6:,.0f}" if row.size_bytes else "",
+            str(row.path or row.url),
+        )
     _console().print(table)
 
 
 @weights_app.command("pack")
-def weights_pack(recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")],
-                 folder: Annotated[Path, typer.Argument(help="Folder to fill.")],
-                 weights_dir: WeightsOption = None) -> None:
+def weights_pack(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to fill.")],
+    weights_dir: WeightsOption = None,
+) -> None:
     """Collect what a recipe needs, for a machine without a network."""
     from octavo.pack import pack
     from octavo.recipe import load
@@ -264,9 +325,14 @@ def _train(recipe: str | None, data: str | None, changes: list[str], given: Opti
 
 
 def _show(report: Any, all_classes: bool) -> None:
-    from octavo.tables import render
+    from octavo.tables import report_tables
 
-    render(report, _console(), all_classes=all_classes)
+    _print(report_tables(report, every_class=all_classes))
+
+
+def _print(tables: list[Any]) -> None:
+    for table in tables:
+        _console().print(table)
 
 
 def _writable(out: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from octavo.cache import cache_dir
 from octavo.files import write_atomic
 from octavo.keyed import permutation
-from octavo.cache import cache_dir
 
 TRAIN = 900
 BEFORE = """\
@@ -34,16 +34,17 @@ def write_digits(folder: Path | None = None) -> Path:
     from sklearn.datasets import load_digits
 
     folder = folder or cache_dir() / "datasets" / "digits"
-    digits = load_digits()
-    order = permutation(len(digits.target), 0, 0)
+    images, labels = load_digits(return_X_y=True)
+    images = images.reshape(-1, 8, 8)
+    order = permutation(len(labels), 0, 0)
     names = {int(i): ("train_10" if place < TRAIN else "val_10") for place, i in enumerate(order)}
-    expected = {f"{part}/{digits.target[i]}_{i:04d}.png": i for i, part in names.items()}
+    expected = {f"{part}/{labels[i]}_{i:04d}.png": i for i, part in names.items()}
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*.png")}
     if there == set(expected):
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     for name, i in expected.items():
-        image = Image.fromarray((digits.images[i] * (255 / 16)).astype(np.uint8))
+        image = Image.fromarray((images[i] * (255 / 16)).astype(np.uint8))
         data = io.BytesIO()
         image.save(data, "PNG")
         write_atomic(folder / name, data.getvalue())

@@ -26,7 +26,8 @@ def describe(recipe: Recipe, member: str | None = None, classes: int = 50) -> st
 
     Each network is PyTorch's own nested print, every layer with its constructor arguments. Beside each layer stands its
     output shape without the batch (channels×height×width), and behind a dot its number of parameters, those of the
-    layers inside it included; – is a layer that isn't called itself. Totals of extractor, head and sum close the text. Nothing is loaded; it takes no memory.
+    layers inside it included; – is a layer that isn't called itself. Totals of extractor, head and sum close the text.
+    Nothing is loaded; it takes no memory.
 
     Args:
         recipe: the recipe.

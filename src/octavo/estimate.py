@@ -30,7 +30,7 @@ class Estimate:
     disk: int
 
 
-def estimate(recipe: Recipe, classes: int, counts: Mapping[str, int], store: int, hardware: Hardware) -> Estimate:
+def estimate(recipe: Recipe, classes: int, counts: Mapping[str, int], hardware: Hardware) -> Estimate:
     """Return the estimate for a recipe.
 
     Operations are counted on the meta device, and set against the rate of a matrix product measured now; the time for
@@ -40,7 +40,6 @@ def estimate(recipe: Recipe, classes: int, counts: Mapping[str, int], store: int
         recipe: the resolved recipe.
         classes: number of classes C.
         counts: images in each part (`fit`, `holdout`, `val`, …).
-        store: bytes of the pixel store.
         hardware: where it will run.
     """
     seconds, memory, weights, largest, features = 0.0, 0, 0, 0, {}
@@ -64,7 +63,7 @@ def estimate(recipe: Recipe, classes: int, counts: Mapping[str, int], store: int
         memory = max(memory, 4 * cost.parameters + state + (0 if frozen else cost.activations * train.batch_size))
         weights += 4 * cost.parameters
         largest = max(largest, 2 * state)
-    return Estimate(seconds / hardware.count, memory + BASE, store + weights + largest + sum(features.values()))
+    return Estimate(seconds / hardware.count, memory + BASE, weights + largest + sum(features.values()))
 
 
 BANDWIDTH = {"cpu": 10e9, "mps": 100e9, "cuda": 1e12}
@@ -89,14 +88,21 @@ def _cost(recipe: Recipe, member: Member, classes: int) -> _Cost:
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         nonlocal kept
-        kept += tensor.nbytes if not isinstance(tensor, torch.nn.Parameter) else 0
+        # A Linear saves its weight's transpose, a view: parameters are counted on their own.
+        parameter = isinstance(tensor, torch.nn.Parameter) or isinstance(tensor._base, torch.nn.Parameter)
+        kept += 0 if parameter else tensor.nbytes
         return tensor
 
     x = torch.empty(2, 3, size, size, device="meta")
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         net(x)
-    return _Cost(counter.get_total_flops() / 2, sum(p.numel() for p in net.parameters()),
-                 sum(p.numel() for p in net.head.parameters()), net.backbone.features, kept // 2)
+    return _Cost(
+        counter.get_total_flops() / 2,
+        sum(p.numel() for p in net.parameters()),
+        sum(p.numel() for p in net.head.parameters()),
+        net.backbone.features,
+        kept // 2,
+    )
 
 
 def matrix_rate(device: torch.device, bf16: bool) -> float:

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from octavo import store, torchvision_data
-from octavo.batches import in_order
+from octavo.batches import PixelRows, in_order
 from octavo.cache import cache_dir
-from octavo.engine import PixelRows
 from octavo.ensemble import Ensemble
 from octavo.errors import UserError, lookup
 from octavo.folder import RunFolder
@@ -17,9 +16,9 @@ from octavo.grade import grade
 from octavo.hardware import find
 from octavo.infer import outputs
 from octavo.progress import Progress, silent
-from octavo.samples import Samples
 from octavo.restore import restore
 from octavo.results import Report
+from octavo.samples import Samples
 
 BATCH = 64
 
@@ -30,15 +29,24 @@ def regrade(run: RunFolder, *, progress: Progress = silent) -> Report:
     report = _graded(run, run.ensemble, _stored(run, "val"), labels, "val", progress)
     answer = run.ensemble.logits(_stored(run, "val")).argmax(1)
     names, classes = run.files("val"), run.manifest["classes"]
-    run.write_predictions("val", [{"image_id": Path(file).name, "label": classes[i]}
-                                  for file, i in zip(names, answer, strict=True)])
+    run.write_predictions(
+        "val", [{"image_id": Path(file).name, "label": classes[i]} for file, i in zip(names, answer, strict=True)]
+    )
     run.report = report
     return report
 
 
-def evaluate(run: RunFolder, *, data: str | Path | None = None, split: str | None = None, layout: str | None = None,
-             device: str = "auto", cache: Path | None = None, skip_broken: bool = False,
-             progress: Progress = silent) -> Report:
+def evaluate(
+    run: RunFolder,
+    *,
+    data: str | Path | None = None,
+    split: str | None = None,
+    layout: str | None = None,
+    device: str = "auto",
+    cache: Path | None = None,
+    skip_broken: bool = False,
+    progress: Progress = silent,
+) -> Report:
     """Grade a run on a part of its own data, or on other data.
 
     Args:
@@ -64,28 +72,49 @@ def evaluate(run: RunFolder, *, data: str | Path | None = None, split: str | Non
     samples = torchvision_data.read(data, layout, cache=cache or cache_dir(), progress=progress)
     indices, name = _part(samples, split)
     labels = _labels(run, samples)
-    pixels = store.build(samples, run.recipe.stored_side, cache or cache_dir(), skip_broken=skip_broken,
-                         progress=progress)
+    pixels = store.build(
+        samples, run.recipe.stored_side, cache or cache_dir(), skip_broken=skip_broken, progress=progress
+    )
     indices = np.setdiff1d(indices, np.array(sorted(pixels.broken), np.int64))
     target = find(device).device
     logits = []
     for member in run.ensemble.names:
         trained = restore(run, member, target)
         batches = in_order(PixelRows(pixels), indices, labels, BATCH)
-        logits.append(outputs(trained.net, trained.inputs.plain, batches, target, bf16=trained.bf16,
-                              progress=progress, what=f"{member}: evaluate"))
+        logits.append(
+            outputs(
+                trained.net,
+                trained.inputs.plain,
+                batches,
+                target,
+                bf16=trained.bf16,
+                progress=progress,
+                what=f"{member}: evaluate",
+            )
+        )
     return _graded(run, run.ensemble, np.stack(logits), labels[indices], name, progress)
 
 
-def _graded(run: RunFolder, ensemble: Ensemble, logits: np.ndarray, labels: np.ndarray, split: str,
-            progress: Progress) -> Report:
+def _graded(
+    run: RunFolder, ensemble: Ensemble, logits: np.ndarray, labels: np.ndarray, split: str, progress: Progress
+) -> Report:
     recipe = run.recipe
     fitted = ensemble.combine == "greedy"
     where = recipe.ensemble.fit_on
     fit = (_stored(run, where), run.labels(where)) if fitted else None
-    return grade(ensemble.names, logits, labels, run.manifest["classes"], ensemble, split=split, fit=fit,
-                 fitted_on=where if fitted else "none", rounds=recipe.ensemble.rounds, seed=recipe.seed,
-                 progress=progress)
+    return grade(
+        ensemble.names,
+        logits,
+        labels,
+        run.manifest["classes"],
+        ensemble,
+        split=split,
+        fit=fit,
+        fitted_on=where if fitted else "none",
+        rounds=recipe.ensemble.rounds,
+        seed=recipe.seed,
+        progress=progress,
+    )
 
 
 def _stored(run: RunFolder, part: str) -> np.ndarray:
@@ -106,7 +135,9 @@ def _labels(run: RunFolder, samples: Samples) -> np.ndarray:
     ids = {name: i for i, name in enumerate(run.manifest["classes"])}
     unknown = [name for name in samples.classes if name not in ids]
     if unknown:
-        raise UserError(f'{samples.root}: class "{unknown[0]}" is unknown to {run.path}, which was trained on: '
-                        f"{', '.join(list(ids)[:12])}{', …' if len(ids) > 12 else ''}")
+        raise UserError(
+            f'{samples.root}: class "{unknown[0]}" is unknown to {run.path}, which was trained on: '
+            f"{', '.join(list(ids)[:12])}{', …' if len(ids) > 12 else ''}"
+        )
     own = np.array([ids[name] for name in samples.classes], np.int64)
     return np.where(samples.labels >= 0, own[samples.labels], -1)

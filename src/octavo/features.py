@@ -49,9 +49,20 @@ def key_of(**facts: object) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:20]
 
 
-def cached(folder: Path, net: nn.Module, width: int, source: Source, indices: np.ndarray, total: int,
-           ways: list[Callable[[Batch], Tensor]], seed: int, *, device: torch.device, bf16: bool,
-           progress: Progress) -> Features:
+def cached(
+    folder: Path,
+    net: nn.Module,
+    width: int,
+    source: Source,
+    indices: np.ndarray,
+    total: int,
+    ways: list[Callable[[Batch], Tensor]],
+    seed: int,
+    *,
+    device: torch.device,
+    bf16: bool,
+    progress: Progress,
+) -> Features:
     """Return the features of the images at `indices`, from `folder` or computed into it.
 
     A computation that was stopped goes on where it was, and two processes never compute the same.
@@ -77,8 +88,17 @@ def cached(folder: Path, net: nn.Module, width: int, source: Source, indices: np
     return Features(np.load(path, mmap_mode="r"), seed)
 
 
-def _compute(folder: Path, net: nn.Module, shape: tuple[int, int, int], source: Source, indices: np.ndarray,
-             ways: list[Callable[[Batch], Tensor]], device: torch.device, bf16: bool, progress: Progress) -> None:
+def _compute(
+    folder: Path,
+    net: nn.Module,
+    shape: tuple[int, int, int],
+    source: Source,
+    indices: np.ndarray,
+    ways: list[Callable[[Batch], Tensor]],
+    device: torch.device,
+    bf16: bool,
+    progress: Progress,
+) -> None:
     part, marker = folder / "part.npy", folder / "done.json"
     done = json.loads(marker.read_text())["batches"] if marker.is_file() and part.is_file() else 0
     out = np.lib.format.open_memmap(part, mode="r+" if done else "w+", dtype=np.float32, shape=shape)
@@ -104,8 +124,9 @@ def _compute(folder: Path, net: nn.Module, shape: tuple[int, int, int], source: 
 
 
 @torch.inference_mode()
-def _features(net: nn.Module, way: Callable[[Batch], Tensor], batch: Batch, device: torch.device,
-              bf16: bool) -> np.ndarray:
+def _features(
+    net: nn.Module, way: Callable[[Batch], Tensor], batch: Batch, device: torch.device, bf16: bool
+) -> np.ndarray:
     batch = batch.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         return net(way(batch)).float().cpu().numpy()

@@ -36,8 +36,10 @@ def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> N
     except OSError as error:
         draft.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise UserError(f"{path}: {os.strerror(error.errno)}; the last good state is kept. "
-                            "Free some space, then go on with --resume") from error
+            raise UserError(
+                f"{path}: {os.strerror(error.errno)}; the last good state is kept. "
+                "Free some space, then go on with --resume"
+            ) from error
         raise
     except BaseException:
         draft.unlink(missing_ok=True)

@@ -52,8 +52,9 @@ class MemberFolder:
         """Return a row per epoch."""
         return _read_csv(self._history)
 
-    def finish(self, facts: Mapping[str, Any], logits: Mapping[str, np.ndarray],
-               history: Sequence[Mapping[str, Any]]) -> None:
+    def finish(
+        self, facts: Mapping[str, Any], logits: Mapping[str, np.ndarray], history: Sequence[Mapping[str, Any]]
+    ) -> None:
         """Write what training gave, the facts last, and delete the checkpoint."""
         write_atomic(self._logits, save({k: np.ascontiguousarray(v) for k, v in logits.items()}))
         write_csv(self._history, history)
@@ -159,7 +160,9 @@ class RunFolder:
         """
         path = self.path / "ensemble.json"
         if not path.is_file():
-            raise UserError(f"{self.path}: this run is not finished; go on with `octavo train --resume --out {self.path}`")
+            raise UserError(
+                f"{self.path}: this run is not finished; go on with `octavo train --resume --out {self.path}`"
+            )
         return Ensemble.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
     @ensemble.setter

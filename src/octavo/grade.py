@@ -64,29 +64,19 @@ def grade(
     chosen = fitted_on if combination.combine == "greedy" and len(names) > 1 else "none"
     graded = _Graded(stack, truth, combination, boot, fit, rounds, progress or silent)
     systems, contributions, gain, best = graded.results()
-    counts = np.bincount(truth, minlength=len(classes))
-    flattery = _flattery(split, chosen)
+    words = _words(split, truth, classes, combination, chosen, rounds, boot)
     return Report.model_validate(
-        {
-            "split": split,
-            "n": len(truth),
-            "classes": tuple(classes),
+        words
+        | {
             "headline": HEADLINE,
-            "rule": f"{_rule(len(truth), split, combination, chosen, rounds)} {boot.rule}",
-            "rules": {name: metric.rule for name, metric in metrics_for(len(classes)).items()},
             "level": level,
             "replicates": replicates,
             "seed": seed,
-            "combine": combination.combine,
-            "fitted_on": chosen,
-            "flattered": bool(flattery),
-            "majority": counts.max() / len(truth),
             "systems": systems,
             "best_member": best,
             "gain": gain,
             "contributions": contributions,
             "per_class": class_results(combination.logits(stack).argmax(axis=1), truth, classes, level),
-            "warnings": (*flattery, *absent_classes(counts, classes)),
         }
     )
 
@@ -235,12 +225,33 @@ _COMBINED = {
 _PLACES = {"holdout": "a held-out share of the training images", "val": "the validation images"}
 
 
-def _rule(n: int, split: str, combination: Ensemble, chosen: str, rounds: int) -> str:
-    """Return which images were scored, and how the ensemble came about, in two sentences."""
+def _words(
+    split: str,
+    truth: Labels,
+    classes: Sequence[str],
+    combination: Ensemble,
+    chosen: str,
+    rounds: int,
+    boot: Bootstrap,
+) -> dict[str, object]:
+    """Return the fields of a Report that say what was scored, how the ensemble came about, and what to beware of."""
     how = _COMBINED[combination.combine]
     if chosen != "none":
         how += (
             f", with weights from greedy selection with replacement (Caruana et al., ICML 2004), at most {rounds} "
             f"rounds, by accuracy on {_PLACES.get(chosen, chosen)}"
         )
-    return f"Scored on {n} images of split {split}. The ensemble is {how}."
+    counts = np.bincount(truth, minlength=len(classes))
+    flattery = _flattery(split, chosen)
+    return {
+        "split": split,
+        "n": len(truth),
+        "classes": tuple(classes),
+        "rule": f"Scored on {len(truth)} images of split {split}. The ensemble is {how}. {boot.rule}",
+        "rules": {name: metric.rule for name, metric in metrics_for(len(classes)).items()},
+        "combine": combination.combine,
+        "fitted_on": chosen,
+        "flattered": bool(flattery),
+        "majority": counts.max() / len(truth),
+        "warnings": (*flattery, *absent_classes(counts, classes)),
+    }

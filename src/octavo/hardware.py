@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -31,12 +32,24 @@ class Hardware:
         """Processes that read ahead: none on the CPU, where they would take the network's cores."""
         return 2 if self.kind == "cuda" else 0
 
+    @property
+    def bf16(self) -> bool:
+        """Whether it multiplies bfloat16 natively, so that it is faster than float32."""
+        if self.kind == "cuda":
+            return torch.cuda.get_device_capability() >= (8, 0)
+        return self.kind == "cpu" and bool({"avx512_bf16", "amx_bf16", "bf16"} & _cpu_flags())
+
     def describe(self) -> dict[str, Any]:
         """Return what a manifest says of the machine."""
         names = {"cuda": lambda: torch.cuda.get_device_name(0)}
-        return {"device": self.kind, "devices": self.count, "threads": torch.get_num_threads(),
-                "cores": os.cpu_count(), "processor": names.get(self.kind, _processor)(),
-                "system": f"{platform.system()} {platform.machine()}"}
+        return {
+            "device": self.kind,
+            "devices": self.count,
+            "threads": torch.get_num_threads(),
+            "cores": os.cpu_count(),
+            "processor": names.get(self.kind, _processor)(),
+            "system": f"{platform.system()} {platform.machine()}",
+        }
 
 
 def find(device: str = "auto", count: int | None = None) -> Hardware:
@@ -60,8 +73,15 @@ def find(device: str = "auto", count: int | None = None) -> Hardware:
 
 
 def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_flags() -> set[str]:
+    return set((_cpuinfo("flags") or _cpuinfo("Features")).split())
+
+
+def _cpuinfo(key: str) -> str:
+    """Return what Linux says of the first processor, or nothing on other systems."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == key), "")

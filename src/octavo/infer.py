@@ -13,9 +13,16 @@ from octavo.progress import Progress, silent
 
 
 @torch.inference_mode()
-def outputs(net: Callable[[Tensor], Tensor], way: Callable[[Batch], Tensor], batches: Iterable[Batch],
-            device: torch.device, *, bf16: bool = False, progress: Progress = silent, what: str = "evaluate",
-            ) -> np.ndarray:
+def outputs(
+    net: Callable[[Tensor], Tensor],
+    way: Callable[[Batch], Tensor],
+    batches: Iterable[Batch],
+    device: torch.device,
+    *,
+    bf16: bool = False,
+    progress: Progress = silent,
+    what: str = "evaluate",
+) -> np.ndarray:
     """Return what `net` (in eval mode, on `device`) says of every image, float32 [n,…], in the order of `batches`.
 
     Args:

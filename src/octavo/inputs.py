@@ -50,7 +50,14 @@ class Inputs:
 
     def training(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return augmented inputs and targets: class ids int64 [B], or probabilities float [B,C] where images mix."""
-        return mix(self.augmented(batch), batch.labels, self.classes, self.augment, seed_of("mix", self.seed, batch.epoch), batch.step)
+        return mix(
+            self.augmented(batch),
+            batch.labels,
+            self.classes,
+            self.augment,
+            seed_of("mix", self.seed, batch.epoch),
+            batch.step,
+        )
 
     def _finish(self, batch: Batch, views: Views) -> Tensor:
         x = normalize(render(batch.inputs, batch.sizes, views, self.size), self.mean, self.std)

@@ -12,13 +12,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from octavo.backbone import Backbone, whole
 from octavo.errors import UserError
-from octavo.member import MemberNet
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 """Endings of the weights files that can be read."""
@@ -96,7 +95,7 @@ def load_into(backbone: Backbone, path: Path) -> LoadReport:
     return LoadReport(path, sha256(path), used, len(found) - used)
 
 
-def load_member(net: MemberNet, path: Path) -> LoadReport:
+def load_member(net: nn.Module, path: Path) -> LoadReport:
     """Fill a whole member, head included, from a file of its own `state_dict()`.
 
     Raises:

@@ -180,7 +180,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "balanced_accuracy",
-            "balanced acc.",
+            "balanced accuracy",
             lambda p, y: balanced_accuracy_of(p.argmax(axis=1), y, p.shape[1]),
             True,
             "Mean over the classes that occur in the truth of the share of their images that were recognised.",

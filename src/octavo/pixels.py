@@ -53,7 +53,7 @@ DECODER = f"1/{PIL.__version__}"
 # Damaged metadata beside sound pixels: a person sees the picture, so it is no reason to refuse it.
 _HARMLESS = (
     r"(Possibly c|C)orrupt EXIF data|Metadata Warning|Tag offset too large|Tag data larger than file|"
-    r"Image appears to be a malformed MPO|Invalid APNG"
+    r"Truncated File Read|Image appears to be a malformed MPO|Invalid APNG"
 )
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -148,11 +148,13 @@ def decode(source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS, side: in
     Raises:
         BrokenImage: for anything that can't be decoded, or has more than `max_pixels` pixels.
     """
-    with _refusing(), strict(max_pixels), _opened(source, max_pixels) as image:
+    with _refusing(max_pixels), strict(max_pixels), _opened(source, max_pixels) as image:
         target = bounded(*image.size, side)
         if target != image.size:
             image.draft(None, (2 * target[0], 2 * target[1]))  # JPEG alone: decodes at 1/2, 1/4 or 1/8
         image.load()
+        if image.format == "TIFF":  # Pillow turns it upright while loading
+            target = bounded(*image.size, side)
         upright = _orientation(image)
         rgb = _to_rgb(image)
         if rgb.size != target:
@@ -168,26 +170,29 @@ def probe(source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> Header
     Raises:
         BrokenImage: when it isn't an image of a known format, or has more than `max_pixels` pixels.
     """
-    with _refusing(), strict(max_pixels), _opened(source, max_pixels) as image:
+    with _refusing(max_pixels), strict(max_pixels), _opened(source, max_pixels) as image:
         name = "JPEG" if image.format == "MPO" else str(image.format)
-        size = image.size if _orientation(image) < 5 else image.size[::-1]
+        # Of TIFF alone, Pillow tells the upright size at once.
+        size = image.size if name == "TIFF" or _orientation(image) < 5 else image.size[::-1]
         return Header(name, image.mode, *size)
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def _refusing(max_pixels: int) -> Iterator[None]:
     """Turn whatever Pillow raises into BrokenImage; its plugins raise a dozen kinds of errors on damaged files."""
     try:
         yield
     except BrokenImage:
         raise
     except Exception as error:
-        raise BrokenImage(_reason(error)) from error
+        raise BrokenImage(_reason(error, max_pixels)) from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, max_pixels: int) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not a JPEG, PNG, WebP, BMP, TIFF or GIF image"
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return f"more than the limit of {max_pixels:,} pixels"
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
     if isinstance(error, OSError) and error.strerror:

@@ -15,9 +15,9 @@ from octavo.errors import UserError, lookup
 from octavo.folder import RunFolder, write_csv
 from octavo.hardware import find
 from octavo.progress import Progress, silent
-from octavo.walk import list_images
 from octavo.restore import batch_of, restore
 from octavo.store import decoded
+from octavo.walk import list_images
 
 BATCH = 64
 
@@ -29,19 +29,16 @@ class Predictions:
     Attributes:
         files: the images that could be read, n of them, as they were named.
         classes: names of the classes, C of them.
+        ids: int64 [n], class id of the most probable class, taken from the logits as in an evaluation.
         probabilities: float32 [n,C], rows sum to one.
         errors: files that could not be read → reason.
     """
 
     files: tuple[str, ...]
     classes: tuple[str, ...]
+    ids: np.ndarray
     probabilities: np.ndarray
     errors: dict[str, str]
-
-    @property
-    def ids(self) -> np.ndarray:
-        """Class ids int64 [n] of the most probable class."""
-        return self.probabilities.argmax(1)
 
     @property
     def labels(self) -> list[str]:
@@ -55,8 +52,8 @@ class Predictions:
         `confidence` and `p_NAME` for every class.
         """
         rows = []
-        for file, name, row in zip(self.files, self.labels, self.probabilities, strict=True):
-            entry: dict[str, object] = {"image_id": file, "label": int(row.argmax()) if ids else name}
+        for file, number, row in zip(self.files, self.ids, self.probabilities, strict=True):
+            entry: dict[str, object] = {"image_id": file, "label": int(number) if ids else self.classes[number]}
             if probabilities:
                 entry["confidence"] = f"{row.max():.6f}"
                 entry |= {f"p_{c}": f"{p:.6f}" for c, p in zip(self.classes, row, strict=True)}
@@ -74,8 +71,14 @@ def errors_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.errors.csv")
 
 
-def predict(run: RunFolder, images: Sequence[str | Path], *, device: str = "auto", member: str | None = None,
-            progress: Progress = silent) -> Predictions:
+def predict(
+    run: RunFolder,
+    images: Sequence[str | Path],
+    *,
+    device: str = "auto",
+    member: str | None = None,
+    progress: Progress = silent,
+) -> Predictions:
     """Return the ensemble's answer on image files and folders of them (searched to the bottom).
 
     Args:
@@ -100,14 +103,17 @@ def predict(run: RunFolder, images: Sequence[str | Path], *, device: str = "auto
         if batch:
             logits = np.stack([net.logits(batch) for net in trained])
             answer = logits[0] if member else ensemble.logits(_all(ensemble.names, used, logits))
-            parts.append(softmax(answer, axis=1).astype(np.float32))
+            parts.append(answer)
         progress("predict", done, len(paths), f"{len(errors)} unreadable" if errors else "")
-    table = np.concatenate(parts) if parts else np.zeros((0, len(classes)), np.float32)
-    return Predictions(tuple(names), classes, table, {shown(p, images): r for p, r in errors.items()})
+    table = np.concatenate(parts) if parts else np.zeros((0, len(classes)))
+    probabilities = softmax(table, axis=1).astype(np.float32)
+    unreadable = {shown(path, images): reason for path, reason in errors.items()}
+    return Predictions(tuple(names), classes, table.argmax(1), probabilities, unreadable)
 
 
-def embed(run: RunFolder, images: Sequence[str | Path], layer: str, *, device: str = "auto",
-          progress: Progress = silent) -> np.ndarray:
+def embed(
+    run: RunFolder, images: Sequence[str | Path], layer: str, *, device: str = "auto", progress: Progress = silent
+) -> np.ndarray:
     """Return the output of one layer of one member on images, float32 [n,·], a row per file in natural order.
 
     `layer` is `MEMBER.LAYER`, such as `vgg16.head.0`: the reference's `fc.0`, 256 numbers before the ReLU.
@@ -139,7 +145,9 @@ def shown(path: Path, given: Sequence[str | Path]) -> str:
     return path.name
 
 
-def _batches(paths: Sequence[Path], side: int, errors: dict[Path, str]) -> Iterator[tuple[int, list[Path], Batch | None]]:
+def _batches(
+    paths: Sequence[Path], side: int, errors: dict[Path, str]
+) -> Iterator[tuple[int, list[Path], Batch | None]]:
     """Yield (files done, readable files, their batch); what can't be read goes into `errors`."""
     stream = zip(paths, decoded(paths, side), strict=True)
     done = 0
@@ -156,4 +164,3 @@ def _all(names: Sequence[str], used: Sequence[str], logits: np.ndarray) -> np.nd
     for name, row in zip(used, logits, strict=True):
         full[list(names).index(name)] = row
     return full
-

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from octavo.errors import UserError, lookup
 from octavo.samples import CANONICAL, Entry, Found, Problem, Samples, number
-from octavo.walk import any_image, folders_in, images_in, is_image, list_images, scan, walk
+from octavo.walk import any_image, folders_in, images_in, is_image, list_images, one_line, scan, walk
 
 __all__ = ["READERS", "Problem", "Reader", "Samples", "list_images", "read"]
 
@@ -52,7 +52,7 @@ def read(data: str | Path, layout: str | None = None, *, strict: bool = True) ->
     samples = number(str(data), name, found)
     fatal = next((p for p in samples.problems if p.fatal), None)
     if strict and fatal:
-        raise UserError(fatal.text)
+        raise UserError(one_line(fatal.text))
     return samples
 
 
@@ -280,7 +280,7 @@ def _row(file: Path, line: int, row: list[str], columns: Mapping[str, int]) -> E
 
 
 def _refuse(file: Path, line: int, text: str) -> NoReturn:
-    raise UserError(f"{file}, line {line}: {text}")
+    raise UserError(one_line(f"{file}, line {line}: {text}"))
 
 
 READERS: dict[str, Reader] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,10 +48,9 @@ class Trained:
         """Return the output of one layer, flattened, float32 [B,·]."""
         return self._run(batch, lambda x: self.net.features_at(x, layer))
 
-    def _run(self, batch: Batch, function: object) -> np.ndarray:
-        assert callable(function)
+    def _run(self, batch: Batch, function: Callable[[Tensor], Tensor]) -> np.ndarray:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            out: Tensor = function(self.inputs.plain(batch.to(self.device)))
+            out = function(self.inputs.plain(batch.to(self.device)))
         return out.float().cpu().numpy()
 
 
@@ -64,13 +64,22 @@ def restore(run: RunFolder, name: str, device: torch.device) -> Trained:
     member = lookup({m.name: m for m in recipe.members}, name, f"{run.path}: member")
     files = run.member(name)
     if not files.finished:
-        raise UserError(f'{run.path}: member "{name}" is not trained yet; go on with '
-                        f"`octavo train --resume --out {run.path}`")
+        raise UserError(
+            f'{run.path}: member "{name}" is not trained yet; go on with `octavo train --resume --out {run.path}`'
+        )
     facts, train = files.facts(), recipe.train_of(member)
     net = build_member(member, recipe, facts["classes"], "meta").to_empty(device="cpu")
     load_member(net, files.weights)
-    inputs = Inputs(facts["size"], facts["resize"], tuple(facts["mean"]), tuple(facts["std"]), Augment(), 0,
-                    facts["classes"], train.channels_last)
+    inputs = Inputs(
+        facts["size"],
+        facts["resize"],
+        tuple(facts["mean"]),
+        tuple(facts["std"]),
+        Augment(),
+        0,
+        facts["classes"],
+        train.channels_last,
+    )
     ready(net, device, train.channels_last)
     return Trained(name, net, inputs, device, train.precision == "bf16")
 
@@ -83,4 +92,3 @@ def batch_of(images: list[np.ndarray]) -> Batch:
         place[:, : image.shape[0], : image.shape[1]] = image.transpose(2, 0, 1)
     count = len(images)
     return Batch(torch.from_numpy(canvas), sizes, torch.zeros(count, dtype=torch.int64), np.arange(count), -1, 0)
-

@@ -70,6 +70,7 @@ def score(
             lines), or missing predictions.
     """
     path = Path(predictions)
+    lookup({"refuse": 0, "wrong": 0}, missing, "missing")
     samples = truth if isinstance(truth, Samples) else read(truth, layout)
     rows = read_rows(path)
     part, name = _part(samples, split)
@@ -79,27 +80,35 @@ def score(
     images, matched = _matched(path, rows, samples, part, name)
     ids, labels_as = _ids(path, rows, samples.classes)
     answer = dict(zip(images, ids, strict=True))
-    predicted = np.array([answer.get(int(i), -1) for i in scored], np.int64)
-    gone = [samples.files[i] for i in scored if int(i) not in answer]
+    gone = [samples.files[i] for i in scored.tolist() if i not in answer]
     if gone and missing == "refuse":
         raise UserError(
-            f"{path}: {len(gone)} of {len(scored)} images of {name} have no prediction, first "{_plain(gone[0])}"; add them, "
-            'or count them as wrong with missing = "wrong"'
+            f'{path}: {len(gone)} of {len(scored)} images of {name} have no prediction, first "{_plain(gone[0])}"; '
+            "add them, or ask for missing ones to be counted as wrong"
         )
-    rule = (
-        f"{len(rows)} predictions against {len(scored)} labelled images of split {name} "
-        f"({len(gone)} without a prediction, counted as wrong); accuracy with Wilson's interval."
-    )
-    unlabelled = len(part) - len(scored)
-    notes = (f"{unlabelled} images of {name} have no known label and are left out",) if unlabelled else ()
+    predicted = np.array([answer.get(i, -1) for i in scored.tolist()], np.int64)
     boot = Bootstrap(samples.labels[scored], replicates, seed, level)
-    found = _numbers(predicted, samples, boot, rule)
-    warnings = (*notes, *absent_classes(np.bincount(boot.labels, minlength=len(samples.classes)), samples.classes))
-    more = {"split": name, "missing": len(gone), "matched_by": matched, "labels_as": labels_as, "warnings": warnings}
-    return Score.model_validate(found | more)
+    more = {"split": name, "missing": len(gone), "matched_by": matched, "labels_as": labels_as}
+    return Score.model_validate(_numbers(predicted, samples, boot) | _words(boot, samples, part, name, gone) | more)
 
 
-def _numbers(predicted: NDArray[np.int64], samples: Samples, boot: Bootstrap, rule: str) -> dict[str, object]:
+def _words(
+    boot: Bootstrap, samples: Samples, part: NDArray[np.int64], name: str, gone: Sequence[str]
+) -> dict[str, object]:
+    """Return the rule and the warnings of a Score."""
+    n = len(boot.labels)
+    rules = f"Macro F1: {METRICS['macro_f1'].rule} Balanced accuracy: {METRICS['balanced_accuracy'].rule}"
+    rule = (
+        f"Scored on the {n} labelled images of split {name}, {len(gone)} of them without a prediction and so wrong. "
+        f"Accuracy: share of right ones, with Wilson's interval. {rules} {boot.rule}"
+    )
+    unlabelled = len(part) - n
+    notes = (f"{unlabelled} images of {name} have no known label and are left out",) if unlabelled else ()
+    counts = np.bincount(boot.labels, minlength=len(samples.classes))
+    return {"rule": rule, "warnings": (*notes, *absent_classes(counts, samples.classes))}
+
+
+def _numbers(predicted: NDArray[np.int64], samples: Samples, boot: Bootstrap) -> dict[str, object]:
     """Return the fields of a Score that follow from class ids [N], -1 for none."""
     truth, classes = boot.labels, len(samples.classes)
     draws = boot.draw(
@@ -110,7 +119,6 @@ def _numbers(predicted: NDArray[np.int64], samples: Samples, boot: Bootstrap, ru
         }
     )
     correct = int(np.count_nonzero(predicted == truth))
-    rules = " ".join(f"{METRICS[m].title}: {METRICS[m].rule}" for m in ("macro_f1", "balanced_accuracy"))
     return {
         "n": len(truth),
         "correct": correct,
@@ -119,7 +127,6 @@ def _numbers(predicted: NDArray[np.int64], samples: Samples, boot: Bootstrap, ru
         "balanced_accuracy": boot.interval(draws["balanced_accuracy"], METRICS["balanced_accuracy"]),
         "majority": np.bincount(truth).max() / len(truth),
         "per_class": class_results(predicted, truth, samples.classes, boot.level),
-        "rule": f"{rule} {rules} {boot.rule}",
     }
 
 
@@ -131,7 +138,8 @@ def read_rows(path: Path) -> list[Row]:
     """
     try:
         # Bytes that are no UTF-8 are kept: on Linux a file name may hold any.
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            text = file.read()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; expected a CSV file image_id,label") from None
     reader, line = csv.reader(io.StringIO(text, newline=""), strict=True), 1

@@ -21,6 +21,7 @@ from octavo.pixels import DECODER, BrokenImage, bounded, decode, probe, strict
 from octavo.progress import Progress, silent
 from octavo.samples import Samples
 from octavo.threads import in_threads
+from octavo.walk import one_line
 
 _GROUP = 16  # images a thread decodes per task: small ones cost less than handing them over
 _FORMAT = "1"
@@ -165,8 +166,8 @@ def broken_text(samples: Samples, broken: dict[int, str]) -> str:
     """Return one line that names up to five broken files with their reasons, and what to do."""
     shown = "; ".join(f"{samples.files[i]} ({reason})" for i, reason in sorted(broken.items())[:5])
     more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
-    return (f"{samples.root}: {len(broken)} of {len(samples.files)} files can't be decoded: {shown}{more}; "
-            "mend or remove them, or go on without them by --skip-broken")  # fmt: skip
+    return one_line(f"{samples.root}: {len(broken)} of {len(samples.files)} files can't be decoded: {shown}{more}; "
+                    "mend or remove them, or go on without them by --skip-broken")  # fmt: skip
 
 
 def _load(folder: Path, samples: Samples) -> Pixels | None:
@@ -201,7 +202,7 @@ def _sweep(cache: Path, folder: Path) -> None:
 def _require_space(cache: Path, samples: Samples, side: int | None) -> None:
     needed, free = estimate(samples, side), shutil.disk_usage(cache).free
     if needed > free:
-        raise UserError(_full(cache, f"{needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free"))
+        raise UserError(_full(cache, f"{needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free"))
 
 
 def _full(cache: Path, facts: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,8 +17,9 @@ from octavo.recipe import Train
 from octavo.schedule import factor
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
-    "sgd": lambda groups, t: torch.optim.SGD(groups, lr=t.lr, momentum=t.momentum, nesterov=t.nesterov,
-                                             weight_decay=t.weight_decay),
+    "sgd": lambda groups, t: torch.optim.SGD(
+        groups, lr=t.lr, momentum=t.momentum, nesterov=t.nesterov, weight_decay=t.weight_decay
+    ),
     "adam": lambda groups, t: torch.optim.Adam(groups, lr=t.lr, weight_decay=t.weight_decay),
     "adamw": lambda groups, t: torch.optim.AdamW(groups, lr=t.lr, weight_decay=t.weight_decay),
 }
@@ -61,8 +62,9 @@ class Task(pl.LightningModule):
     held: Tensor
     class_weights: Tensor | None
 
-    def __init__(self, net: nn.Module, inputs: Ways, train: Train, *, steps: int, seed: int,
-                 class_weights: Tensor | None = None) -> None:
+    def __init__(
+        self, net: nn.Module, inputs: Ways, train: Train, *, steps: int, seed: int, class_weights: Tensor | None = None
+    ) -> None:
         """`steps` is the number of batches in an epoch; `class_weights` float32 [C]."""
         super().__init__()
         self.net, self.inputs, self.train_spec, self.steps, self.seed = net, inputs, train, steps, seed
@@ -110,10 +112,10 @@ class Task(pl.LightningModule):
         self.tally += _sums(loss, logits, batch.labels)
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Move the averaged weights after each optimiser step."""
-        stepped = (batch.step + 1) % self.train_spec.accumulate == 0 or batch.step + 1 == self.steps
-        if self.averaged and stepped:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take an optimiser step and move the averaged weights after it, before any callback saves a checkpoint."""
+        super().optimizer_step(*args, **kwargs)
+        if self.averaged:
             self.averaged.update_parameters(self.net)
 
     def on_validation_epoch_start(self) -> None:
@@ -133,11 +135,16 @@ class Task(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Write the epoch's row of the history."""
         tally, held = self.all_reduced(self.tally), self.all_reduced(self.held)
-        row = {"epoch": self.current_epoch + 1, "step": self.global_step, "lr": self.optimizers_lr(),
-               "train_loss": float(tally[0] / tally[2]), "train_accuracy": float(tally[1] / tally[2])}
+        row = {
+            "epoch": self.current_epoch + 1,
+            "step": self.global_step,
+            "lr": self.optimizers_lr(),
+            "train_loss": float(tally[0] / tally[2]),
+            "train_accuracy": float(tally[1] / tally[2]),
+        }
         if held[2] > 0:
             row |= {"holdout_loss": float(held[0] / held[2]), "holdout_accuracy": float(held[1] / held[2])}
-        row = {key: round(value, 6) if key.endswith(("loss", "accuracy")) else value for key, value in row.items()}
+        row = {k: round(v, 6) if k.endswith(("loss", "accuracy")) else v for k, v in row.items()}
         self.history = [r for r in self.history if r["epoch"] < row["epoch"]] + [row]
 
     def optimizers_lr(self) -> float:
@@ -158,17 +165,17 @@ class Task(pl.LightningModule):
 
 
 def _sums(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """Return float32 [3] (Apple GPUs have no float64): loss × images, right answers (of mixed images: by the first one's label), images."""
+    """Return float32 [3] (Apple GPUs have no float64): loss × images, right answers by `labels`, images."""
     right = (logits.argmax(1) == labels).sum()
     count = torch.tensor(float(len(labels)), device=logits.device)
     return torch.stack([loss.detach().float() * count, right.float(), count])
 
 
-def _ema(decay: float) -> Callable[[list[Tensor], list[Tensor], Any], None]:
+def _ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
     """Return the update of an exponential moving average whose decay warms up as (1+n)/(10+n)."""
 
     @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Any) -> None:
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
         n = int(count)
         weight = 1 - min(decay, (1 + n) / (10 + n))
         for mean, value in zip(averaged, current, strict=True):

@@ -66,6 +66,7 @@ def read(
     if layout not in (None, "torchvision"):
         raise UserError(f'layout: {data} is a torchvision data set; leave layout "{layout}" away')
     name = str(data).removeprefix(PREFIX)
+    name = {known.lower(): known for known in DATASETS}.get(name.lower(), name)
     lookup(DATASETS, name, "torchvision")
     folder = export(name, cache or cache_dir(), progress)
     return replace(readers.read(folder, "csv", strict=strict), root=str(data), layout="torchvision")

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from octavo import __version__, pack, store, torchvision_data, weights
-from octavo.build import check_recipe
+from octavo import pack, weights
 from octavo.cache import cache_dir
 from octavo.checkpoint import Stop
-from octavo.engine import Job, train_member
+from octavo.engine import train_member
 from octavo.ensemble import Ensemble
 from octavo.errors import UserError
 from octavo.estimate import estimate
 from octavo.evaluate import regrade
 from octavo.folder import RunFolder
 from octavo.hardware import Hardware, find
+from octavo.job import Job
+from octavo.material import Material, prepare
 from octavo.progress import Progress, silent
-from octavo.samples import Samples
 from octavo.recipe import Recipe, dumps, load
-from octavo.store import Pixels
 
 
 @dataclass(frozen=True)
@@ -58,9 +55,15 @@ class Options:
     tensorboard: bool = False
 
 
-def train(recipe: str | Path | Recipe | None, data: str | Path | None, overrides: Iterable[str] = (),
-          options: Options | None = None, *, progress: Progress = silent,
-          say: Callable[[str], None] = lambda line: None) -> RunFolder:
+def train(
+    recipe: str | Path | Recipe | None,
+    data: str | Path | None,
+    overrides: Iterable[str] = (),
+    options: Options | None = None,
+    *,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda line: None,
+) -> RunFolder:
     """Train a recipe on a folder of images and return its run.
 
     Args:
@@ -76,35 +79,53 @@ def train(recipe: str | Path | Recipe | None, data: str | Path | None, overrides
         Interrupted: the user asked to stop; `resume` goes on.
     """
     options = options or Options()
-    out = _out(recipe, options)
+    out, cache = _out(recipe, options), options.cache or cache_dir()
     before = RunFolder.open(out) if options.resume else None
     resolved = load(recipe if recipe is not None else _recipe_of(before), overrides)
-    data = data if data is not None else _data_of(before)
+    data = str(data if data is not None else _data_of(before))
     hardware = find(options.device, options.devices)
+    resolved = _with_precision(resolved, hardware)
     with Stop().listening() as stop:
 
         def told(what: str, done: int, total: int, note: str = "") -> None:
             progress(what, done, total, note)
             stop.check()
 
-        samples, pixels, parts = _material(resolved, str(data), options, told)
-        _require(resolved, samples, parts)
+        material = prepare(resolved, data, options.layout, cache, skip_broken=options.skip_broken, progress=told)
         _announce_downloads(resolved, options, say)
         weights.gather(resolved, options.weights_dir, progress=True)
-        run = RunFolder.start(out, resume=options.resume, overwrite=options.overwrite)
-        manifest = _manifest(resolved, samples, pixels, parts, str(data), hardware)
-        if run.begun:
-            _same(run, resolved, manifest)
-        else:
-            _announce(resolved, samples, pixels, parts, hardware, out, say)
-            run.begin(resolved, manifest, _rows(samples, pixels, parts))
+        run = _begun(resolved, material, hardware, out, options, say)
+        job = Job(resolved, resolved.members[0], len(material.samples.classes), material.samples.labels,
+                  material.parts, material.pixels, options.weights_dir, cache, hardware,
+                  run.path / "tensorboard" if options.tensorboard else None)  # fmt: skip
         for member in resolved.members:
-            job = Job(resolved, member, len(samples.classes), samples.labels, parts, pixels, options.weights_dir,
-                      options.cache or cache_dir(), hardware, run.path / "tensorboard" if options.tensorboard else None)
-            train_member(job, run.member(member.name), told, stop)
+            train_member(replace(job, member=member), run.member(member.name), told, stop)
             run.collect_history([m.name for m in resolved.members])
     run.ensemble = combine(run)
     regrade(run, progress=progress)
+    return run
+
+
+def _with_precision(recipe: Recipe, hardware: Hardware) -> Recipe:
+    """Return the recipe with `precision = "auto"` replaced by what it means on this hardware."""
+    if recipe.train.precision != "auto":
+        return recipe
+    precision = "bf16" if hardware.bf16 else "32"
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"precision": precision})})
+
+
+def _begun(
+    recipe: Recipe, material: Material, hardware: Hardware, out: Path, options: Options, say: Callable[[str], None]
+) -> RunFolder:
+    """Return the run's folder with recipe, samples and manifest in it, new or gone on with."""
+    manifest = material.manifest(recipe, hardware)
+    if options.resume:
+        run = RunFolder.start(out, resume=True)
+        _same(run, recipe, manifest)
+        return run
+    _announce(recipe, material, hardware, out, say)
+    run = RunFolder.start(out, overwrite=options.overwrite)
+    run.begin(recipe, manifest, material.rows())
     return run
 
 
@@ -145,39 +166,6 @@ def _data_of(run: RunFolder | None) -> str:
     return str(run.manifest["data"]["root"])
 
 
-def _material(recipe: Recipe, data: str, options: Options,
-              progress: Progress) -> tuple[Samples, Pixels, dict[str, np.ndarray]]:
-    """Return the samples, their stored pixels, and which images are for what."""
-    cache = options.cache or cache_dir()
-    samples = torchvision_data.read(data, options.layout, cache=cache, progress=progress)
-    check_recipe(recipe, len(samples.classes))
-    if not samples.own_split:
-        samples = samples.with_val(recipe.data.val, recipe.seed)
-
-    pixels = store.build(samples, recipe.stored_side, cache, skip_broken=options.skip_broken, progress=progress)
-    fit, held = samples.holdout(recipe.data.holdout, recipe.seed)
-    parts = {"fit": fit, "holdout": held, "val": samples.splits.get("val", np.empty(0, np.int64))}
-    if "test" in samples.splits:
-        parts["test"] = samples.splits["test"]
-    broken = np.array(sorted(pixels.broken), np.int64)
-    return samples, pixels, {part: np.setdiff1d(indices, broken) for part, indices in parts.items()}
-
-
-def _require(recipe: Recipe, samples: Samples, parts: dict[str, np.ndarray]) -> None:
-    """Refuse what would fail or mislead later."""
-    count = len(samples.classes)
-    if count < 2:
-        raise UserError(f"{samples.root}: one class only ({samples.classes[0]}); a classifier needs two or more")
-    if len(parts["fit"]) < 2 or not len(parts["val"]):
-        raise UserError(f"{samples.root}: {len(parts['fit'])} images to train on and {len(parts['val'])} to validate; "
-                        "expected at least 2 and 1")
-    given = recipe.train.class_weights
-    if not isinstance(given, str) and len(given) != count:
-        raise UserError(f"train.class_weights: {len(given)} weights for {count} classes")
-    if recipe.data.holdout and not len(parts["holdout"]):
-        raise UserError(f"{samples.root}: too few images for data.holdout; every class has only one")
-
-
 def _announce_downloads(recipe: Recipe, options: Options, say: Callable[[str], None]) -> None:
     missing = {row.path or row.url: row for row in pack.table(recipe, options.weights_dir) if row.state == "missing"}
     if missing:
@@ -185,23 +173,26 @@ def _announce_downloads(recipe: Recipe, options: Options, say: Callable[[str], N
         say(f"weights to download: {len(missing)} files, {size / 1e6:,.0f} MB (torch hub's cache keeps them)")
 
 
-def _announce(recipe: Recipe, samples: Samples, pixels: Pixels, parts: dict[str, np.ndarray], hardware: Hardware,
-              out: Path, say: Callable[[str], None]) -> None:
+def _announce(recipe: Recipe, material: Material, hardware: Hardware, out: Path, say: Callable[[str], None]) -> None:
     """Say what is trained on what, and what it will take; refuse if the disk is too small."""
-    counts = {part: len(indices) for part, indices in parts.items()}
-    say(f"{samples.root}: {samples.layout}, {len(samples.classes)} classes, "
-        + ", ".join(f"{n:,} {part}" for part, n in counts.items())
-        + (f", {len(pixels.broken)} broken files left out" if pixels.broken else ""))
+    samples, broken = material.samples, len(material.pixels.broken)
+    counts = ", ".join(f"{n:,} {part}" for part, n in material.counts.items())
+    left = f", {broken} broken files left out" if broken else ""
+    say(f"{samples.root}: layout {samples.layout}, {len(samples.classes)} classes, images: {counts}{left}")
     for problem in samples.problems:
         say(f"note: {problem.text}")
-    need = estimate(recipe, len(samples.classes), counts, 0, hardware)
+    need = estimate(recipe, len(samples.classes), material.counts, hardware)
     parent = next(p for p in out.absolute().parents if p.exists())
     free = shutil.disk_usage(parent).free
-    say(f"estimate: about {_duration(need.seconds)} on {hardware.kind} (from operation counts, within a factor of two), "
-        f"{need.memory / 2**30:.1f} GiB of memory, {need.disk / 2**30:.1f} GiB of disk ({free / 2**30:,.0f} free)")
+    say(
+        f"estimate: about {_duration(need.seconds)} on {hardware.kind} (from operation counts, within a factor of "
+        f"two), {need.memory / 2**30:.1f} GiB of memory, {need.disk / 2**30:.1f} of {free / 2**30:,.0f} GiB free disk"
+    )
     if need.disk > free:
-        raise UserError(f"{parent}: the run needs about {need.disk / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
-                        "choose another --out, or fewer members")
+        raise UserError(
+            f"{parent}: the run needs about {need.disk / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
+            "choose another --out, or fewer members"
+        )
 
 
 def _duration(seconds: float) -> str:
@@ -210,33 +201,18 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _manifest(recipe: Recipe, samples: Samples, pixels: Pixels, parts: dict[str, np.ndarray], data: str,
-              hardware: Hardware) -> dict[str, Any]:
-    packages = ("torch", "torchvision", "pytorch-lightning", "numpy", "pillow")
-    root = data if data.startswith("torchvision:") else str(Path(data).absolute())
-    return {"octavo": __version__, "task": recipe.task, "seed": recipe.seed, "classes": list(samples.classes),
-            "data": {"root": root, "layout": samples.layout, "own_split": samples.own_split, "pixels": pixels.digest,
-                     "parts": {part: len(indices) for part, indices in parts.items()}, "broken": len(pixels.broken)},
-            "python": platform.python_version(), "packages": {name: version(name) for name in packages},
-            "hardware": hardware.describe()}
-
-
-def _rows(samples: Samples, pixels: Pixels, parts: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    part_of = {int(i): part for part, indices in parts.items() for i in indices}
-    return [{"file": file, "label": samples.classes[label] if label >= 0 else "",
-             "part": part_of.get(i, "broken" if i in pixels.broken else "unused")}
-            for i, (file, label) in enumerate(zip(samples.files, samples.labels, strict=True))]
-
-
 def _same(run: RunFolder, recipe: Recipe, manifest: dict[str, Any]) -> None:
     """Refuse to go on with a run on another recipe or other data."""
     if run.recipe != recipe:
         pairs = zip(dumps(run.recipe).splitlines(), dumps(recipe).splitlines(), strict=False)
         was, now = next(((a, b) for a, b in pairs if a != b), ("fewer keys", "more keys"))
-        raise UserError(f"{run.path}: --resume with another recipe (was: {was}; now: {now}); leave the recipe out, or "
-                        "choose another --out")
+        raise UserError(
+            f"{run.path}: --resume with another recipe (was: {was}; now: {now}); leave the recipe out, or "
+            "choose another --out"
+        )
     before = run.manifest
     if before["data"]["pixels"] != manifest["data"]["pixels"] or before["classes"] != manifest["classes"]:
-        raise UserError(f"{run.path}: --resume, but the images in {manifest['data']['root']} have changed since; "
-                        "restore them, or choose another --out")
-
+        raise UserError(
+            f"{run.path}: --resume, but the images in {manifest['data']['root']} have changed since; "
+            "restore them, or choose another --out"
+        )

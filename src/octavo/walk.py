@@ -21,6 +21,11 @@ def natural(name: str) -> tuple:
     return _natural(name), name  # the name itself settles "1" against "01"
 
 
+def one_line(text: str) -> str:
+    """Return a message without line breaks; file and class names may hold them."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")
+
+
 def list_images(paths: Sequence[str | Path]) -> tuple[Path, ...]:
     """List image files: those named, and those with a known ending in folders, recursively, in natural order, once.
 

@@ -14,7 +14,7 @@ import torchvision
 from safetensors.torch import save
 from torch import Tensor
 
-from octavo.backbone import TIMM, Backbone, names, whole
+from octavo.backbone import TIMM, Backbone, require
 from octavo.errors import UserError, lookup
 from octavo.files import write_atomic
 from octavo.loading import SUFFIXES, LoadReport, load_into
@@ -72,9 +72,9 @@ def entry(backbone: str, weights: str = "imagenet") -> Entry:
     Raises:
         UserError: unknown network or set.
     """
+    require(backbone)
     if backbone.startswith(TIMM):
         return _timm_entry(backbone, weights)
-    lookup(dict.fromkeys(names()), backbone, "backbone")
     tags = {w.name: w for w in torchvision.models.get_model_weights(backbone)}
     default = "IMAGENET1K_V1" if "IMAGENET1K_V1" in tags else next(iter(tags))
     weights = default if weights == "imagenet" else weights
@@ -140,7 +140,7 @@ def fetch(entry: Entry, weights_dir: Path | None = None, download: bool = True, 
             write_atomic(target, save(_timm_download(entry.backbone)))
         else:
             torch.hub.download_url_to_file(entry.url, str(target), entry.sha_prefix or None, progress)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # OSError, a wrong hash, and whatever timm's HTTP library raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(_instructions(entry, f"not on this machine, and the download failed ({reason})")) from error
     return target
@@ -239,7 +239,6 @@ def _instructions(entry: Entry, why: str) -> str:
 
 
 def _timm_entry(backbone: str, weights: str) -> Entry:
-    whole(backbone)  # refuses what timm doesn't have, or timm missing
     import timm
 
     if weights != "imagenet":
@@ -249,7 +248,8 @@ def _timm_entry(backbone: str, weights: str) -> Entry:
     config = timm.get_pretrained_cfg(backbone.removeprefix(TIMM))
     if config is None or not config.has_weights:
         raise UserError(f'weights: timm has no pretrained weights for "{backbone}"; set weights = "none" or a file')
-    url = str(config.url or f"https://huggingface.co/{config.hf_hub_id}")
+    hub = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
+    url = hub if config.hf_hub_id else str(config.url)  # timm takes them in this order too
     name = backbone.replace(":", "-") + ".safetensors"
     mean, std = _channels(config.mean), _channels(config.std)
     return Entry(backbone, "imagenet", url, name, 0, "", mean, std, None, True)

@@ -1,0 +1,159 @@
+"""Weights packed for a machine without a network, and what lies in such a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import urllib.error
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from octavo.backbone import Backbone
+from octavo.errors import UserError
+from octavo.pack import pack, table, verify
+from octavo.recipe import Recipe
+from octavo.weights import load_pretrained
+
+
+@pytest.fixture(autouse=True)
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty torch hub cache, no folder of weights, and no network."""
+
+    def unplugged(*args: object, **kwargs: object) -> None:
+        raise urllib.error.URLError("no network in tests")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.delenv("OCTAVO_WEIGHTS", raising=False)
+    monkeypatch.setattr(torch.hub, "urlopen", unplugged)
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("origin")
+    for name in ("squeezenet1_1", "shufflenet_v2_x0_5"):
+        net = torchvision.models.get_model(name, weights=None).half()
+        save_file(dict(net.state_dict()), folder / f"{name}.safetensors")
+    return folder
+
+
+def recipe(*members: tuple[str, str]) -> Recipe:
+    rows = [{"name": f"m{i}", "backbone": name, "weights": own} for i, (name, own) in enumerate(members)]
+    return Recipe.model_validate({"name": "t", "data": {"size": 64}, "members": rows})
+
+
+THREE = recipe(("squeezenet1_1", "imagenet"), ("squeezenet1_1", "IMAGENET1K_V1"), ("shufflenet_v2_x0_5", "imagenet"))
+
+
+def test_table_says_where_each_is(origin: Path, hub: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.pth"
+    own.write_bytes(b"12345")
+    cached = hub / "mobilenet_v2-b0353104.pth"
+    cached.write_bytes(b"123")
+    rows = table(
+        recipe(("squeezenet1_1", "imagenet"), ("mobilenet_v2", "imagenet"), ("vgg16", "imagenet"), ("vgg16", "none"),
+               ("vgg16", str(own)), ("vgg16", "gone.pth")), origin,
+    )  # fmt: skip
+    vgg16 = "https://download.pytorch.org/models/vgg16-397923af.pth"
+    local = origin / "squeezenet1_1.safetensors"
+    assert [(r.member, r.tag, r.state, r.path, r.size_bytes) for r in rows] == [
+        ("m0", "IMAGENET1K_V1", "found", local, local.stat().st_size),
+        ("m1", "IMAGENET1K_V1", "found", cached, 3),
+        ("m2", "IMAGENET1K_V1", "missing", None, round(527.796 * 2**20)),
+        ("m3", "none", "not needed", None, 0),
+        ("m4", "file", "found", own, 5),
+        ("m5", "file", "missing", Path("gone.pth"), 0),
+    ]
+    assert rows[2].url == vgg16
+
+
+def test_packed_folder_is_all_that_loading_needs(origin: Path, tmp_path: Path) -> None:
+    out = tmp_path / "packed"
+    paths = pack(THREE, out, origin)
+    names = ["squeezenet1_1-IMAGENET1K_V1.safetensors", "shufflenet_v2_x0_5-IMAGENET1K_V1.safetensors"]
+    assert [p.name for p in paths] == names
+    assert sorted(p.name for p in out.iterdir()) == sorted([*names, "SHA256SUMS"])
+    for name in ("squeezenet1_1", "shufflenet_v2_x0_5"):
+        backbone = Backbone(name, 64)
+        report = load_pretrained(backbone, "imagenet", out)
+        assert report is not None
+        assert report.path.parent == out
+        published = load_file(origin / f"{name}.safetensors")
+        filled = backbone.net.state_dict()
+        assert all(torch.equal(filled[k], published[k].to(filled[k].dtype)) for k in filled)
+
+
+def test_packed_file_leaves_the_classifier_and_names_its_origin(origin: Path, tmp_path: Path) -> None:
+    path = pack(recipe(("shufflenet_v2_x0_5", "imagenet")), tmp_path / "packed", origin)[0]
+    source = origin / "shufflenet_v2_x0_5.safetensors"
+    with safe_open(path, "pt") as file:
+        assert set(file.keys()) == set(load_file(source)) - {"fc.weight", "fc.bias"}
+        assert file.get_tensor("conv1.0.weight").dtype == torch.float16
+        metadata = file.metadata()
+    assert metadata["origin"] == source.name
+    assert metadata["origin_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert metadata["tag"] == "IMAGENET1K_V1"
+
+
+def test_sums_are_those_of_the_common_tool(origin: Path, tmp_path: Path) -> None:
+    out = tmp_path / "packed"
+    pack(recipe(("squeezenet1_1", "imagenet")), out, origin)
+    pack(recipe(("shufflenet_v2_x0_5", "imagenet")), out, origin)  # a second recipe adds to the list
+    done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=out, capture_output=True, text=True, check=True)
+    assert done.stdout.count(": OK") == 2
+
+
+def test_verify_finds_what_was_changed(origin: Path, tmp_path: Path) -> None:
+    out = tmp_path / "packed"
+    first, second = pack(THREE, out, origin)
+    (out / "squeezenet1_1-b8a52dc0.pth").write_bytes(b"not what its name says")
+    (out / "stray.safetensors").write_bytes(b"?")
+    content = bytearray(first.read_bytes())
+    content[-1] ^= 1
+    first.write_bytes(content)
+    states = {checked.path.name: checked.state for checked in verify(out)}
+    assert states == {
+        first.name: "corrupt",
+        second.name: "ok",
+        "squeezenet1_1-b8a52dc0.pth": "corrupt",
+        "stray.safetensors": "no hash",
+    }
+    second.unlink()
+    assert {c.path.name: c.state for c in verify(out)}[second.name] == "missing"
+
+
+def test_verify_a_recipe(origin: Path, tmp_path: Path) -> None:
+    out = tmp_path / "packed"
+    pack(THREE, out, origin)
+    assert [checked.state for checked in verify(THREE, out)] == ["ok", "ok"]
+    assert [checked.state for checked in verify(THREE, origin)] == ["no hash", "no hash"]
+    assert verify(recipe(("vgg16", "none"))) == []
+
+
+def test_mistakes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone: no such folder of weights$"):
+        verify(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"^weights: IMAGENET1K_V1 of vgg16 are not on this machine, and the download"):
+        pack(recipe(("vgg16", "imagenet")), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "SHA256SUMS").write_text("what\n")
+    with pytest.raises(UserError, match=r"SHA256SUMS: expected lines of a sha256 and a file name$"):
+        verify(tmp_path)
+
+
+def test_wrong_or_damaged_origin_is_not_packed(origin: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "w"
+    folder.mkdir()
+    (folder / "squeezenet1_1.safetensors").write_bytes((origin / "shufflenet_v2_x0_5.safetensors").read_bytes())
+    with pytest.raises(UserError, match=r'not weights of "squeezenet1_1": "features\.0\.bias" is missing$'):
+        pack(recipe(("squeezenet1_1", "imagenet")), tmp_path / "out", folder)
+    (folder / "squeezenet1_1-b8a52dc0.pth").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"b8a52dc0\.pth: damaged"):
+        pack(recipe(("squeezenet1_1", "imagenet")), tmp_path / "out", folder)

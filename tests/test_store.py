@@ -1,0 +1,377 @@
+"""The store of decoded pixels: right bytes, found again, safe against crashes, other processes and full disks."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from octavo import store
+from octavo.errors import UserError
+from octavo.pixels import BrokenImage, decode
+from octavo.readers import Samples, read
+from octavo.store import Pixels, build, estimate, store_key
+
+SIZES = ((12, 9), (30, 7), (9, 9), (40, 64))
+
+
+def photos(root: Path, count: int = 12, sizes: tuple[tuple[int, int], ...] = SIZES) -> Samples:
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        path = root / f"class{i % 2}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        height, width = sizes[i % len(sizes)]
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+    return read(root)
+
+
+def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(store, "decode", fail)
+
+
+@pytest.mark.parametrize("side", [None, 8, 100])
+def test_images_of_many_sizes(side: int | None, tmp_path: Path) -> None:
+    samples = photos(tmp_path / "data")
+    said: list[tuple[int, int]] = []
+    pixels = build(
+        samples, side, tmp_path / "cache", progress=lambda what, done, total, note="": said.append((done, total))
+    )
+    assert said == [(i + 1, 12) for i in range(12)]
+    assert len(pixels) == 12
+    assert pixels.sizes.dtype == np.int32
+    expected = [decode(samples.path(i), side=side) for i in range(12)]
+    assert pixels.sizes.tolist() == [list(e.shape[:2]) for e in expected]
+    order = [5, 0, 11, 5, 3]
+    batch, sizes = pixels.batch(order)
+    assert (batch.dtype, sizes.dtype) == (np.uint8, np.int32)
+    assert batch.shape == (5, 3, *np.max([expected[i].shape[:2] for i in order], axis=0))
+    for row, (height, width), index in zip(batch, sizes.tolist(), order, strict=True):
+        np.testing.assert_array_equal(row[:, :height, :width].transpose(1, 2, 0), expected[index])
+        assert not row[:, height:].any()
+        assert not row[:, :, width:].any()
+        np.testing.assert_array_equal(pixels.image(index).transpose(1, 2, 0), expected[index])
+
+
+def test_images_of_one_size_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = photos(tmp_path / "data", sizes=((16, 24),))
+    pixels = build(samples, 16, tmp_path / "cache")
+    monkeypatch.setattr(Pixels, "image", lambda *_: pytest.fail("an image of its own"))
+    batch, sizes = pixels.batch(np.array([3, 1]))
+    assert sizes.tolist() == [[16, 24]] * 2
+    np.testing.assert_array_equal(batch.transpose(0, 2, 3, 1), [decode(samples.path(i)) for i in (3, 1)])
+    batch[:] = 0  # a copy: the store stays as it is
+    assert pixels.batch([3])[0].any()
+    assert pixels.batch([])[0].shape == (0, 3, 16, 24)
+
+
+def test_indices_outside_are_refused(tmp_path: Path) -> None:
+    pixels = build(photos(tmp_path / "data"), 8, tmp_path / "cache")
+    for index in (-1, 12):
+        with pytest.raises(IndexError):
+            pixels.batch([0, index])
+    assert pixels.batch([])[0].shape[0] == 0
+
+
+def test_a_second_run_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = photos(tmp_path / "data")
+    first = build(samples, 8, tmp_path / "cache")
+    no_decoding(monkeypatch)
+    again = build(read(tmp_path / "data"), 8, tmp_path / "cache")
+    assert (again.key, again.digest) == (first.key, first.digest)
+    np.testing.assert_array_equal(again.batch(range(12))[0], first.batch(range(12))[0])
+    split = samples.with_val(0.3, 0)
+    assert build(split, 8, tmp_path / "cache").key == first.key
+
+
+def test_key_names_what_went_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = photos(tmp_path / "data")
+    keys = [store_key(samples, 8), store_key(samples, 9), store_key(samples, None)]
+    path = samples.path(0)
+    os.utime(path, ns=(0, 12345))
+    keys.append(store_key(samples, 8))
+    path.write_bytes(path.read_bytes() + b"\0")
+    os.utime(path, ns=(0, 12345))
+    keys.append(store_key(samples, 8))
+    path.rename(path.with_name("new.png"))
+    keys.append(store_key(read(tmp_path / "data"), 8))
+    keys.append(store_key(samples, 8))
+    monkeypatch.setattr(store, "DECODER", "2/other")
+    keys.append(store_key(samples, 8))
+    shutil.copytree(tmp_path / "data", tmp_path / "copy", copy_function=shutil.copy2)
+    keys.append(store_key(read(tmp_path / "copy"), 8))
+    assert len(set(keys)) == len(keys)
+
+
+def test_digest_is_of_the_pixels_alone(tmp_path: Path) -> None:
+    samples = photos(tmp_path / "data", count=4)
+    pixels = build(samples, None, tmp_path / "cache")
+    arrays = []
+    for index in range(4):
+        with Image.open(samples.path(index)) as image:
+            arrays.append(np.array(image))
+    planes = b"".join(array.transpose(2, 0, 1).tobytes() for array in arrays)
+    sizes = np.array([array.shape[:2] for array in arrays], "<i4").tobytes()
+    assert pixels.digest == hashlib.sha256(planes + sizes).hexdigest()
+    shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    copied = build(read(tmp_path / "copy"), None, tmp_path / "cache")
+    assert copied.digest == pixels.digest
+    assert copied.key != pixels.key
+
+
+# ── Broken files ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def spoil(samples: Samples, *indices: int) -> None:
+    for index in indices:
+        samples.path(index).write_bytes(samples.path(index).read_bytes()[:60])
+
+
+def test_broken_files_are_named(tmp_path: Path) -> None:
+    samples = photos(tmp_path / "data")
+    spoil(samples, *range(7))
+    with pytest.raises(UserError) as caught:
+        build(samples, 8, tmp_path / "cache")
+    text = str(caught.value)
+    assert "7 of 12 files can't be decoded" in text
+    assert text.count(".png (") == 5
+    assert "and 2 more" in text
+    assert "--skip-broken" in text
+    assert samples.files[0] in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("sizes", [SIZES, ((16, 16),)])
+def test_skip_broken_records_them(sizes: tuple[tuple[int, int], ...], tmp_path: Path) -> None:
+    samples = photos(tmp_path / "data", sizes=sizes)
+    spoil(samples, 0, 4)
+    samples.path(11).unlink()
+    pixels = build(samples, 8, tmp_path / "cache", skip_broken=True)
+    assert set(pixels.broken) == {0, 4, 11}
+    assert pixels.broken[11] == "no such file or directory"
+    assert pixels.sizes[[0, 4, 11]].tolist() == [[0, 0]] * 3
+    for index in (1, 2, 3, 5, 10):
+        height, width = pixels.sizes[index]
+        np.testing.assert_array_equal(
+            pixels.batch([index])[0][0].transpose(1, 2, 0), decode(samples.path(index), side=8)
+        )
+        assert pixels.batch([index])[0].shape == (1, 3, height, width)
+    for index in (0, 4, 11):
+        with pytest.raises(ValueError, match="is broken"):
+            pixels.batch([1, index])
+        with pytest.raises(ValueError, match="is broken"):
+            pixels.image(index)
+    with pytest.raises(UserError, match="3 of 12 files"):
+        build(samples, 8, tmp_path / "cache")
+
+
+def test_a_refusal_costs_no_second_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = photos(tmp_path / "data")
+    spoil(samples, 3)
+    with pytest.raises(UserError):
+        build(samples, 8, tmp_path / "cache")
+    tried: list[Path] = []
+
+    def watched(path: Path, **_: object) -> np.ndarray:
+        tried.append(path)
+        return decode(path)
+
+    monkeypatch.setattr(store, "decode", watched)
+    assert set(build(samples, 8, tmp_path / "cache", skip_broken=True).broken) == {3}
+    assert set(tried) == {samples.path(3)}
+
+
+def test_a_file_that_has_become_readable_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file may have been unreadable for want of rights or memory, which changes neither its size nor its time."""
+    samples = photos(tmp_path / "data")
+
+    def refuse(path: Path, **arguments: Any) -> np.ndarray:
+        if path == samples.path(2):
+            raise BrokenImage("permission denied")
+        return decode(path, **arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "decode", refuse)
+        assert build(samples, 8, tmp_path / "cache", skip_broken=True).broken == {2: "permission denied"}
+    assert not build(samples, 8, tmp_path / "cache").broken
+
+
+def test_nothing_but_broken_files(tmp_path: Path) -> None:
+    samples = photos(tmp_path / "data", count=4)
+    spoil(samples, 0, 1, 2, 3)
+    pixels = build(samples, 8, tmp_path / "cache", skip_broken=True)
+    assert len(pixels.broken) == len(pixels) == 4
+
+
+# ── Damage and crashes ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("damage", ["cut", "longer", "no pixels", "bad index", "no index", "bad sizes", "empty folder"])
+def test_a_damaged_store_is_built_again(damage: str, tmp_path: Path) -> None:
+    samples = photos(tmp_path / "data")
+    pixels = build(samples, 8, tmp_path / "cache")
+    expected, folder, digest = pixels.batch(range(12))[0], pixels.folder, pixels.digest
+    del pixels
+    buffer, index, sizes = folder / "pixels.bin", folder / "index.json", folder / "sizes.npy"
+    match damage:
+        case "cut":
+            os.truncate(buffer, buffer.stat().st_size - 1)
+        case "longer":
+            buffer.write_bytes(buffer.read_bytes() + b"\0")
+        case "no pixels":
+            buffer.unlink()
+        case "bad index":
+            index.write_text(index.read_text()[:-9])
+        case "no index":
+            index.unlink()
+        case "bad sizes":
+            sizes.write_bytes(sizes.read_bytes()[:100])
+        case "empty folder":
+            shutil.rmtree(folder)
+            folder.mkdir()
+    again = build(samples, 8, tmp_path / "cache")
+    assert again.digest == digest
+    np.testing.assert_array_equal(again.batch(range(12))[0], expected)
+
+
+def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
+    samples = photos(tmp_path / "data")
+
+    def stop(what: str, done: int, total: int, note: str = "") -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(samples, 8, tmp_path / "cache", progress=stop)
+    assert list((tmp_path / "cache" / "pixels").iterdir()) == []
+    assert not build(samples, 8, tmp_path / "cache").broken
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from octavo.readers import read
+from octavo.store import build
+def progress(what, done, total, note=""):
+    if done == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+build(read(sys.argv[1]), 8, Path(sys.argv[2]), progress=progress)
+"""
+
+
+def run(script: str, *arguments: object) -> int:
+    env = {**os.environ, "PYTHONPATH": str(Path(store.__file__).parents[1])}
+    return subprocess.run([sys.executable, "-c", script, *map(str, arguments)], env=env, check=False).returncode
+
+
+def test_kill_9_leaves_no_store_and_the_next_build_sweeps(tmp_path: Path) -> None:
+    samples, cache = photos(tmp_path / "data"), tmp_path / "cache"
+    other = photos(tmp_path / "other")
+    for moment in (1, 12):
+        assert run(KILLED, tmp_path / "data", cache, moment) == -signal.SIGKILL
+        assert [p.suffix for p in (cache / "pixels").iterdir()] == [".tmp"]
+    build(other, 8, cache)  # sweeps what the killed build of another data set left
+    assert [p.suffix for p in (cache / "pixels").iterdir()] == [""]
+    pixels = build(samples, 8, cache)
+    np.testing.assert_array_equal(pixels.batch([3])[0][0].transpose(1, 2, 0), decode(samples.path(3), side=8))
+    assert {p.suffix for p in (cache / "pixels").iterdir()} == {""}
+
+
+def _race(data: str, cache: str, decodings: Any, digests: Any) -> None:
+    def counted(path: Path, **arguments: Any) -> np.ndarray:
+        with decodings.get_lock():
+            decodings.value += 1
+        time.sleep(0.005)
+        return decode(path, **arguments)
+
+    store.decode = counted
+    digests.put(build(read(data), 8, Path(cache)).digest)
+
+
+def test_processes_that_build_at_once_decode_once(tmp_path: Path) -> None:
+    photos(tmp_path / "data")
+    context = multiprocessing.get_context("spawn")
+    decodings, digests = context.Value("i", 0), context.Queue()
+    arguments = (str(tmp_path / "data"), str(tmp_path / "cache"), decodings, digests)
+    processes = [context.Process(target=_race, args=arguments) for _ in range(3)]
+    for process in processes:
+        process.start()
+    found = {digests.get(timeout=60) for _ in processes}
+    for process in processes:
+        process.join(60)
+    assert len(found) == 1
+    assert decodings.value == 12
+    assert len(list((tmp_path / "cache" / "pixels").iterdir())) == 1
+
+
+# ── Room on the disk ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("side", [None, 8])
+def test_estimate_is_exact_for_few_files(side: int | None, tmp_path: Path) -> None:
+    samples = photos(tmp_path / "data")
+    size = (build(samples, side, tmp_path / "cache").folder / "pixels.bin").stat().st_size
+    assert abs(estimate(samples, side) - size) <= 1
+
+
+def test_estimate_reads_at_most_200_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = photos(tmp_path / "data", count=450, sizes=((8, 8),))
+    read_headers: list[Path] = []
+    probe = store.probe
+    monkeypatch.setattr(store, "probe", lambda path: read_headers.append(path) or probe(path))
+    assert estimate(samples, None) == 450 * 192
+    assert len(read_headers) == 200
+
+
+def test_too_small_a_disk_is_refused_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = photos(tmp_path / "data", sizes=((1000, 1000),), count=4)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 10**7, 10**7))
+    no_decoding(monkeypatch)
+    with pytest.raises(UserError, match=r"12 MB needed, 10 MB free"):
+        build(samples, None, tmp_path / "cache")
+    assert not (tmp_path / "cache" / "pixels").exists()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_up(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = photos(tmp_path / "data")
+
+    def full(_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.os, "fsync", full)
+        with pytest.raises(UserError, match="not enough room"):
+            build(samples, 8, tmp_path / "cache")
+    assert list((tmp_path / "cache" / "pixels").iterdir()) == []
+    build(samples, 8, tmp_path / "cache")
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file, not a folder")
+    with pytest.raises(UserError, match="OCTAVO_CACHE"):
+        build(photos(tmp_path / "data"), 8, tmp_path / "cache")
+
+
+def test_the_index_tells_where_it_comes_from(tmp_path: Path) -> None:
+    samples = photos(tmp_path / "data")
+    meta = json.loads((build(samples, 8, tmp_path / "cache").folder / "index.json").read_text())
+    assert meta["folder"] == str(tmp_path / "data")
+    assert (meta["side"], meta["images"]) == (8, 12)
