@@ -44,6 +44,7 @@ def original(form: str, mode: str) -> bytes:
     options: dict[str, dict[str, object]] = {
         "progressive": {"progressive": True}, "exif": {"exif": exif}, "lossless": {"lossless": True},
         "animated": {"save_all": True, "append_images": frames}, "MPO": {"save_all": True, "append_images": frames},
+        "YCbCr": {"compression": "tiff_lzw"},
     }  # fmt: skip
     if mode == "transparency":
         image, chosen = image.convert("P"), {"transparency": 3}
@@ -57,7 +58,7 @@ def original(form: str, mode: str) -> bytes:
     elif mode == "LAB":
         image, chosen = Image.frombytes("LAB", image.size, image.tobytes()), {}
     else:
-        image, chosen = (image if mode in options else image.convert(mode)), options.get(mode, {})
+        image, chosen = (image if mode in options and mode != "YCbCr" else image.convert(mode)), options.get(mode, {})
     file = io.BytesIO()
     image.save(file, "MPO" if mode == "MPO" else form, **chosen)
     return file.getvalue()

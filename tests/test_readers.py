@@ -502,7 +502,7 @@ def test_large_folders_are_read_in_seconds(tmp_path: Path) -> None:
     make(tmp_path, [*names, *(f"val_50/{c}_450.png" for c in range(50))])
     start = time.perf_counter()
     assert len(read(tmp_path).files) == 3050
-    assert time.perf_counter() - start < 3
+    assert time.perf_counter() - start < 10
 
 
 def test_a_dot_is_an_image() -> None:

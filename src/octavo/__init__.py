@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from octavo.errors import UserError
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from octavo.recipe import Recipe
     from octavo.run import Run
 
-__all__ = ["__version__", "Recipe", "Run", "UserError", "load", "train"]
+__all__ = ["Recipe", "Run", "UserError", "__version__", "load", "train"]
 
 
 def train(recipe: str | Path | Recipe, data: str | Path, *, overrides: tuple[str, ...] = (), **options: Any) -> Run:
@@ -58,3 +60,14 @@ def __getattr__(name: str) -> Any:
 
         return Recipe
     raise AttributeError(f"module 'octavo' has no attribute {name!r}")
+
+
+class _Package(ModuleType):
+    """Keeps `octavo.train` the function: importing the module of that name would put the module in its place."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name == "train" and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

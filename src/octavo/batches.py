@@ -73,15 +73,15 @@ class PixelRows:
         return self.pixels.batch(indices)
 
 
-def bounds(count: int, batch_size: int) -> list[tuple[int, int]]:
+def bounds(count: int, batch_size: int, world: int = 1) -> list[tuple[int, int]]:
     """Return start and stop of each batch over `count` images; a last batch of one joins the one before.
 
-    Batch norm can't normalise a batch of one at 1×1 pixels.
+    Batch norm can't normalise a batch of one at 1×1 pixels. With `world` processes each needs two images.
     """
     starts = list(range(0, count, batch_size))
-    if len(starts) > 1 and count - starts[-1] == 1:
+    if len(starts) > 1 and count - starts[-1] < 2 * world:
         starts.pop()
-    return list(zip(starts, [*starts[1:], count], strict=True))
+    return list(zip(starts, [*starts[1:], count][: len(starts)], strict=True))
 
 
 class Batches(Dataset[Batch]):
@@ -104,7 +104,7 @@ class Batches(Dataset[Batch]):
         """
         self.source, self.indices, self.labels, self.seed = source, indices, labels, seed
         self.rank, self.world = rank, world
-        self.bounds = bounds(len(indices), batch_size)
+        self.bounds = bounds(len(indices), batch_size, world)
 
     def __len__(self) -> int:
         return len(self.bounds)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -38,11 +40,23 @@ class AtomicCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
 class Stop:
-    """Whether the user has asked to stop; holds the number of the signal."""
+    """Whether the user has asked to stop, in memory that the processes of a DDP training share."""
 
     def __init__(self) -> None:
-        self.signal = 0
+        self._number = multiprocessing.get_context("spawn").RawValue("i", 0)
+
+    @property
+    def signal(self) -> int:
+        """Number of the signal that has come, 0 until then."""
+        return self._number.value
+
+    @signal.setter
+    def signal(self, number: int) -> None:
+        self._number.value = number
 
     def check(self) -> None:
         """Raise `Interrupted` if a signal has come."""
@@ -51,20 +65,28 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[Stop]:
-        """Note SIGINT and SIGTERM instead of dying of them; a second one takes effect at once."""
-        before = {}
+        """Note SIGINT and SIGTERM instead of dying of them; a second one takes effect at once.
 
-        def note(number: int, frame: FrameType | None) -> None:
-            self.signal = number
-            signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, note)
+        Outside the main thread, where Python allows no handlers, signals are left as they are.
+        """
+        before = {number: signal.getsignal(number) for number in _STOPS}
+        self.arm()
         try:
             yield self
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+    def arm(self) -> None:
+        """Take the signals (again): Lightning's own handler would leave with exit code 0 and save nothing."""
+        if threading.current_thread() is threading.main_thread() and not self.signal:
+            for number in _STOPS:
+                signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
 
 
 def position(path: Path) -> tuple[int, int]:
@@ -93,6 +115,10 @@ class Saver(pl.Callback):
         """Take back what `state_dict` gave."""
         self.lowest = state_dict["lowest"]
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signals from Lightning."""
+        self.stop.arm()
+
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
@@ -105,13 +131,15 @@ class Saver(pl.Callback):
         """Save if it is time, and stop if the user asked for it."""
         task: Task = pl_module
         inside = batch.step + 1 < task.steps and (batch.step + 1) % task.train_spec.accumulate == 0
-        due = time.monotonic() - self.saved >= self.seconds
+        # All processes take part in saving, so all must come to the same answer.
+        due = trainer.strategy.reduce_boolean_decision(time.monotonic() - self.saved >= self.seconds, all=False)
         asked = trainer.strategy.reduce_boolean_decision(bool(self.stop.signal), all=False)
         if inside and (due or asked):
             self.place = (batch.epoch, batch.step + 1)
             trainer.save_checkpoint(self.path)
             self.saved = time.monotonic()
-        if inside and asked:
+        # Elsewhere it goes on to the next place that can be saved, if an epoch has one at all.
+        if asked and (inside or task.steps <= task.train_spec.accumulate):
             raise Interrupted(self.stop.signal or signal.SIGTERM)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -143,9 +171,10 @@ class Bar(pl.Callback):
                 f"epoch {batch.epoch + 1}/{self.epochs} loss {loss / count:.3f} accuracy {right / count:.3f} "
                 f"{self.images / max(took, 1e-9):,.0f} images/s"
             )
-            self.progress(
-                self.what, batch.epoch * pl_module.steps + batch.step + 1, self.epochs * pl_module.steps, note
-            )
+            with suppress(Interrupted):  # the Saver stops, once it has saved
+                self.progress(
+                    self.what, batch.epoch * pl_module.steps + batch.step + 1, self.epochs * pl_module.steps, note
+                )
             self.images, self.since = 0, time.monotonic()
 
 

@@ -2,73 +2,95 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from octavo.cli_weights import weights_app
 from octavo.errors import UserError
 from octavo.progress import Interrupted
+from octavo.terminal import (
+    CacheOption,
+    DataOption,
+    DeviceOption,
+    LayoutOption,
+    Misuse,
+    RecipeArgument,
+    RunArgument,
+    SetOption,
+    SkipOption,
+    WeightsOption,
+    console,
+    line_of,
+    print_tables,
+    progress_shown,
+    show,
+    writable,
+)
 from octavo.version import __version__
 
 if TYPE_CHECKING:
-    from octavo.progress import Progress
     from octavo.train import Options
 
 app = typer.Typer(
     name="octavo",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="From a folder of images to the strongest honest model of it.",
 )
-weights_app = typer.Typer(no_args_is_help=True, help="ImageNet weights without a network.")
 app.add_typer(weights_app, name="weights")
-
-DataOption = Annotated[str | None, typer.Option("--data", help="Folder of images, CSV file, or torchvision:NAME.")]
-LayoutOption = Annotated[str | None, typer.Option("--layout", help="Layout of the data, where looking can't decide.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Change the recipe: train.epochs=3, members[2].lr=1e-4.")
-]
-WeightsOption = Annotated[Path | None, typer.Option("--weights-dir", help="Folder of weight files, searched first.")]
-CacheOption = Annotated[Path | None, typer.Option("--cache", help="Folder for decoded pixels and features.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-SkipOption = Annotated[bool, typer.Option("--skip-broken", help="Go on without files that can't be decoded.")]
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends with one line and exit code 2, an interrupt with 128 + signal."""
+    """Run the command line; a mistake ends with one line and exit code 2, an interrupt with 128 + signal."""
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names may hold what the terminal can't show
     try:
-        app()
-    except UserError as error:
-        if debug:
-            raise
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except Interrupted as stopped:
-        typer.echo("stopped; what was reached is saved. The same command with --resume goes on.", err=True)
-        sys.exit(128 + stopped.signal)
-    except KeyboardInterrupt:
-        typer.echo("stopped.", err=True)
-        sys.exit(130)
+        code = _outcome(debug)
+        sys.stdout.flush()
+        sys.exit(code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
 
 
-@app.callback()
-def options(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _outcome(debug: bool) -> int:
+    """Run the verb and return the exit code."""
+    try:
+        code = app(standalone_mode=False) or 0
+    except (UserError, Misuse, OSError) as error:
+        if debug or isinstance(error, BrokenPipeError):
+            raise
+        typer.echo(f"error: {line_of(error)}", err=True)
+        return 2
+    except Interrupted as stopped:
+        typer.echo("stopped; what was reached is saved. The same command with --resume goes on.", err=True)
+        return 128 + stopped.signal
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    if code == 130:
+        typer.echo("stopped.", err=True)
+    return code
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
     """Options of all verbs; --debug anywhere shows the traceback of an error."""
     if version:
         typer.echo(__version__)
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()
@@ -81,16 +103,16 @@ def check(
     from octavo.check import check as run_check
     from octavo.check import render
 
-    with _progress() as progress:
+    with progress_shown() as progress:
         report = run_check(data, layout, cache=cache, progress=progress)
-    render(report, _console())
+    render(report, console())
     if not report.ok:
         raise typer.Exit(1)
 
 
 @app.command()
 def describe(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")],
+    recipe: RecipeArgument,
     member: Annotated[str | None, typer.Option("--member", help="This member alone.")] = None,
     classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 50,
     changes: SetOption = None,
@@ -138,7 +160,7 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run: RunArgument,
     data: DataOption = None,
     split: Annotated[str | None, typer.Option("--split", help="val, test or holdout; val by default.")] = None,
     layout: LayoutOption = None,
@@ -153,7 +175,8 @@ def evaluate(
     from octavo.files import write_atomic
     from octavo.folder import RunFolder
 
-    with _progress() as progress:
+    writable(out)
+    with progress_shown() as progress:
         report = run_evaluation(
             RunFolder.open(run),
             data=data,
@@ -164,14 +187,14 @@ def evaluate(
             skip_broken=skip_broken,
             progress=progress,
         )
-    _show(report, all_classes)
+    show(report, all_classes)
     if out:
         write_atomic(out, report.to_json().encode())
 
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run: RunArgument,
     images: Annotated[list[Path], typer.Argument(help="Image files and folders.")],
     out: Annotated[Path, typer.Option("--out", help="CSV file to write.")],
     ids: Annotated[bool, typer.Option("--ids", help="Class ids as labels, instead of names.")] = False,
@@ -184,8 +207,8 @@ def predict(
     from octavo.predict import errors_path
     from octavo.predict import predict as run_prediction
 
-    _writable(out)
-    with _progress() as progress:
+    writable(out)
+    with progress_shown() as progress:
         found = run_prediction(RunFolder.open(run), images, device=device, member=member, progress=progress)
     found.write(out, ids=ids, probabilities=probabilities)
     typer.echo(f"{len(found.files):,} images → {out}")
@@ -208,11 +231,8 @@ def score(
     from octavo.score import score as run_score
     from octavo.tables import score_tables
 
-    _print(
-        score_tables(
-            run_score(predictions, truth, split=split, layout=layout, missing="wrong" if missing_wrong else "refuse")
-        )
-    )
+    missing = "wrong" if missing_wrong else "refuse"
+    print_tables(score_tables(run_score(predictions, truth, split=split, layout=layout, missing=missing)))
 
 
 @app.command()
@@ -226,7 +246,7 @@ def recipes() -> None:
     for name in shipped():
         recipe = load(name)
         table.add_row(name, str(len(recipe.members)), recipe.train.mode, str(recipe.data.size), recipe.description)
-    _console().print(table)
+    console().print(table)
 
 
 @app.command()
@@ -248,7 +268,7 @@ def cache(
     table = Table("kind", "MiB", "folder", box=None)
     for entry in caches(root):
         table.add_row(entry.kind, f"{entry.bytes / 2**20:,.1f}", str(entry.path))
-    _console().print(table if table.rows else f"{root}: empty")
+    console().print(table if table.rows else f"{root}: empty")
 
 
 @app.command()
@@ -266,94 +286,10 @@ def demo(
     typer.echo(AFTER.format(run=out, data=data))
 
 
-@weights_app.command("list")
-def weights_list(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")], weights_dir: WeightsOption = None
-) -> None:
-    """Show which weights each member needs, and whether they are here."""
-    from rich.table import Table
-
-    from octavo import pack
-    from octavo.recipe import load
-
-    table = Table("member", "weights", "state", "MB", "where", box=None)
-    for row in pack.table(load(recipe), weights_dir):
-        table.add_row(
-            row.member,
-            f"{row.backbone} {row.tag}",
-            row.state,
-            f"{row.size_bytes / 1e6:,.0f}" if row.size_bytes else "",
-            str(row.path or row.url),
-        )
-    _console().print(table)
-
-
-@weights_app.command("pack")
-def weights_pack(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")],
-    folder: Annotated[Path, typer.Argument(help="Folder to fill.")],
-    weights_dir: WeightsOption = None,
-) -> None:
-    """Collect what a recipe needs, for a machine without a network."""
-    from octavo.pack import pack
-    from octavo.recipe import load
-
-    for path in pack(load(recipe), folder, weights_dir, progress=True):
-        typer.echo(str(path))
-    typer.echo(f"there, use --weights-dir {folder.name} or OCTAVO_WEIGHTS")
-
-
-@weights_app.command("verify")
-def weights_verify(folder: Annotated[Path, typer.Argument(help="Folder of weight files.")]) -> None:
-    """Check weight files against their hashes."""
-    from octavo.pack import verify
-
-    rows = verify(folder)
-    for row in rows:
-        typer.echo(f"{row.state:8} {row.path}")
-    if any(row.state in ("corrupt", "missing") for row in rows):
-        raise typer.Exit(1)
-
-
 def _train(recipe: str | None, data: str | None, changes: list[str], given: Options) -> None:
     from octavo.train import train as run_training
 
-    with _progress() as progress:
+    with progress_shown() as progress:
         run = run_training(recipe, data, changes, given, progress=progress, say=lambda line: typer.echo(line, err=True))
-    _show(run.report, False)
+    show(run.report, False)
     typer.echo(f"run: {run.path}")
-
-
-def _show(report: Any, all_classes: bool) -> None:
-    from octavo.tables import report_tables
-
-    _print(report_tables(report, every_class=all_classes))
-
-
-def _print(tables: list[Any]) -> None:
-    for table in tables:
-        _console().print(table)
-
-
-def _writable(out: Path) -> None:
-    """Refuse at once what could not be written at the end."""
-    if out.is_dir():
-        raise UserError(f"--out {out}: is a folder; expected the name of a CSV file")
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Give a `Progress` that draws bars on a terminal, and writes a line now and then elsewhere."""
-    from octavo.bars import Bars
-
-    bars = Bars()
-    try:
-        yield bars
-    finally:
-        bars.close()

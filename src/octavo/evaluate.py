@@ -29,9 +29,9 @@ def regrade(run: RunFolder, *, progress: Progress = silent) -> Report:
     report = _graded(run, run.ensemble, _stored(run, "val"), labels, "val", progress)
     answer = run.ensemble.logits(_stored(run, "val")).argmax(1)
     names, classes = run.files("val"), run.manifest["classes"]
-    run.write_predictions(
-        "val", [{"image_id": Path(file).name, "label": classes[i]} for file, i in zip(names, answer, strict=True)]
-    )
+    short = [Path(file).name for file in names]
+    ids = short if len(set(short)) == len(short) else names  # a name in two class folders needs its path
+    run.write_predictions("val", [{"image_id": name, "label": classes[i]} for name, i in zip(ids, answer, strict=True)])
     run.report = report
     return report
 
@@ -51,7 +51,7 @@ def evaluate(
 
     Args:
         run: a finished run.
-        data: another folder of labelled images; its classes are matched by name.
+        data: another folder of labelled images; its classes are matched by name. The run's own is scored as without.
         split: `val` by default; with `data` a split of it, all of it where it has none.
         layout: layout of `data`.
         device: where to compute if the logits aren't stored.
@@ -75,6 +75,8 @@ def evaluate(
     pixels = store.build(
         samples, run.recipe.stored_side, cache or cache_dir(), skip_broken=skip_broken, progress=progress
     )
+    if split is None and pixels.digest == run.manifest["data"]["pixels"]:
+        return evaluate(run, progress=progress)  # the run's own images, most of which it was trained on
     indices = np.setdiff1d(indices, np.array(sorted(pixels.broken), np.int64))
     target = find(device).device
     logits = []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +17,14 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from octavo.batches import Batch, Source, in_order
+from octavo.errors import UserError
 from octavo.files import sync_folder, write_atomic
 from octavo.keyed import uniform
 from octavo.progress import Progress
 
 BATCH = 64
+MARK_EVERY = 200
+"""Batches after which a computation that is stopped would go on from here."""
 VIEW_EPOCH = 1_000_000
 """Views are drawn as if in epochs from here on, which no training reaches."""
 
@@ -35,6 +41,11 @@ class Features:
     views: np.ndarray
     seed: int
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as the name of the file, not as its content."""
+        name = getattr(self.views, "filename", None)
+        return (_opened, (name, self.seed)) if name else (Features, (self.views, self.seed))
+
     def rows(self, indices: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return features float32 [B,F] and no sizes; outside training (epoch −1) the plain view's."""
         count = len(self.views)
@@ -42,6 +53,10 @@ class Features:
             return self.views[0, indices], np.empty((0, 2), np.int64)
         view = (uniform(self.seed, epoch, indices, n=1)[:, 0] * count).astype(np.int64)
         return self.views[view, indices], np.empty((0, 2), np.int64)
+
+
+def _opened(path: Path, seed: int) -> Features:
+    return Features(np.load(path, mmap_mode="r"), seed)
 
 
 def key_of(**facts: object) -> str:
@@ -85,7 +100,7 @@ def cached(
     with FileLock(folder / "lock"):
         if not path.is_file():
             _compute(folder, net, (len(ways), total, width), source, indices, ways, device, bf16, progress)
-    return Features(np.load(path, mmap_mode="r"), seed)
+    return _opened(path, seed)
 
 
 def _compute(
@@ -102,6 +117,7 @@ def _compute(
     part, marker = folder / "part.npy", folder / "done.json"
     done = json.loads(marker.read_text())["batches"] if marker.is_file() and part.is_file() else 0
     out = np.lib.format.open_memmap(part, mode="r+" if done else "w+", dtype=np.float32, shape=shape)
+    _reserve(part)
     loader = in_order(source, indices, np.zeros(shape[1], np.int64), BATCH)
     net.to(device).eval()
     total, count = len(loader) * len(ways), 0
@@ -112,7 +128,7 @@ def _compute(
                 continue
             out[view, batch.indices] = _features(net, way, batch, device, bf16)
             progress("features", count, total, f"view {view + 1}/{len(ways)}" if len(ways) > 1 else "")
-            if count % 200 == 0:
+            if count % MARK_EVERY == 0:
                 out.flush()
                 write_atomic(marker, json.dumps({"batches": count}).encode())
         count = max(count, (view + 1) * len(loader))
@@ -121,6 +137,24 @@ def _compute(
     part.replace(folder / "features.npy")
     sync_folder(folder)
     marker.unlink(missing_ok=True)
+
+
+def _reserve(path: Path) -> None:
+    """Give the file at `path` its room on the disk: writing to a mapped file would end the process on a full one."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                return  # a file system that can't reserve
+            path.unlink()  # what was computed before is lost with it: there is no room for the rest
+            raise UserError(
+                f"{path}: {os.strerror(error.errno)}; features need {size / 2**20:,.0f} MiB. "
+                "Free some space (octavo cache), then go on with --resume"
+            ) from error
 
 
 @torch.inference_mode()

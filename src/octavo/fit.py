@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,17 +14,19 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
 from octavo.batches import Batch, Batches, Source, Steps, in_order, loader
 from octavo.checkpoint import AtomicCheckpointIO, Bar, Saver, Stop, position
+from octavo.errors import UserError
 from octavo.folder import MemberFolder
 from octavo.job import Job, class_weights
 from octavo.keyed import seed_of
 from octavo.loading import load_member
 from octavo.member import MemberNet
-from octavo.progress import Progress
+from octavo.progress import Interrupted, Progress
 from octavo.task import Task, Ways
 
 
@@ -33,6 +36,10 @@ class _Data(pl.LightningDataModule):
     def __init__(self, job: Job, source: Source, start: tuple[int, int]) -> None:
         super().__init__()
         self.job, self.source, self.start = job, source, start
+
+    def setup(self, stage: str) -> None:
+        """Hush Lightning in a process that DDP started, as in the one that started it."""
+        _hush()
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the training images in keyed order, from where the checkpoint stands."""
@@ -58,10 +65,15 @@ class _Data(pl.LightningDataModule):
 def fit(
     job: Job, folder: MemberFolder, net: nn.Module, source: Source, ways: Ways, progress: Progress, stop: Stop
 ) -> Task:
-    """Run Lightning's Trainer to the end of the member's training and return the task."""
+    """Run Lightning's Trainer to the end of the member's training and return the task.
+
+    Raises:
+        Interrupted: the user asked to stop; the checkpoint is saved.
+        UserError: a full disk.
+    """
     train = job.train
     start = position(folder.checkpoint) if folder.checkpoint.is_file() else (0, 0)
-    steps = len(Batches(source, job.parts["fit"], job.labels, train.batch_size))
+    steps = len(Batches(source, job.parts["fit"], job.labels, train.batch_size, world=job.hardware.count))
     if train.channels_last and isinstance(net, MemberNet):
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     task = Task(net, ways, train, steps=steps, seed=job.seed, class_weights=class_weights(job))
@@ -71,7 +83,7 @@ def fit(
     ]
     if train.patience:
         callbacks.append(EarlyStopping("holdout_loss", patience=train.patience, check_on_train_epoch_end=False))
-    with _quiet():
+    with _quiet(), _children(stop):
         trainer = pl.Trainer(
             accelerator="gpu" if job.hardware.kind == "cuda" else job.hardware.kind,
             devices=job.hardware.count,
@@ -99,6 +111,20 @@ def fit(
     return task
 
 
+@contextmanager
+def _children(stop: Stop) -> Iterator[None]:
+    """Raise again, as what it was, what was raised in a process that DDP started."""
+    try:
+        yield
+    except ProcessRaisedException as error:
+        if stop.signal:
+            raise Interrupted(stop.signal) from None
+        told = re.findall(r"^octavo\.errors\.UserError: (.*)$", str(error), re.MULTILINE)
+        if told:
+            raise UserError(told[-1]) from error
+        raise
+
+
 def _strategy(job: Job) -> str:
     if job.hardware.count == 1:
         return "auto"
@@ -109,7 +135,13 @@ def chosen(job: Job, folder: MemberFolder, task: Task, source: Source, ways: Way
     """Return the network that the member becomes: last, averaged or best weights, its statistics computed anew."""
     net = task.best_net
     if job.train.keep == "best":
+        if not folder.best.is_file():
+            raise UserError(
+                f"member {job.member.name}: its held-out loss was never a finite number, so its training diverged; "
+                "lower train.lr"
+            )
         load_member(net, folder.best)
+    frozen = net.backbone if job.train.mode == "frozen" and isinstance(net, MemberNet) else None
     if job.train.reestimate_norm:
         torch.manual_seed(seed_of(job.seed, "norm"))
         device, what = job.hardware.device, f"{job.member.name}: batch-norm statistics"
@@ -117,11 +149,13 @@ def chosen(job: Job, folder: MemberFolder, task: Task, source: Source, ways: Way
 
         def images() -> Any:
             for done, batch in enumerate(batches, 1):
-                yield ways.plain(batch.to(device))
+                x = ways.plain(batch.to(device))
+                yield frozen.eval()(x) if frozen else x
                 progress(what, done, len(batches))
 
+        net.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=job.bf16):
-            update_bn(images(), net.to(device))
+            update_bn(images(), net.head if frozen else net)  # pyright: ignore[reportArgumentType]
     return net
 
 
@@ -129,8 +163,12 @@ def chosen(job: Job, folder: MemberFolder, task: Task, source: Source, ways: Way
 def _quiet() -> Iterator[None]:
     """Keep Lightning's advice out of the user's terminal; what matters is told by our own words."""
     with warnings.catch_warnings():
-        for name in ("pytorch_lightning", "lightning_fabric"):
-            logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.ERROR)
-            logging.getLogger(name).setLevel(logging.ERROR)
-        warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
+        _hush()
         yield
+
+
+def _hush() -> None:
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")

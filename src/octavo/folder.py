@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save
 
 from octavo.ensemble import Ensemble
 from octavo.errors import UserError, suggest
-from octavo.files import sweep, write_atomic
+from octavo.files import STALE, sweep, sync_folder, write_atomic
 from octavo.recipe import Recipe, dumps, load
 from octavo.results import Report
 
@@ -68,7 +68,7 @@ class MemberFolder:
 
 
 class RunFolder:
-    """A run's folder: made anew, gone on with, or opened to be read."""
+    """A run's folder: new, or opened to be read or gone on with."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -89,23 +89,18 @@ class RunFolder:
         return folder
 
     @classmethod
-    def start(cls, path: Path, *, resume: bool = False, overwrite: bool = False) -> RunFolder:
-        """Return a folder to train in; nothing that is there is touched unless it is a run to be overwritten.
+    def new(cls, path: Path, *, overwrite: bool = False) -> RunFolder:
+        """Return the folder that a new run may `begin` in; nothing is touched yet.
 
         Raises:
-            UserError: there is something at `path`, and neither `resume` nor `overwrite` fits it.
+            UserError: there is something at `path` that isn't a run, or a run without `overwrite`.
         """
         folder = cls(path)
-        run = (path / MANIFEST).is_file()
         if path.exists() and not path.is_dir():
             raise UserError(f"{path}: is a file; choose another --out")
-        if path.is_dir() and any(path.iterdir()) and not (resume and run):
-            if not (overwrite and run):
-                hint = "--resume goes on with it, --overwrite starts it anew" if run else "choose another --out"
-                raise UserError(f"{path}: exists and is {'a run' if run else 'not a run'}; {hint}")
-            shutil.rmtree(path)
-        if path.is_dir():
-            sweep(path)
+        if path.is_dir() and any(path.iterdir()) and not (overwrite and folder.begun):
+            hint = "--resume goes on with it, --overwrite starts it anew" if folder.begun else "choose another --out"
+            raise UserError(f"{path}: exists and is {'a run' if folder.begun else 'not a run'}; {hint}")
         return folder
 
     def member(self, name: str) -> MemberFolder:
@@ -128,13 +123,26 @@ class RunFolder:
         return (self.path / MANIFEST).is_file()
 
     def begin(self, recipe: Recipe, manifest: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> None:
-        """Write what is fixed before the first step: recipe, samples by part, and, last, the manifest."""
-        write_atomic(self.path / "recipe.toml", dumps(recipe).encode())
-        write_csv(self.path / "samples.csv", samples)
-        write_atomic(self.path / MANIFEST, _json(manifest))
+        """Write what is fixed before the first step: recipe, samples by part, manifest; a run in the way is deleted.
+
+        The folder appears with all of them or not at all, so that a run that is killed can always be gone on with.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_name(f".{self.path.name}{STALE}")
+        shutil.rmtree(draft, ignore_errors=True)
+        write_atomic(draft / "recipe.toml", dumps(recipe).encode())
+        write_csv(draft / "samples.csv", samples)
+        write_atomic(draft / MANIFEST, _json(manifest))
+        shutil.rmtree(self.path, ignore_errors=True)
+        draft.replace(self.path)
+        sync_folder(self.path.parent)
+
+    def sweep(self) -> None:
+        """Remove the drafts of a training that was killed."""
+        sweep(self.path)
 
     def samples(self) -> list[dict[str, str]]:
-        """Return a row per image: file, label, part (`fit`, `holdout`, `val`, `test`, `skipped`)."""
+        """Return a row per image: file, label, part (`fit`, `holdout`, `val`, `test`, `broken`, `unused`)."""
         return _read_csv(self.path / "samples.csv")
 
     def labels(self, part: str) -> np.ndarray:
@@ -195,10 +203,13 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> None:
     """Write rows as CSV (RFC 4180 quoting, UTF-8), whole or not at all; columns `first`, then as they are met."""
     columns = list(dict.fromkeys([*first, *(key for row in rows for key in row)]))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n", quoting=quoting)
+        writer.writeheader()
+        writer.writerows(rows)
+        if "\r" not in text.getvalue():  # which older Pythons leave without quotes, so that a reader ends the line there
+            break
     write_atomic(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
@@ -208,4 +219,5 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")
+    # Bytes of names that are no UTF-8 become \udcXX, which JSON reads back as they were.
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")

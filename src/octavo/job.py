@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from octavo import weights
@@ -96,14 +97,16 @@ def prepare(
     key = key_of(
         backbone=member.backbone,
         pool=member.pool,
-        weights=sha256 or f"init {job.recipe.seed} {member.name}",
+        weights=sha256 or f"init {job.recipe.seed} {member.name} {member.zero_init_residual}",
         size=inputs.size,
         resize=inputs.resize,
         mean=inputs.mean,
         std=inputs.std,
         pixels=job.pixels.digest,
         precision=train.precision,
+        channels_last=train.channels_last,
         torch=torch.__version__,
+        torchvision=torchvision.__version__,
         device=job.hardware.kind,
         views=views if train.views > 1 else None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -97,9 +98,10 @@ def predict(
     used = [n for n, w in zip(ensemble.names, ensemble.weights, strict=True) if w > 0]
     trained = [restore(run, name, find(device).device) for name in ([member] if member else used)]
     paths = list_images(images)
+    ids = shown(paths, images)
     names, errors, parts = [], {}, []
     for done, files, batch in _batches(paths, run.recipe.stored_side, errors):
-        names += [shown(path, images) for path in files]
+        names += [ids[path] for path in files]
         if batch:
             logits = np.stack([net.logits(batch) for net in trained])
             answer = logits[0] if member else ensemble.logits(_all(ensemble.names, used, logits))
@@ -107,7 +109,7 @@ def predict(
         progress("predict", done, len(paths), f"{len(errors)} unreadable" if errors else "")
     table = np.concatenate(parts) if parts else np.zeros((0, len(classes)))
     probabilities = softmax(table, axis=1).astype(np.float32)
-    unreadable = {shown(path, images): reason for path, reason in errors.items()}
+    unreadable = {ids[path]: reason for path, reason in errors.items()}
     return Predictions(tuple(names), classes, table.argmax(1), probabilities, unreadable)
 
 
@@ -137,12 +139,20 @@ def embed(
     return np.concatenate(parts)
 
 
-def shown(path: Path, given: Sequence[str | Path]) -> str:
-    """Return an image's id: its path below the folder that was given, or its file name."""
-    for root in map(Path, given):
-        if root.is_dir() and path.is_relative_to(root):
-            return path.relative_to(root).as_posix()
-    return path.name
+def shown(paths: Sequence[Path], given: Sequence[str | Path]) -> dict[Path, str]:
+    """Return each image's id: its path below the folder that was given, or its file name.
+
+    Where two images would have the same id, both are called by their whole path as it was given.
+    """
+    roots = {root for root in map(Path, given) if root.is_dir()}
+
+    def short(path: Path) -> str:
+        root = next((parent for parent in reversed(path.parents) if parent in roots), path.parent)
+        return path.relative_to(root).as_posix()
+
+    names = {path: short(path) for path in paths}
+    count = Counter(names.values())
+    return {path: name if count[name] == 1 else path.as_posix() for path, name in names.items()}
 
 
 def _batches(

@@ -117,7 +117,10 @@ def _value(text: str) -> Any:
 def _lines(error: ValidationError) -> list[str]:
     """Return one line for each thing wrong: its path in the file, what is wrong, and the nearest valid name."""
     lines = []
+    deepest = [item["loc"] for item in error.errors()]
     for item in error.errors():
+        if item["type"] == "too_short" and any(p[:-1][: len(item["loc"])] == item["loc"] for p in deepest):
+            continue  # pydantic doesn't count the members that have mistakes of their own
         path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in item["loc"]).lstrip(".")
         if item["type"] == "extra_forbidden":
             keys = _section_at(item["loc"][:-1]).model_fields

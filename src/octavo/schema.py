@@ -165,6 +165,12 @@ class Train(Section):
     """Frozen mode with cache: fixed views kept per image; the first is the plain one, the rest are augmented."""
     checkpoint_minutes: Positive = 5.0
 
+    @model_validator(mode="after")
+    def _possible(self) -> Train:
+        if self.nesterov and not (self.optimizer == "sgd" and self.momentum):
+            raise ValueError('nesterov: needs optimizer = "sgd" and a momentum above 0')
+        return self
+
 
 class Ensemble(Section):
     """How the members' outputs become one."""
@@ -220,6 +226,10 @@ class Recipe(Section):
                 raise ValueError(
                     "train.cache: cached features of a frozen extractor can't have random augmentation; "
                     "set train.views = 4 (fixed views), or train.cache = false, or remove augment"
+                )
+            if train.mode == "frozen" and train.cache and (self.augment.mixup or self.augment.cutmix):
+                raise ValueError(
+                    "augment.mixup, augment.cutmix: cached features can't be mixed; set train.cache = false"
                 )
         return self
 

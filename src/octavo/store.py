@@ -62,6 +62,10 @@ class Pixels:
             return None, rows
         return self._buffer.reshape(-1, 3, *shapes[0].tolist()), rows
 
+    def __reduce__(self) -> tuple[type[Pixels], tuple[Path]]:
+        """Travel to another process as the name of the folder, not as its content."""
+        return Pixels, (self.folder,)
+
     def __len__(self) -> int:
         return len(self.sizes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
@@ -60,7 +61,6 @@ class Task(pl.LightningModule):
 
     tally: Tensor
     held: Tensor
-    class_weights: Tensor | None
 
     def __init__(
         self, net: nn.Module, inputs: Ways, train: Train, *, steps: int, seed: int, class_weights: Tensor | None = None
@@ -68,12 +68,16 @@ class Task(pl.LightningModule):
         """`steps` is the number of batches in an epoch; `class_weights` float32 [C]."""
         super().__init__()
         self.net, self.inputs, self.train_spec, self.steps, self.seed = net, inputs, train, steps, seed
-        self.averaged = AveragedModel(net, multi_avg_fn=_ema(train.ema), use_buffers=True) if train.ema else None
+        self.averaged = None
+        if train.ema:
+            self.averaged = AveragedModel(net, multi_avg_fn=partial(_ema, train.ema), use_buffers=True)
+            self.averaged.requires_grad_(False)  # DDP waits for the gradient of every parameter that could have one
         self.register_buffer("tally", torch.zeros(3))
         self.register_buffer("held", torch.zeros(3), persistent=False)
-        self.register_buffer("class_weights", class_weights)
         self.loss = nn.CrossEntropyLoss(weight=class_weights, label_smoothing=train.label_smoothing)
         self.history: list[dict[str, float]] = []
+        if train.mode == "frozen":
+            self.thaw(0)
 
     @property
     def best_net(self) -> nn.Module:
@@ -109,7 +113,8 @@ class Task(pl.LightningModule):
         loss = self.loss(logits.float(), targets)
         if batch.step == 0:
             self.tally.zero_()
-        self.tally += _sums(loss, logits, batch.labels)
+        # Summed over processes at once: DDP gives all of them the buffers of the first.
+        self.tally += self.trainer.strategy.reduce(_sums(loss, logits, batch.labels), reduce_op="sum")
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -128,13 +133,12 @@ class Task(pl.LightningModule):
         self.held += _sums(nn.functional.cross_entropy(logits, batch.labels), logits, batch.labels)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the held-out loss, which early stopping and `keep = "best"` go by."""
-        total = self.all_reduced(self.held)
-        self.log("holdout_loss", (total[0] / total[2]).float(), sync_dist=False)
+        """Log the held-out loss, which early stopping and `keep = "best"` go by; every process sees all images."""
+        self.log("holdout_loss", self.held[0] / self.held[2], sync_dist=False)
 
     def on_train_epoch_end(self) -> None:
         """Write the epoch's row of the history."""
-        tally, held = self.all_reduced(self.tally), self.all_reduced(self.held)
+        tally, held = self.tally.cpu(), self.held.cpu()
         row = {
             "epoch": self.current_epoch + 1,
             "step": self.global_step,
@@ -150,10 +154,6 @@ class Task(pl.LightningModule):
     def optimizers_lr(self) -> float:
         """Return the learning rate of the head at this moment."""
         return float(self.trainer.optimizers[0].param_groups[-1]["lr"])
-
-    def all_reduced(self, sums: Tensor) -> Tensor:
-        """Return the sums over all processes, on the CPU."""
-        return self.trainer.strategy.reduce(sums.clone(), reduce_op="sum").cpu()
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what belongs to a checkpoint beside the tensors: the rows of the history."""
@@ -171,17 +171,13 @@ def _sums(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([loss.detach().float() * count, right.float(), count])
 
 
-def _ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """Return the update of an exponential moving average whose decay warms up as (1+n)/(10+n)."""
-
-    @torch.no_grad()
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        n = int(count)
-        weight = 1 - min(decay, (1 + n) / (10 + n))
-        for mean, value in zip(averaged, current, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, weight)
-            else:
-                mean.copy_(value)
-
-    return update
+@torch.no_grad()
+def _ema(decay: float, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+    """Move an exponential moving average whose decay warms up as (1+n)/(10+n)."""
+    n = int(count)
+    weight = 1 - min(decay, (1 + n) / (10 + n))
+    for mean, value in zip(averaged, current, strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, weight)
+        else:
+            mean.copy_(value)

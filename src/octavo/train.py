@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -55,6 +54,18 @@ class Options:
     tensorboard: bool = False
 
 
+@dataclass(frozen=True)
+class _Told:
+    """A `Progress` that raises `Interrupted` once the user has asked to stop; it can travel to another process."""
+
+    progress: Progress
+    stop: Stop
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        self.progress(what, done, total, note)
+        self.stop.check()
+
+
 def train(
     recipe: str | Path | Recipe | None,
     data: str | Path | None,
@@ -80,30 +91,54 @@ def train(
     """
     options = options or Options()
     out, cache = _out(recipe, options), options.cache or cache_dir()
-    before = RunFolder.open(out) if options.resume else None
+    before = _before(out, recipe is not None and data is not None, options, say)
     resolved = load(recipe if recipe is not None else _recipe_of(before), overrides)
+    layout = options.layout or (before.manifest["data"]["layout"] if before and data is None else None)
     data = str(data if data is not None else _data_of(before))
     hardware = find(options.device, options.devices)
     resolved = _with_precision(resolved, hardware)
     with Stop().listening() as stop:
-
-        def told(what: str, done: int, total: int, note: str = "") -> None:
-            progress(what, done, total, note)
-            stop.check()
-
-        material = prepare(resolved, data, options.layout, cache, skip_broken=options.skip_broken, progress=told)
+        told = _Told(progress, stop)
+        material = prepare(resolved, data, layout, cache, skip_broken=options.skip_broken, progress=told)
+        _share(resolved, material, hardware)
         _announce_downloads(resolved, options, say)
         weights.gather(resolved, options.weights_dir, progress=True)
-        run = _begun(resolved, material, hardware, out, options, say)
+        run = before or _begun(resolved, material, hardware, out, options, say)
+        if before:
+            _same(before, resolved, material)
+            before.sweep()
         job = Job(resolved, resolved.members[0], len(material.samples.classes), material.samples.labels,
                   material.parts, material.pixels, options.weights_dir, cache, hardware,
                   run.path / "tensorboard" if options.tensorboard else None)  # fmt: skip
         for member in resolved.members:
             train_member(replace(job, member=member), run.member(member.name), told, stop)
             run.collect_history([m.name for m in resolved.members])
-    run.ensemble = combine(run)
-    regrade(run, progress=progress)
+            say(_outcome(member.name, run, material))
+        run.ensemble = combine(run)
+        regrade(run, progress=told)
     return run
+
+
+def _outcome(name: str, run: RunFolder, material: Material) -> str:
+    """Return how a finished member came out, for a user who waits for the others."""
+    part = "holdout" if len(material.parts["holdout"]) else "val"
+    truth = material.samples.labels[material.parts[part]]
+    right = float(np.mean(run.member(name).logits()[part].argmax(1) == truth))
+    words = {"holdout": "held-out training images", "val": "validation images"}[part]
+    return f"{name}: accuracy {right:.3f} on {len(truth):,} {words}"
+
+
+def _before(out: Path, named: bool, options: Options, say: Callable[[str], None]) -> RunFolder | None:
+    """Return the run to go on with, or None to begin one; refuses a folder that is taken before any work is done.
+
+    A run that was killed before it began has left nothing: with recipe and data `named`, it simply begins.
+    """
+    if options.resume and (RunFolder(out).begun or not named):
+        return RunFolder.open(out)
+    RunFolder.new(out, overwrite=options.overwrite)
+    if options.resume:
+        say(f"{out}: no run there yet to go on with; it starts from the beginning")
+    return None
 
 
 def _with_precision(recipe: Recipe, hardware: Hardware) -> Recipe:
@@ -117,15 +152,10 @@ def _with_precision(recipe: Recipe, hardware: Hardware) -> Recipe:
 def _begun(
     recipe: Recipe, material: Material, hardware: Hardware, out: Path, options: Options, say: Callable[[str], None]
 ) -> RunFolder:
-    """Return the run's folder with recipe, samples and manifest in it, new or gone on with."""
-    manifest = material.manifest(recipe, hardware)
-    if options.resume:
-        run = RunFolder.start(out, resume=True)
-        _same(run, recipe, manifest)
-        return run
+    """Return a new run's folder with recipe, samples and manifest in it."""
     _announce(recipe, material, hardware, out, say)
-    run = RunFolder.start(out, overwrite=options.overwrite)
-    run.begin(recipe, manifest, material.rows())
+    run = RunFolder.new(out, overwrite=options.overwrite)
+    run.begin(recipe, material.manifest(recipe, hardware), material.rows())
     return run
 
 
@@ -138,6 +168,16 @@ def combine(run: RunFolder) -> Ensemble:
         return Ensemble.fit(names, name, given=spec.weights or None)
     logits = np.stack([run.member(name).logits()[spec.fit_on] for name in names])
     return Ensemble.fit(names, "greedy", logits, run.labels(spec.fit_on), rounds=spec.rounds)
+
+
+def _share(recipe: Recipe, material: Material, hardware: Hardware) -> None:
+    """Refuse batches that can't be shared out: each device needs two images of each batch."""
+    least = 2 * hardware.count
+    for i, member in enumerate(recipe.members):
+        size = min(recipe.train_of(member).batch_size, material.counts["fit"])
+        if size < least:
+            where = "train.batch_size" if member.batch_size is None else f"members[{i}].batch_size"
+            raise UserError(f"{where}: batches of {size} on {hardware.count} devices; expected {least} or more")
 
 
 def _out(recipe: str | Path | Recipe | None, options: Options) -> Path:
@@ -201,7 +241,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _same(run: RunFolder, recipe: Recipe, manifest: dict[str, Any]) -> None:
+def _same(run: RunFolder, recipe: Recipe, material: Material) -> None:
     """Refuse to go on with a run on another recipe or other data."""
     if run.recipe != recipe:
         pairs = zip(dumps(run.recipe).splitlines(), dumps(recipe).splitlines(), strict=False)
@@ -210,9 +250,8 @@ def _same(run: RunFolder, recipe: Recipe, manifest: dict[str, Any]) -> None:
             f"{run.path}: --resume with another recipe (was: {was}; now: {now}); leave the recipe out, or "
             "choose another --out"
         )
-    before = run.manifest
-    if before["data"]["pixels"] != manifest["data"]["pixels"] or before["classes"] != manifest["classes"]:
+    if run.manifest["data"]["pixels"] != material.pixels.digest or run.samples() != material.rows():
         raise UserError(
-            f"{run.path}: --resume, but the images in {manifest['data']['root']} have changed since; "
+            f"{run.path}: --resume, but the images or labels in {material.samples.root} have changed since; "
             "restore them, or choose another --out"
         )

@@ -1,0 +1,168 @@
+"""Cached features: those of the extractor, computed once, gone on with, and never mistaken for others."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from octavo import features
+from octavo.batches import Batch
+from octavo.errors import UserError
+from octavo.features import Features, cached, key_of
+from octavo.progress import Interrupted, silent
+
+COUNT, WIDTH = 30, 5
+
+
+class Numbers:
+    """Rows of numbers in the place of images."""
+
+    values = np.random.default_rng(0).normal(size=(COUNT, 4)).astype(np.float32)
+
+    def rows(self, indices: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.values[indices], np.empty((0, 2), np.int64)
+
+
+class Extractor(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.layers = nn.Sequential(nn.Linear(4, WIDTH), nn.BatchNorm1d(WIDTH), nn.Dropout(0.5))
+        self.seen = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += len(x)
+        return self.layers(x)
+
+
+def plain(batch: Batch) -> Tensor:
+    return batch.inputs
+
+
+def shifted(batch: Batch) -> Tensor:
+    return batch.inputs + torch.from_numpy(batch.indices)[:, None]
+
+
+WANTED = np.setdiff1d(np.arange(COUNT), [3, 17])
+
+
+def compute(folder: Path, net: Extractor, progress: Any = silent, ways: Any = (plain,), bf16: bool = False) -> Features:
+    return cached(
+        folder, net, WIDTH, Numbers(), WANTED, COUNT, list(ways), 0,
+        device=torch.device("cpu"), bf16=bf16, progress=progress,
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "BATCH", 4)
+
+
+def test_features_are_the_extractors(tmp_path: Path) -> None:
+    net = Extractor()
+    found = compute(tmp_path / "f", net, ways=(plain, shifted))
+    with torch.inference_mode():
+        for view, x in ((0, Numbers.values), (1, Numbers.values + np.arange(COUNT)[:, None])):
+            expected = Extractor().eval()(torch.from_numpy(x[WANTED].astype(np.float32)))
+            np.testing.assert_allclose(found.views[view, WANTED], expected, rtol=1e-5, atol=1e-6)
+    assert not found.views[:, [3, 17]].any()
+    assert found.views.dtype == np.float32
+    assert net.seen == 2 * len(WANTED)
+    assert sorted(p.name for p in (tmp_path / "f").iterdir()) in (["features.npy"], ["features.npy", "lock"])
+
+
+def test_a_second_call_does_not_run_the_extractor(tmp_path: Path) -> None:
+    first = compute(tmp_path / "f", Extractor())
+    net = Extractor()
+    again = compute(tmp_path / "f", net)
+    assert net.seen == 0
+    np.testing.assert_array_equal(again.views, first.views)
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 5, 7, 8, 11, 14])
+def test_a_stopped_computation_goes_on(stop_after: int, tmp_path: Path) -> None:
+    whole = compute(tmp_path / "whole", Extractor(), ways=(plain, shifted))
+
+    def stopping(what: str, done: int, total: int, note: str = "") -> None:
+        assert (what, total) == ("features", 14)
+        if done == stop_after:
+            raise Interrupted(2)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "MARK_EVERY", 3)
+        net = Extractor()
+        with pytest.raises(Interrupted):
+            compute(tmp_path / "f", net, stopping, ways=(plain, shifted))
+        assert not (tmp_path / "f" / "features.npy").exists()
+        rest = Extractor()
+        compute(tmp_path / "f", rest, ways=(plain, shifted))
+    assert (tmp_path / "f" / "features.npy").read_bytes() == (tmp_path / "whole" / "features.npy").read_bytes()
+    assert rest.seen <= 2 * len(WANTED) - 4 * (stop_after // 3 * 3)
+    np.testing.assert_array_equal(np.load(tmp_path / "f" / "features.npy"), whole.views)
+
+
+def test_bf16_is_computed_and_kept_as_float32(tmp_path: Path) -> None:
+    exact, rough = compute(tmp_path / "a", Extractor()), compute(tmp_path / "b", Extractor(), bf16=True)
+    assert rough.views.dtype == np.float32
+    assert not np.array_equal(exact.views, rough.views)
+    np.testing.assert_allclose(rough.views, exact.views, atol=0.05)
+
+
+def test_a_full_disk_is_told_not_died_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(UserError, match=r"No space left on device; features need \d+ MiB"):
+        compute(tmp_path / "f", Extractor())
+    monkeypatch.undo()
+    monkeypatch.setattr(features, "BATCH", 4)
+    assert compute(tmp_path / "f", Extractor()).views.any()
+
+
+def test_room_is_taken_before_the_first_batch(tmp_path: Path) -> None:
+    taken = []
+
+    def look(what: str, done: int, total: int, note: str = "") -> None:
+        status = (tmp_path / "f" / "part.npy").stat()
+        taken.append(status.st_blocks * 512 >= status.st_size)
+
+    compute(tmp_path / "f", Extractor(), look)
+    assert all(taken)
+
+
+FACTS = {"backbone": "vgg16", "pool": "avg", "size": 32, "mean": (0.1, 0.2), "views": None, "weights": "abc"}
+
+
+@pytest.mark.parametrize("fact", FACTS)
+def test_any_other_fact_is_another_key(fact: str) -> None:
+    assert key_of(**FACTS) == key_of(**dict(reversed(FACTS.items())))
+    other = {
+        "backbone": "vgg19",
+        "pool": "native",
+        "size": 33,
+        "mean": (0.1, 0.3),
+        "views": {"views": 2},
+        "weights": "x",
+    }
+    assert key_of(**(FACTS | {fact: other[fact]})) != key_of(**FACTS)
+    assert key_of(**{k: v for k, v in FACTS.items() if k != fact}) != key_of(**FACTS)
+
+
+def test_views_are_shown_by_epoch_and_image() -> None:
+    views = np.arange(3, dtype=np.float32)[:, None, None] * np.ones((3, COUNT, 2), np.float32)
+    found, chosen = Features(views, 9), np.arange(COUNT)
+    shown = np.stack([found.rows(chosen, epoch)[0][:, 0] for epoch in range(300)])
+    counts = np.stack([(shown == v).mean(axis=0) for v in range(3)])
+    np.testing.assert_allclose(counts, 1 / 3, atol=0.12)
+    np.testing.assert_array_equal(found.rows(chosen[::-1], 5)[0][:, 0], shown[5, ::-1])
+    assert not found.rows(chosen, -1)[0].any()
+    assert not np.array_equal(shown[0], Features(views, 10).rows(chosen, 0)[0][:, 0])

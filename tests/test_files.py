@@ -1,0 +1,137 @@
+"""A file is whole or as it was: against kill -9, a full disk and errors in the middle."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from octavo.errors import UserError
+from octavo.files import STALE, sweep, write_atomic
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_bytes_and_writers(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "a.bin"
+    write_atomic(path, b"one")
+    assert path.read_bytes() == b"one"
+    write_atomic(path, lambda file: file.write(b"two"))
+    assert path.read_bytes() == b"two"
+    assert names(path.parent) == ["a.bin"]
+
+
+def test_an_error_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    write_atomic(path, b"old")
+
+    def broken(file: Any) -> None:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(path, broken)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("place", ["write", "fsync", "replace"])
+def test_a_full_disk_is_the_users_to_mend(
+    place: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.bin"
+    write_atomic(path, b"old")
+
+    def full(*args: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    if place == "fsync":
+        monkeypatch.setattr(os, "fsync", full)
+    if place == "replace":
+        monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(UserError, match=r"a\.bin: .*(space|quota).*the last good state is kept.*--resume"):
+        write_atomic(path, full if place == "write" else b"new")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
+    def denied(file: Any) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    with pytest.raises(PermissionError):
+        write_atomic(tmp_path / "a.bin", denied)
+    assert names(tmp_path) == []
+
+
+def test_content_is_synced_before_the_rename_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    sync, rename = os.fsync, Path.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (done.append("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file"), sync(fd))
+    )
+    monkeypatch.setattr(Path, "replace", lambda a, b: (done.append("rename"), rename(a, b)))
+    write_atomic(tmp_path / "a.bin", b"x")
+    assert done == ["file", "rename", "folder"]
+
+
+VICTIM = """
+import sys, time
+from pathlib import Path
+from octavo.files import write_atomic
+
+def slow(file):
+    file.write(b"half of the new")
+    file.flush()
+    print("writing", flush=True)
+    time.sleep(60)
+
+write_atomic(Path(sys.argv[1]), slow)
+"""
+
+
+def test_kill_9_before_the_rename_leaves_the_old_file_and_a_draft_that_is_swept(tmp_path: Path) -> None:
+    path = tmp_path / "member" / "a.bin"
+    write_atomic(path, b"old")
+    process = subprocess.Popen([sys.executable, "-c", VICTIM, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert path.read_bytes() == b"old"
+    assert [n.endswith(STALE) for n in names(path.parent)] == [True, False]
+    sweep(tmp_path)
+    assert names(path.parent) == ["a.bin"]
+
+
+def test_kill_9_at_random_moments_never_shows_half_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom octavo.files import write_atomic\n"
+        "for i in range(10**6):\n write_atomic(Path(sys.argv[1]), bytes([i % 256]) * 2_000_000)"
+    )
+    for wait in (0.0, 0.013, 0.03, 0.07):
+        process = subprocess.Popen([sys.executable, "-c", code, str(path)])
+        while not path.is_file():
+            time.sleep(0.005)
+        time.sleep(wait)
+        process.kill()
+        process.wait()
+        content = path.read_bytes()
+        assert len(content) == 2_000_000
+        assert len(set(content)) == 1
+        path.unlink()

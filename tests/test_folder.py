@@ -1,0 +1,114 @@
+"""The run folder: whole or absent, and nothing of the user's is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from octavo.ensemble import Ensemble
+from octavo.errors import UserError
+from octavo.folder import RunFolder, read_weights, write_csv
+from octavo.recipe import Member, Recipe
+
+RECIPE = Recipe(name="r", members=(Member(name="a", backbone="resnet18"), Member(name="b", backbone="vgg11")))
+# fmt: off
+NAMES = [
+    "plain", "a,b", 'say "so"', "=1+1", " led by a space", "two\nlines", "return\rhere", "Grüße", "日本", "tab\there",
+    "\N{LATIN SMALL LETTER E WITH ACUTE}", "e\N{COMBINING ACUTE ACCENT}", "'quoted'", "#hash", "-1", "@x",
+    b"\xff\xfe".decode("utf-8", "surrogateescape"),
+]
+# fmt: on
+
+
+def begun(path: Path) -> RunFolder:
+    run = RunFolder.new(path)
+    rows = [{"file": f"{name}.png", "label": name, "part": "val"} for name in NAMES]
+    run.begin(RECIPE, {"classes": NAMES}, rows)
+    return run
+
+
+def test_a_new_run_holds_recipe_manifest_and_samples(tmp_path: Path) -> None:
+    run = begun(tmp_path / "deep" / "run")
+    assert run.begun and RunFolder.open(run.path).recipe == RECIPE
+    assert sorted(p.name for p in run.path.iterdir()) == ["manifest.json", "recipe.toml", "samples.csv"]
+    assert [p.name for p in run.path.parent.iterdir()] == ["run"]
+    assert run.manifest == {"classes": NAMES}
+
+
+def test_names_of_every_kind_come_back(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run")
+    assert run.files("val") == [f"{name}.png" for name in NAMES]
+    assert run.labels("val").tolist() == list(range(len(NAMES)))
+    assert run.files("test") == []
+
+
+def test_csv_has_every_column_in_the_order_met(tmp_path: Path) -> None:
+    write_csv(tmp_path / "x.csv", [{"b": 1}, {"a": "x,y", "b": None}], ("c",))
+    assert (tmp_path / "x.csv").read_text() == 'c,b,a\n,1,\n,,"x,y"\n'
+
+
+def test_taken_places_are_refused_and_left_alone(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run")
+    with pytest.raises(UserError, match="exists and is a run; --resume goes on with it, --overwrite starts it anew"):
+        RunFolder.new(run.path)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="exists and is not a run; choose another --out"):
+            RunFolder.new(mine, overwrite=overwrite)
+        with pytest.raises(UserError, match="is a file"):
+            RunFolder.new(mine / "thesis.txt", overwrite=overwrite)
+    assert (mine / "thesis.txt").read_text() == "years"
+    assert not RunFolder.new(tmp_path / "empty").begun
+
+
+def test_overwriting_waits_until_the_new_run_begins(tmp_path: Path) -> None:
+    old = begun(tmp_path / "run")
+    old.ensemble = Ensemble.fit(["a", "b"], "mean_logit")
+    new = RunFolder.new(old.path, overwrite=True)
+    assert (old.path / "ensemble.json").is_file()
+    new.begin(RECIPE, {"classes": ["x"]}, [])
+    assert not (old.path / "ensemble.json").exists() and new.manifest == {"classes": ["x"]}
+
+
+def test_a_folder_appears_with_all_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.folder.MANIFEST", "no/such\0name")
+    with pytest.raises(ValueError, match="null"):
+        begun(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.undo()
+    assert begun(tmp_path / "run").begun  # the draft is in nobody's way
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_opening_what_is_no_run_says_so(tmp_path: Path) -> None:
+    begun(tmp_path / "night-1")
+    with pytest.raises(UserError, match='no such run folder; did you mean "night-1"'):
+        RunFolder.open(tmp_path / "nigth-1")
+    with pytest.raises(UserError, match=r"not a run folder \(no manifest.json in it\)"):
+        RunFolder.open(tmp_path)
+
+
+def test_drafts_are_swept_and_nothing_else(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run")
+    (run.path / "members").mkdir()
+    stale = run.path / "members" / ".last.ckpt.123.tmp"
+    kept = run.path / "members" / "note.tmp"
+    stale.touch()
+    kept.touch()
+    run.sweep()
+    assert not stale.exists() and kept.exists()
+
+
+def test_ensemble_comes_back(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run")
+    run.ensemble = Ensemble(("a", "b"), "greedy", (1 / 3, 2 / 3))
+    assert RunFolder.open(run.path).ensemble == run.ensemble == Ensemble(("a", "b"), "greedy", (1 / 3, 2 / 3))
+
+
+def test_finished_run_shares_its_weights_as_numpy(trained: RunFolder) -> None:
+    arrays = read_weights(trained.member("squeeze").weights)
+    assert arrays["head.0.weight"].shape == (10, 512)
+    assert len(trained.member("vgg").history()) == 40 and trained.member("vgg").facts()["features"] == 512

@@ -1,0 +1,61 @@
+"""What there is to compute on, and what is said where there is none."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from octavo.errors import UserError
+from octavo.hardware import Hardware, find
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    return monkeypatch
+
+
+def test_the_cpu_is_always_there(machine: pytest.MonkeyPatch) -> None:
+    assert find() == find("auto") == find("cpu") == Hardware("cpu", 1)
+    assert find("cpu", 4).count == 4
+    assert find().device == torch.device("cpu")
+    assert find().workers == 0
+
+
+def test_auto_takes_cuda_then_apples_then_the_cpu(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert find().kind == "mps"
+    machine.setattr(torch.cuda, "is_available", lambda: True)
+    machine.setattr(torch.cuda, "device_count", lambda: 3)
+    found = find()
+    assert (found.kind, found.count, found.device) == ("cuda", 1, torch.device("cuda:0"))
+    assert found.workers > 0
+    assert find("cuda", 3).count == 3
+    assert find("cpu").kind == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "words"),
+    [
+        ("cuda", None, "--device cuda: this machine .* has none; use --device cpu"),
+        ("mps", None, "--device mps: .* has none"),
+        ("cuba", None, '--device: unknown "cuba"; did you mean "cuda"'),
+        ("cpu", 5, "--devices 5: expected 1 to 4 for cpu"),
+        ("cpu", 0, "--devices 0: expected 1 to 4"),
+    ],
+)
+def test_what_is_not_there_is_refused(device: str, count: int | None, words: str, machine: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=words):
+        find(device, count)
+
+
+def test_the_manifest_says_what_it_ran_on() -> None:
+    said = Hardware("cpu").describe()
+    assert said["threads"] == torch.get_num_threads()
+    assert said["cores"] == os.cpu_count()
+    assert said["processor"]
+    assert "\n" not in said["processor"]

@@ -1,0 +1,76 @@
+"""What is imported when: torch and Lightning take seconds, and most answers don't need them."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import octavo
+from octavo.folder import RunFolder
+
+SLOW = ("torch", "torchvision", "pytorch_lightning", "torchmetrics", "sklearn", "scipy", "numpy", "pandas")
+
+
+def loaded_after(code: str) -> set[str]:
+    """Return which top-level packages a fresh interpreter holds after `code`."""
+    code += (
+        "\nimport json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def test_importing_octavo_imports_no_torch() -> None:
+    assert loaded_after("import octavo, octavo.recipe, octavo.cli, octavo.run").isdisjoint(
+        set(SLOW) - {"numpy", "scipy"}
+    )
+    assert loaded_after("import octavo, octavo.cli").isdisjoint({*SLOW, "rich", "pydantic"})
+
+
+def test_help_of_every_verb_imports_nothing_slow() -> None:
+    code = """
+import sys
+from octavo import cli
+verbs = [[c.name or c.callback.__name__] for c in cli.app.registered_commands]
+verbs += [["weights", c.name] for c in cli.weights_app.registered_commands]
+assert len(verbs) >= 12, verbs
+for verb in [[], ["weights"], *verbs]:
+    sys.argv = ["octavo", *verb, "--help"]
+    try:
+        cli.main()
+    except SystemExit as end:
+        assert end.code == 0, verb
+"""
+    assert loaded_after(code).isdisjoint(SLOW)
+
+
+def test_help_answers_at_once() -> None:
+    took = []
+    for _ in range(5):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "octavo", "--help"], capture_output=True, text=True, check=True)
+        took.append(time.perf_counter() - start)
+    print(f"octavo --help: median {statistics.median(took):.3f} s of five (expected 0.3 s on a quiet machine)")
+    assert "train" in done.stdout and statistics.median(took) <= 1.0
+
+
+def test_prediction_by_one_member_imports_no_lightning(trained: RunFolder, digits_folder: Path) -> None:
+    image = digits_folder / "val_10" / "3_17.png"
+    code = f"import octavo; found = octavo.load({str(trained.path)!r}).predict({str(image)!r}, member='mobile')\n"
+    code += "assert len(found.files) == 1"
+    loaded = loaded_after(code)
+    assert "torch" in loaded and loaded.isdisjoint({"pytorch_lightning", "lightning_fabric", "torchmetrics"})
+
+
+def test_public_names_are_there() -> None:
+    assert all(getattr(octavo, name) for name in octavo.__all__)
+    assert octavo.Run.__name__ == "Run" and octavo.Recipe.__name__ == "Recipe"
+
+
+def test_train_stays_a_function_when_its_module_is_imported() -> None:
+    code = "import octavo, octavo.train\nfrom octavo.train import Options\nassert octavo.train.__name__ == 'train'"
+    assert "torch" in loaded_after(code + "; assert callable(octavo.train) and Options().device == 'auto'")

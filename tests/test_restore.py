@@ -1,0 +1,72 @@
+"""Trained members, as they come back from a run's folder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import octavo
+from octavo.errors import UserError
+from octavo.folder import RunFolder
+from octavo.restore import batch_of, restore
+
+NAMES = ("vgg", "squeeze", "mobile")
+
+
+def inputs(run: RunFolder, part: str) -> torch.Tensor:
+    """The images of a part as the small recipe's networks see them, made by Pillow and torch alone."""
+    root, images = run.manifest["data"]["root"], []
+    for file in run.files(part):
+        pixels = torch.from_numpy(np.array(Image.open(f"{root}/{file}").convert("RGB"))).permute(2, 0, 1)
+        images.append(pixels.float() / 255)
+    scaled = torch.nn.functional.interpolate(torch.stack(images), size=32, mode="bilinear", align_corners=False)
+    return scaled
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_member_is_a_plain_module_whose_logits_are_the_stored_ones(trained: RunFolder, name: str) -> None:
+    net = octavo.load(trained.path, "cpu").members[name]
+    assert isinstance(net, torch.nn.Module) and not any(m.training for m in net.modules())
+    assert not type(net).__module__.startswith("pytorch_lightning")
+    for part in ("holdout", "val"):
+        with torch.no_grad():
+            logits = net(inputs(trained, part))
+        # Octavo's own resizing may differ from interpolate's in rounding.
+        np.testing.assert_allclose(logits.numpy(), trained.member(name).logits()[part], atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_of_decoded_images_are_the_stored_ones(trained: RunFolder, name: str) -> None:
+    root = trained.manifest["data"]["root"]
+    images = [np.asarray(Image.open(f"{root}/{file}").convert("RGB")) for file in trained.files("val")]
+    member = restore(trained, name, torch.device("cpu"))
+    np.testing.assert_allclose(
+        member.logits(batch_of(images)), trained.member(name).logits()["val"], atol=1e-4, rtol=1e-4
+    )
+
+
+def test_images_of_many_sizes_share_a_batch() -> None:
+    draw = np.random.default_rng(0)
+    images = [draw.integers(1, 255, (h, w, 3), np.uint8) for h, w in ((4, 9), (7, 3))]
+    batch = batch_of(images)
+    assert batch.inputs.shape == (2, 3, 7, 9) and batch.sizes.tolist() == [[4, 9], [7, 3]]
+    for canvas, image in zip(batch.inputs.numpy(), images, strict=True):
+        np.testing.assert_array_equal(canvas[:, : image.shape[0], : image.shape[1]], image.transpose(2, 0, 1))
+        assert canvas.astype(int).sum() == image.astype(int).sum()  # zeros around it
+
+
+def test_unknown_and_unfinished_members_are_refused(
+    trained: RunFolder, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with pytest.raises(UserError, match='unknown "mobil"; did you mean "mobile"'):
+        restore(trained, "mobil", torch.device("cpu"))
+    with pytest.raises(KeyError):
+        octavo.load(trained.path).members["nobody"]
+    unfinished = RunFolder.new(tmp_path_factory.mktemp("unfinished") / "run")
+    unfinished.begin(trained.recipe, trained.manifest, trained.samples())
+    with pytest.raises(UserError, match='member "vgg" is not trained yet; go on with `octavo train --resume --out'):
+        restore(unfinished, "vgg", torch.device("cpu"))
+    with pytest.raises(UserError, match="this run is not finished; go on with"):
+        _ = unfinished.ensemble
