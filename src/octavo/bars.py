@@ -44,7 +44,7 @@ class Bars:
             self._draw(what, done, total, note, now - begun)
         elif now - self._told > EVERY or (done == total and now - begun > EVERY):
             self._told = now
-            left = f", {_clock((now - begun) / done * (total - done))} left" if 0 < done < total else ""
+            left = f", {_clock((now - begun) / done * (total - done))} left" if 0 < done < total and now > begun else ""
             sys.stderr.write(f"{what}: {done:,}/{total:,}{left}{more}\n")
             sys.stderr.flush()
         if done >= total:
@@ -74,7 +74,8 @@ class Bars:
     def close(self) -> None:
         """Leave the terminal as it was."""
         self._hide()
-        self._bars.stop()
+        if self._bars.live.is_started:  # otherwise it would leave an empty line
+            self._bars.stop()
 
 
 def _clock(seconds: float) -> str:

@@ -118,10 +118,12 @@ def describe(
     changes: SetOption = None,
 ) -> None:
     """Print a recipe's networks layer by layer, with shapes and parameters."""
-    from octavo.describe import describe as describe_recipe
     from octavo.recipe import load
 
-    typer.echo(describe_recipe(load(recipe, changes or []), member, classes))
+    resolved = load(recipe, changes or [])  # a mistake in it is told before torch is loaded
+    from octavo.describe import describe as describe_recipe
+
+    typer.echo(describe_recipe(resolved, member, classes))
 
 
 @app.command()
@@ -255,7 +257,7 @@ def cache(
     folder: CacheOption = None,
 ) -> None:
     """Show where decoded pixels and features lie and their size, or clear them."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from octavo.cache import cache_dir, caches
     from octavo.cache import clear as clear_cache
@@ -265,7 +267,7 @@ def cache(
         freed = clear_cache(root, None if clear == "all" else clear)
         typer.echo(f"{freed / 2**20:,.1f} MiB freed in {root}")
         return
-    table = Table("kind", "MiB", "folder", box=None)
+    table = Table("kind", "MiB", Column("folder", overflow="fold"), box=None)
     for entry in caches(root):
         table.add_row(entry.kind, f"{entry.bytes / 2**20:,.1f}", str(entry.path))
     console().print(table if table.rows else f"{root}: empty")

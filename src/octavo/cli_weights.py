@@ -25,12 +25,12 @@ def weights_list(
     weights_dir: WeightsOption = None,
 ) -> None:
     """Show which weights each member needs, and whether they are here."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from octavo import pack
     from octavo.recipe import load
 
-    table = Table("member", "weights", "state", "MB", "where", box=None)
+    table = Table("member", "weights", "state", "MB", Column("where", overflow="fold"), box=None)
     for row in pack.table(load(recipe), weights_dir):
         table.add_row(
             row.member,

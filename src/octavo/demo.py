@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from octavo.cache import cache_dir
-from octavo.files import write_atomic
+from octavo.files import STALE, sync_folder
 from octavo.keyed import permutation
 
 TRAIN = 900
@@ -42,10 +41,14 @@ def write_digits(folder: Path | None = None) -> Path:
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*.png")}
     if there == set(expected):
         return folder
-    shutil.rmtree(folder, ignore_errors=True)
+    # The folder is whole or absent, as one: syncing 1,797 files one by one takes half a minute.
+    draft = folder.with_name(f".{folder.name}{STALE}")
+    shutil.rmtree(draft, ignore_errors=True)
     for name, i in expected.items():
-        image = Image.fromarray((images[i] * (255 / 16)).astype(np.uint8))
-        data = io.BytesIO()
-        image.save(data, "PNG")
-        write_atomic(folder / name, data.getvalue())
+        path = draft / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((images[i] * (255 / 16)).astype(np.uint8)).save(path)
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.replace(folder)
+    sync_folder(folder.parent)
     return folder

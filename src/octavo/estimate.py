@@ -60,7 +60,8 @@ def estimate(recipe: Recipe, classes: int, counts: Mapping[str, int], hardware: 
             passes = (counts["fit"] + others) * train.views if fresh else 0
         seconds += passes * cost.flops / rate + steps * step / BANDWIDTH[hardware.kind]
         state = 4 * (cost.head if frozen else cost.parameters) * (1 + STATE[train.optimizer] + bool(train.ema))
-        memory = max(memory, 4 * cost.parameters + state + (0 if frozen else cost.activations * train.batch_size))
+        passing = ALIVE * cost.widest * EVALUATED if train.mode == "frozen" else cost.activations * train.batch_size
+        memory = max(memory, 4 * cost.parameters + state + passing)
         weights += 4 * cost.parameters
         largest = max(largest, 2 * state)
     return Estimate(seconds / hardware.count, memory + BASE, weights + largest + sum(features.values()))
@@ -68,6 +69,8 @@ def estimate(recipe: Recipe, classes: int, counts: Mapping[str, int], hardware: 
 
 BANDWIDTH = {"cpu": 10e9, "mps": 100e9, "cuda": 1e12}
 """Bytes per second that an optimiser's step moves, roughly."""
+ALIVE, EVALUATED = 3, 64
+"""Without a backward pass: layers that are in memory at one time, and images in a batch."""
 BASE = 600 * 2**20
 """Memory of Python with torch loaded."""
 
@@ -79,18 +82,20 @@ class _Cost:
     head: int
     features: int
     activations: int
+    widest: int
 
 
 def _cost(recipe: Recipe, member: Member, classes: int) -> _Cost:
-    """Count, for one image: operations forward, parameters, and bytes kept for the backward pass."""
+    """Count for one image: operations forward, parameters, bytes kept for the backward pass, the widest layer."""
     net = build_member(member, recipe, classes, "meta").train()
-    size, kept = recipe.size_of(member), 0
+    size, kept, widest = recipe.size_of(member), 0, 0
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal kept
+        nonlocal kept, widest
         # A Linear saves its weight's transpose, a view: parameters are counted on their own.
         parameter = isinstance(tensor, torch.nn.Parameter) or isinstance(tensor._base, torch.nn.Parameter)
         kept += 0 if parameter else tensor.nbytes
+        widest = max(widest, 0 if parameter else tensor.nbytes)
         return tensor
 
     x = torch.empty(2, 3, size, size, device="meta")
@@ -102,6 +107,7 @@ def _cost(recipe: Recipe, member: Member, classes: int) -> _Cost:
         sum(p.numel() for p in net.head.parameters()),
         net.backbone.features,
         kept // 2,
+        widest // 2,
     )
 
 

@@ -208,7 +208,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], first: Sequence[str
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n", quoting=quoting)
         writer.writeheader()
         writer.writerows(rows)
-        if "\r" not in text.getvalue():  # which older Pythons leave without quotes, so that a reader ends the line there
+        if "\r" not in text.getvalue():  # older Pythons leave it without quotes, and readers end the line there
             break
     write_atomic(path, text.getvalue().encode("utf-8", "surrogateescape"))
 

@@ -231,6 +231,9 @@ class Recipe(Section):
                 raise ValueError(
                     "augment.mixup, augment.cutmix: cached features can't be mixed; set train.cache = false"
                 )
+        frozen = any(t.mode == "frozen" and t.cache for t in map(self.train_of, self.members))
+        if self.train.views > 1 and not (frozen and self.augment.random):
+            raise ValueError('train.views: more than one view needs mode = "frozen", cache = true and an augmentation')
         return self
 
     def train_of(self, member: Member) -> Train:

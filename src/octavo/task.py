@@ -150,6 +150,8 @@ class Task(pl.LightningModule):
             row |= {"holdout_loss": float(held[0] / held[2]), "holdout_accuracy": float(held[1] / held[2])}
         row = {k: round(v, 6) if k.endswith(("loss", "accuracy")) else v for k, v in row.items()}
         self.history = [r for r in self.history if r["epoch"] < row["epoch"]] + [row]
+        if self.logger:
+            self.logger.log_metrics(row, step=self.global_step)
 
     def optimizers_lr(self) -> float:
         """Return the learning rate of the head at this moment."""
