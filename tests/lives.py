@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 import octavo.engine
-import octavo.train
+import octavo.training
 from octavo import cli
 from octavo.checkpoint import Saver
 from octavo.folder import MemberFolder

@@ -21,7 +21,7 @@ from octavo.readers import read
 from octavo.recipe import Recipe
 from octavo.run import Run
 from octavo.store import Pixels, build
-from octavo.train import Options, train
+from octavo.training import Options, train
 
 # squeezenet has no batch norm, whose statistics would be each process's own; 130 images are five even batches of 26
 RECIPE = Recipe.model_validate(

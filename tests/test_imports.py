@@ -71,6 +71,6 @@ def test_public_names_are_there() -> None:
     assert octavo.Run.__name__ == "Run" and octavo.Recipe.__name__ == "Recipe"
 
 
-def test_train_stays_a_function_when_its_module_is_imported() -> None:
-    code = "import octavo, octavo.train\nfrom octavo.train import Options\nassert octavo.train.__name__ == 'train'"
-    assert "torch" in loaded_after(code + "; assert callable(octavo.train) and Options().device == 'auto'")
+def test_train_stays_a_function_when_the_training_is_imported() -> None:
+    code = "import octavo\nfrom octavo.training import Options\nassert callable(octavo.train) and Options()"
+    assert "torch" in loaded_after(code)

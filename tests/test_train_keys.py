@@ -43,7 +43,7 @@ from octavo.recipe import Recipe
 from octavo.schema import Section
 from octavo.store import Pixels
 from octavo.task import FeatureInputs, Task
-from octavo.train import Options, _out, combine
+from octavo.training import Options, _out, combine
 
 IMAGES, WIDTH, CLASSES = 42, 6, 3
 FIT, HELD = np.arange(30), np.arange(30, IMAGES)

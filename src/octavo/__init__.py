@@ -1,13 +1,12 @@
 """Octavo: from a folder of images to the strongest honest model of it.
 
 `octavo.train(recipe, data=…)` gives a `Run`; `octavo.load(folder)` opens one. Importing octavo imports no torch.
+The work behind them is in modules of their own, such as `octavo.training`.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from octavo.errors import UserError
@@ -27,14 +26,14 @@ def train(recipe: str | Path | Recipe, data: str | Path, *, overrides: tuple[str
         recipe: name of a shipped recipe, path of a TOML file, or a Recipe.
         data: folder, CSV file, or `torchvision:NAME`.
         overrides: changes to the recipe such as `"train.epochs=3"`.
-        options: fields of `octavo.train.Options`: out, device, weights_dir, resume, overwrite, skip_broken, ….
+        options: fields of `octavo.training.Options`: out, device, weights_dir, resume, overwrite, skip_broken, ….
 
     Raises:
         UserError: anything in recipe, data or options that can be mended.
     """
     from octavo.run import Run
-    from octavo.train import Options
-    from octavo.train import train as run_training
+    from octavo.training import Options
+    from octavo.training import train as run_training
 
     return Run(run_training(recipe, data, overrides, Options(**options)).path, options.get("device", "auto"))
 
@@ -60,14 +59,3 @@ def __getattr__(name: str) -> Any:
 
         return Recipe
     raise AttributeError(f"module 'octavo' has no attribute {name!r}")
-
-
-class _Package(ModuleType):
-    """Keeps `octavo.train` the function: importing the module of that name would put the module in its place."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name == "train" and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

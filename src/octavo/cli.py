@@ -34,7 +34,7 @@ from octavo.terminal import (
 from octavo.version import __version__
 
 if TYPE_CHECKING:
-    from octavo.train import Options
+    from octavo.training import Options
 
 app = typer.Typer(
     name="octavo",
@@ -143,7 +143,7 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files too.")] = False,
 ) -> None:
     """Train a recipe on a folder of images: the run's numbers, weights and predictions go to --out."""
-    from octavo.train import Options
+    from octavo.training import Options
 
     given = Options(
         out=out,
@@ -280,7 +280,7 @@ def demo(
 ) -> None:
     """Train the eight-member ensemble on real handwritten digits that come with scikit-learn."""
     from octavo.demo import AFTER, BEFORE, write_digits
-    from octavo.train import Options
+    from octavo.training import Options
 
     typer.echo(BEFORE)
     data = write_digits()
@@ -289,7 +289,7 @@ def demo(
 
 
 def _train(recipe: str | None, data: str | None, changes: list[str], given: Options) -> None:
-    from octavo.train import train as run_training
+    from octavo.training import train as run_training
 
     with progress_shown() as progress:
         run = run_training(recipe, data, changes, given, progress=progress, say=lambda line: typer.echo(line, err=True))

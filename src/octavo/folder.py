@@ -6,11 +6,13 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
@@ -136,6 +138,21 @@ class RunFolder:
         shutil.rmtree(self.path, ignore_errors=True)
         draft.replace(self.path)
         sync_folder(self.path.parent)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in this folder; the lock of a process that was killed is free.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise UserError(
+                f"{self.path}: another process is training here; wait for it, or choose another --out"
+            ) from None
 
     def sweep(self) -> None:
         """Remove the drafts of a training that was killed."""

@@ -19,7 +19,7 @@ import octavo
 from octavo.errors import UserError
 from octavo.folder import RunFolder
 from octavo.progress import Interrupted
-from octavo.train import Options, train
+from octavo.training import Options, train
 
 ONE = """\
 name = "one"
@@ -309,3 +309,11 @@ def test_a_recipe_or_a_run_must_be_named(tmp_path: Path, recipe: Path) -> None:
         train(None, "data", (), Options(out=tmp_path / "x"))
     with pytest.raises(UserError, match="name the data: --data FOLDER"):
         train(recipe, None, (), Options(out=tmp_path / "x"))
+
+
+def test_two_processes_cannot_train_in_one_folder(recipe: Path, digits_folder: Path, tmp_path: Path) -> None:
+    run = run_of(recipe, digits_folder, tmp_path / "run")
+    before = (run.path / "metrics.json").read_bytes()
+    with run.locked(), pytest.raises(UserError, match="another process is training here"):
+        train(None, None, (), Options(out=run.path, resume=True, device="cpu"))
+    assert (run.path / "metrics.json").read_bytes() == before

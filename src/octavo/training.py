@@ -104,28 +104,30 @@ def train(
         _announce_downloads(resolved, options, say)
         weights.gather(resolved, options.weights_dir, progress=True)
         run = before or _begun(resolved, material, hardware, out, options, say)
-        if before:
-            _same(before, resolved, material)
-            before.sweep()
-        job = Job(resolved, resolved.members[0], len(material.samples.classes), material.samples.labels,
-                  material.parts, material.pixels, options.weights_dir, cache, hardware,
-                  run.path / "tensorboard" if options.tensorboard else None)  # fmt: skip
-        for member in resolved.members:
-            train_member(replace(job, member=member), run.member(member.name), told, stop)
-            run.collect_history([m.name for m in resolved.members])
-            say(_outcome(member.name, run, material))
-        run.ensemble = combine(run)
-        regrade(run, progress=told)
+        with run.locked():
+            if before:
+                _same(before, resolved, material)
+                before.sweep()
+            job = Job(resolved, resolved.members[0], len(material.samples.classes), material.samples.labels,
+                      material.parts, material.pixels, options.weights_dir, cache, hardware,
+                      run.path / "tensorboard" if options.tensorboard else None)  # fmt: skip
+            _train_members(run, job, told, stop, say)
+            run.ensemble = combine(run)
+            regrade(run, progress=told)
     return run
 
 
-def _outcome(name: str, run: RunFolder, material: Material) -> str:
-    """Return how a finished member came out, for a user who waits for the others."""
-    part = "holdout" if len(material.parts["holdout"]) else "val"
-    truth = material.samples.labels[material.parts[part]]
-    right = float(np.mean(run.member(name).logits()[part].argmax(1) == truth))
+def _train_members(run: RunFolder, job: Job, progress: Progress, stop: Stop, say: Callable[[str], None]) -> None:
+    """Train the members one after another, and say how each came out, for a user who waits for the others."""
+    names = [member.name for member in job.recipe.members]
+    part = "holdout" if len(job.parts["holdout"]) else "val"
     words = {"holdout": "held-out training images", "val": "validation images"}[part]
-    return f"{name}: accuracy {right:.3f} on {len(truth):,} {words}"
+    truth = job.labels[job.parts[part]]
+    for member in job.recipe.members:
+        train_member(replace(job, member=member), run.member(member.name), progress, stop)
+        run.collect_history(names)
+        right = float(np.mean(run.member(member.name).logits()[part].argmax(1) == truth))
+        say(f"{member.name}: accuracy {right:.3f} on {len(truth):,} {words}")
 
 
 def _before(out: Path, named: bool, options: Options, say: Callable[[str], None]) -> RunFolder | None:
