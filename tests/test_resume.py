@@ -119,7 +119,8 @@ def whole(lives: Lives) -> dict[str, dict[str, bytes]]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    found = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 def assert_same(found: dict[str, bytes], expected: dict[str, bytes]) -> None:
