@@ -64,7 +64,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> RunFolder:
     """A finished run of SMALL on the digits; tests that write into it work on a copy."""
-    from octavo.training import Options, train
+    from octavo.options import Options
+    from octavo.training import train
 
     folder = tmp_path_factory.mktemp("small")
     (folder / "small.toml").write_text(SMALL)

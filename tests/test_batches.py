@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
+from octavo import batches as module
 from octavo.batches import Batch, Batches, Steps, bounds, in_order, loader
+from octavo.checkpoint import Stop
 from octavo.features import Features
+from octavo.keyed import permutation
 
 
 def source(count: int = 50) -> Features:
@@ -117,6 +124,70 @@ def test_in_order_is_for_evaluation() -> None:
 def test_batches_can_travel_to_a_process() -> None:
     again = pickle.loads(pickle.dumps(batches()))
     assert np.array_equal(again[1, 1].indices, batches()[1, 1].indices)
+
+
+class Moved(torch.Tensor):
+    """A tensor that only tells how it was asked to move."""
+
+    def to(self, *args: object, **options: object) -> tuple[object, ...]:  # type: ignore[override]
+        return (*args, options.get("non_blocking", False))
+
+
+@pytest.mark.parametrize("device, ahead", [("cpu", False), ("mps", False), ("cuda", True)])
+def test_copies_are_waited_for_unless_to_cuda(device: str, ahead: bool) -> None:
+    batch = Batch(Moved(), np.empty((0, 2)), Moved(), np.empty(0), 0, 0)
+    moved = batch.to(torch.device(device))
+    assert moved.inputs == moved.labels == (torch.device(device), ahead)
+
+
+def test_an_epochs_order_is_drawn_once_and_is_the_keyed_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+
+    def counted(count: int, seed: int, epoch: int) -> np.ndarray:
+        drawn.append(epoch)
+        return permutation(count, seed, epoch)
+
+    monkeypatch.setattr(module, "permutation", counted)
+    data = batches(seed=12345)
+    for epoch in (7, 8, 7):
+        order = np.concatenate([data[epoch, step].indices for step in range(len(data))])
+        np.testing.assert_array_equal(order, np.arange(5, 48)[permutation(43, 12345, epoch)])
+    assert drawn == [7, 8, 7]
+
+
+class Signals:
+    """In the place of images, what the process that reads them does with signals."""
+
+    def rows(self, indices: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        facts = [os.getpid(), ignored]
+        return np.tile(np.array(facts), (len(indices), 1)), np.empty((0, 2), np.int64)
+
+
+@pytest.mark.skipif(not hasattr(signal, "alarm"), reason="signals as Unix has them")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_loaders_process_leaves_signals_to_its_parent(number: signal.Signals) -> None:
+    with Stop().listening() as stop:
+        data = Batches(Signals(), np.arange(40), np.zeros(40, np.int64), 2)
+        made = loader(data, Steps(len(data)), workers=1)
+        assert made.prefetch_factor == 2
+        found = iter(made)
+        process, ignored = next(found).inputs[0].tolist()
+        assert process != os.getpid()
+        assert ignored
+        os.kill(process, number)
+        assert len(list(found)) == len(data) - 1  # it goes on
+        assert not stop.signal
+
+
+@pytest.mark.skipif(not hasattr(signal, "alarm"), reason="signals as Unix has them")
+def test_a_loaders_process_ends_some_time_after_sigterm() -> None:
+    code = "import signal, time; from octavo import batches; batches.GRACE = 1; batches.own_signals(0); "
+    ends = {}
+    for name, times in (("once", 1), ("twice", 2)):
+        text = code + f"[signal.raise_signal(signal.SIGTERM) for _ in range({times})]; time.sleep(60)"
+        ends[name] = subprocess.run([sys.executable, "-c", text], timeout=50).returncode
+    assert ends == {"once": -signal.SIGALRM, "twice": -signal.SIGTERM}
 
 
 def test_a_batch_moves_to_a_device_its_keys_stay() -> None:

@@ -16,12 +16,13 @@ from octavo.bars import Bars
 from octavo.checkpoint import Stop
 from octavo.errors import UserError
 from octavo.features import Features
+from octavo.options import Options
 from octavo.progress import Interrupted
 from octavo.readers import read
 from octavo.recipe import Recipe
 from octavo.run import Run
 from octavo.store import Pixels, build
-from octavo.training import Options, train
+from octavo.training import train
 
 # squeezenet has no batch norm, whose statistics would be each process's own; 130 images are five even batches of 26
 RECIPE = Recipe.model_validate(

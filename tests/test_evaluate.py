@@ -75,7 +75,7 @@ def test_other_folder_with_other_ids_and_missing_classes(run: RunFolder, digits_
         for i in range(16, 20):
             shutil.copy(digits_folder / "val_10" / f"{digit}_{i}.png", folder / f"{i}.png")
     report = evaluate(run, data=tmp_path / "other", device="cpu", cache=tmp_path / "cache")
-    assert (report.split, report.n, report.classes) == ("all", 12, tuple(map(str, range(10))))
+    assert (report.split, report.n, report.classes) == ("other/all", 12, tuple(map(str, range(10))))
     chosen = [i for i, file in enumerate(run.files("val")) if Path(file).name[0] in "904"]
     assert_numbers(report, stacked(run, "val")[:, chosen], run.labels("val")[chosen], run.ensemble.weights)
     assert [c.support for c in report.per_class] == [4, 0, 0, 0, 4, 0, 0, 0, 0, 4]
@@ -96,9 +96,9 @@ def test_parts_of_another_folder(run: RunFolder, digits_folder: Path, tmp_path: 
     for path in (tmp_path / "other" / "val_10").glob("*_19.png"):
         path.unlink()
     report = evaluate(run, data=tmp_path / "other", device="cpu", cache=tmp_path / "cache")
-    assert (report.split, report.n, report.flattered) == ("val", 30, False)
+    assert (report.split, report.n, report.flattered) == ("other/val", 30, False)
     report = evaluate(run, data=tmp_path / "other", split="train", device="cpu", cache=tmp_path / "cache")
-    assert (report.split, report.n, report.flattered) == ("train", 160, True)
+    assert (report.split, report.n, report.flattered) == ("other/train", 160, False)
     with pytest.raises(UserError, match='--split: unknown "tset"; expected one of: train, val'):
         evaluate(run, data=tmp_path / "other", split="tset", cache=tmp_path / "cache")
 
@@ -137,3 +137,10 @@ def test_larger_copies_are_taken(run: RunFolder, digits_folder: Path, tmp_path: 
             image.resize((256, 256), Image.Resampling.BICUBIC).save(tmp_path / "other" / str(digit) / f"{i}.png")
     report = evaluate(run, data=tmp_path / "other", device="cpu", cache=tmp_path / "cache")
     assert report.n == 8
+
+
+def test_the_runs_own_training_images_are_called_flattering(
+    run: RunFolder, digits_folder: Path, tmp_path: Path
+) -> None:
+    report = evaluate(run, data=digits_folder, split="train", device="cpu", cache=tmp_path / "cache")
+    assert report.split == "train" and report.flattered

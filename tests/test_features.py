@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from octavo import features
 from octavo.batches import Batch
+from octavo.cache import caches, clear
 from octavo.errors import UserError
 from octavo.features import Features, cached, key_of
 from octavo.progress import Interrupted, silent
@@ -51,12 +54,17 @@ def shifted(batch: Batch) -> Tensor:
     return batch.inputs + torch.from_numpy(batch.indices)[:, None]
 
 
+class Killed(BaseException):
+    """An end without notice, as far as one process can play it."""
+
+
+CLEAR = "import sys; from pathlib import Path; from octavo.cache import clear; print(clear(Path(sys.argv[1])))"
 WANTED = np.setdiff1d(np.arange(COUNT), [3, 17])
 
 
 def compute(folder: Path, net: Extractor, progress: Any = silent, ways: Any = (plain,), bf16: bool = False) -> Features:
     return cached(
-        folder, net, WIDTH, Numbers(), WANTED, COUNT, list(ways), 0,
+        folder.parent, folder.name, net, WIDTH, Numbers(), WANTED, COUNT, list(ways), 0,
         device=torch.device("cpu"), bf16=bf16, progress=progress,
     )  # fmt: skip
 
@@ -76,7 +84,7 @@ def test_features_are_the_extractors(tmp_path: Path) -> None:
     assert not found.views[:, [3, 17]].any()
     assert found.views.dtype == np.float32
     assert net.seen == 2 * len(WANTED)
-    assert sorted(p.name for p in (tmp_path / "f").iterdir()) in (["features.npy"], ["features.npy", "lock"])
+    assert [p.name for p in (tmp_path / "features" / "f").iterdir()] == ["features.npy"]
 
 
 def test_a_second_call_does_not_run_the_extractor(tmp_path: Path) -> None:
@@ -88,25 +96,61 @@ def test_a_second_call_does_not_run_the_extractor(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 5, 7, 8, 11, 14])
-def test_a_stopped_computation_goes_on(stop_after: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error, seconds, kept", [(Interrupted(2), 60, True), (Killed(), 0, True), (Killed(), 60, False)]
+)
+def test_a_stopped_computation_goes_on(
+    error: BaseException, seconds: float, kept: bool, stop_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = compute(tmp_path / "whole", Extractor(), ways=(plain, shifted))
 
     def stopping(what: str, done: int, total: int, note: str = "") -> None:
         assert (what, total) == ("features", 14)
         if done == stop_after:
-            raise Interrupted(2)
+            raise error
+
+    place = tmp_path / "features"
+    monkeypatch.setattr(features, "MARK_SECONDS", seconds)
+    with pytest.raises(type(error)):
+        compute(tmp_path / "f", Extractor(), stopping, ways=(plain, shifted))
+    assert not (place / "f" / "features.npy").exists()
+    rest = Extractor()
+    compute(tmp_path / "f", rest, ways=(plain, shifted))
+    assert (place / "f" / "features.npy").read_bytes() == (place / "whole" / "features.npy").read_bytes()
+    assert rest.seen == 2 * len(WANTED) - (4 * stop_after if kept else 0)
+    np.testing.assert_array_equal(np.load(place / "f" / "features.npy"), whole.views)
+
+
+def test_an_extractor_that_fails_loses_nothing_before(tmp_path: Path) -> None:
+    class Failing(Extractor):
+        def forward(self, x: Tensor) -> Tensor:
+            if self.seen == 12:
+                raise RuntimeError("out of memory")
+            return super().forward(x)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        compute(tmp_path / "f", Failing())
+    rest = Extractor()
+    found = compute(tmp_path / "f", rest)
+    assert rest.seen == len(WANTED) - 12
+    np.testing.assert_array_equal(found.views, compute(tmp_path / "whole", Extractor()).views)
+
+
+def test_clearing_the_cache_leaves_what_is_being_computed(tmp_path: Path) -> None:
+    compute(tmp_path / "done", Extractor())
+    freed = []
+
+    def clearing(what: str, done: int, total: int, note: str = "") -> None:
+        # Another process: the lock of this one would be taken for its own.
+        freed.append(subprocess.run([sys.executable, "-c", CLEAR, str(tmp_path)], capture_output=True, check=True))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features, "MARK_EVERY", 3)
-        net = Extractor()
-        with pytest.raises(Interrupted):
-            compute(tmp_path / "f", net, stopping, ways=(plain, shifted))
-        assert not (tmp_path / "f" / "features.npy").exists()
-        rest = Extractor()
-        compute(tmp_path / "f", rest, ways=(plain, shifted))
-    assert (tmp_path / "f" / "features.npy").read_bytes() == (tmp_path / "whole" / "features.npy").read_bytes()
-    assert rest.seen <= 2 * len(WANTED) - 4 * (stop_after // 3 * 3)
-    np.testing.assert_array_equal(np.load(tmp_path / "f" / "features.npy"), whole.views)
+        patch.setattr(features, "BATCH", 14)
+        found = compute(tmp_path / "f", Extractor(), clearing)
+    assert [int(run.stdout) for run in freed] == [128 + 4 * COUNT * WIDTH, 0]
+    assert found.views.any()
+    assert clear(tmp_path) == 128 + 4 * COUNT * WIDTH
+    assert caches(tmp_path) == []
 
 
 def test_bf16_is_computed_and_kept_as_float32(tmp_path: Path) -> None:
@@ -132,7 +176,7 @@ def test_room_is_taken_before_the_first_batch(tmp_path: Path) -> None:
     taken = []
 
     def look(what: str, done: int, total: int, note: str = "") -> None:
-        status = (tmp_path / "f" / "part.npy").stat()
+        status = (tmp_path / "features" / "f" / "part.npy").stat()
         taken.append(status.st_blocks * 512 >= status.st_size)
 
     compute(tmp_path / "f", Extractor(), look)

@@ -135,3 +135,24 @@ def test_kill_9_at_random_moments_never_shows_half_a_file(tmp_path: Path) -> Non
         assert len(content) == 2_000_000
         assert len(set(content)) == 1
         path.unlink()
+
+
+def test_disk_that_fills_under_torch_save_is_a_users_error(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(b"good")
+    code = (
+        "import resource, signal, sys, torch\n"
+        "from pathlib import Path\n"
+        "from octavo.errors import UserError\n"
+        "from octavo.files import write_atomic\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "try:\n"
+        "    write_atomic(Path(sys.argv[1]), lambda file: torch.save(torch.zeros(10**6), file))\n"
+        "except UserError as error:\n"
+        "    sys.exit(0 if '--resume' in str(error) else 3)\n"
+        "sys.exit(4)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert path.read_bytes() == b"good" and [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]

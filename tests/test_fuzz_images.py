@@ -7,6 +7,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,8 +15,12 @@ from PIL import Image
 
 from octavo.check import check
 from octavo.pixels import FORMATS, BrokenImage, decode, probe
+from octavo.predict import predict
 from octavo.readers import list_images, read
 from octavo.store import build
+
+if TYPE_CHECKING:
+    from octavo.folder import RunFolder
 
 COUNT = 2000
 MODES = {
@@ -144,15 +149,22 @@ def test_damaged_copies_are_decoded_or_refused(side: int | None) -> None:
     assert COUNT * 0.1 < whole < COUNT * 0.9, "the damage is too heavy or too light to show anything"
 
 
-@pytest.mark.timeout(120)
-def test_damaged_files_go_through_check_list_and_store(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All damaged copies as files, in the folders of two classes."""
     ending = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "TIFF": "tif", "GIF": "gif"}
-    (tmp_path / "data" / "a").mkdir(parents=True)
-    (tmp_path / "data" / "b").mkdir()
+    folder = tmp_path_factory.mktemp("damaged")
+    for label in "ab":
+        (folder / label).mkdir()
     for number, (name, data) in enumerate(copies()):
-        (tmp_path / "data" / "ab"[number % 2] / f"{name}.{ending[name.split('_')[0]]}").write_bytes(data)
-    samples = read(tmp_path / "data")
-    assert len(samples.files) == len(list_images([tmp_path / "data"])) == COUNT
+        (folder / "ab"[number % 2] / f"{name}.{ending[name.split('_')[0]]}").write_bytes(data)
+    return folder
+
+
+@pytest.mark.timeout(120)
+def test_damaged_files_go_through_check_list_and_store(damaged: Path, tmp_path: Path) -> None:
+    samples = read(damaged)
+    assert len(samples.files) == len(list_images([damaged])) == COUNT
     pixels = build(samples, 16, tmp_path / "cache", skip_broken=True)
     refused = set()
     for index in range(COUNT):
@@ -166,9 +178,27 @@ def test_damaged_files_go_through_check_list_and_store(tmp_path: Path) -> None:
         batch, sizes = pixels.batch(part)
         assert len(batch) == len(part)
         assert (sizes > 0).all()
-    report = check(tmp_path / "data")
+    report = check(damaged)
     assert {f.file for f in report.broken} == {samples.files[i] for i in refused}
     assert not report.ok
+
+
+@pytest.mark.timeout(120)
+def test_damaged_files_go_through_prediction(damaged: Path, trained: RunFolder, tmp_path: Path) -> None:
+    found = predict(trained, [damaged], device="cpu", member="squeeze")
+    everything = {path.relative_to(damaged).as_posix() for path in damaged.rglob("*.*")}
+    assert len(everything) == len(found.files) + len(found.errors) == COUNT
+    assert {*found.files, *found.errors} == everything
+    for file, reason in found.errors.items():
+        with pytest.raises(BrokenImage):
+            decode(damaged / file)
+        assert reason, file
+    assert COUNT * 0.1 < len(found.files) < COUNT * 0.9
+    assert len(found.ids) == len(found.files)
+    assert np.isfinite(found.probabilities).all()
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, atol=1e-5)
+    found.write(tmp_path / "out.csv")
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == len(found.files) + 1
 
 
 def test_headers_of_damaged_files() -> None:

@@ -72,5 +72,5 @@ def test_public_names_are_there() -> None:
 
 
 def test_train_stays_a_function_when_the_training_is_imported() -> None:
-    code = "import octavo\nfrom octavo.training import Options\nassert callable(octavo.train) and Options()"
+    code = "import octavo, octavo.training\nassert callable(octavo.train)"
     assert "torch" in loaded_after(code)

@@ -16,6 +16,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from octavo import loading
 from octavo.backbone import Backbone
 from octavo.errors import UserError
 from octavo.head import make_head
@@ -274,11 +275,11 @@ def member(classes: int = 3) -> MemberNet:
     return MemberNet(Backbone("mnasnet0_5", 64), make_head(Head(), 1280, classes))
 
 
-def test_member_comes_back_bit_identical(tmp_path: Path) -> None:
+def test_member_comes_back_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = member(), member()
     save_file(first.state_dict(), tmp_path / "m.safetensors")
-    report = load_member(second, tmp_path / "m.safetensors")
-    assert report.loaded == len(first.state_dict())
+    monkeypatch.setattr(loading, "sha256", lambda path: pytest.fail("read twice"))
+    load_member(second, tmp_path / "m.safetensors")
     assert all(
         torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     )

@@ -344,7 +344,9 @@ def test_a_bomb_is_refused_by_its_header() -> None:
 
 BOUNDS = [(4000, 3000, 256, (341, 256)), (3000, 4000, 256, (256, 341)), (100, 100, 256, (100, 100)),
           (257, 256, 256, (257, 256)), (1000, 10, 256, (1000, 10)), (9, 7, 1, (1, 1)), (640, 480, None, (640, 480)),
-          (1000, 999, 10, (10, 10)), (10_000, 20, 10, (5000, 10))]  # fmt: skip
+          (1000, 999, 10, (10, 10)), (80, 10, 10, (80, 10)), (800, 100, 10, (80, 10)), (81, 10, 10, (80, 10)),
+          (10_000, 20, 10, (80, 1)), (20_000, 256, 256, (2048, 26)), (32, 65_000, 32, (1, 256)),
+          (30_000, 3000, 64, (512, 51)), (3000, 64, 64, (512, 11)), (65_000, 32, None, (65_000, 32))]  # fmt: skip
 
 
 @pytest.mark.parametrize("width, height, side, expected", BOUNDS)
@@ -354,13 +356,25 @@ def test_bounded(width: int, height: int, side: int | None, expected: tuple[int,
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
 @pytest.mark.parametrize("size", [(400, 300), (300, 400), (513, 257), (64, 2000)])
-def test_side_bounds_the_shorter_side_and_keeps_the_picture(form: str, size: tuple[int, int]) -> None:
+def test_side_bounds_both_sides_and_keeps_the_picture(form: str, size: tuple[int, int]) -> None:
     image = Image.fromarray(smooth(size[1], size[0]))
     result = decode(saved(image, form), side=48)
     width, height = bounded(*size, 48)
     assert result.shape == (height, width, 3)
     expected = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
     assert np.abs(result.astype(int) - expected).mean() < 2
+
+
+@pytest.mark.parametrize("form, width, height", [("JPEG", 20_000, 256), ("JPEG", 256, 20_000), ("GIF", 65_000, 32),
+                                                 ("PNG", 32, 65_000), ("PNG", 50_000, 1)])  # fmt: skip
+def test_strips_become_small_and_stay_strips(form: str, width: int, height: int) -> None:
+    ramp = np.linspace(0, 255, max(width, height)).astype(np.uint8)
+    image = Image.fromarray(np.tile(ramp, (height, 1)) if width > height else np.tile(ramp[:, None], (1, width)))
+    result = decode(saved(image, form), side=32)
+    assert max(result.shape[:2]) == 256
+    assert min(result.shape[:2]) == max(1, round(256 * min(width, height) / max(width, height)))
+    along = result[..., 0].mean(axis=int(height > width))
+    np.testing.assert_allclose(along, np.linspace(0, 255, 256), atol=3)
 
 
 def test_reduction_is_antialiased() -> None:

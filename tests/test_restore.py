@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.special import softmax
 
 import octavo
+from octavo.build import build_member
 from octavo.errors import UserError
 from octavo.folder import RunFolder
+from octavo.predict import predict
+from octavo.recipe import Recipe
 from octavo.restore import batch_of, restore
+from octavo.training import Options, train
 
 NAMES = ("vgg", "squeeze", "mobile")
 
@@ -45,6 +52,31 @@ def test_logits_of_decoded_images_are_the_stored_ones(trained: RunFolder, name: 
     np.testing.assert_allclose(
         member.logits(batch_of(images)), trained.member(name).logits()["val"], atol=1e-4, rtol=1e-4
     )
+
+
+@pytest.fixture(scope="module")
+def swin(digits_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run of a timm network with buffers that its weights file doesn't hold."""
+    pytest.importorskip("timm")
+    member = {"name": "swin", "backbone": "timm:swin_tiny_patch4_window7_224", "weights": "none", "mode": "frozen"}
+    data = {"size": 32, "stored": 16, "normalize": "none"}
+    made = Recipe.model_validate({"name": "t", "data": data, "train": {"epochs": 1}, "members": [member]})
+    folder = tmp_path_factory.mktemp("swin")
+    return train(made, digits_folder, (), Options(out=folder / "run", cache=folder / "cache", device="cpu"))
+
+
+def test_buffers_that_no_file_holds_are_whole(swin: RunFolder, digits_folder: Path) -> None:
+    recipe = swin.recipe
+    net, made = restore(swin, "swin", torch.device("cpu")).net, build_member(recipe.members[0], recipe, 10)
+    odd = dict(made.named_buffers()).keys() - made.state_dict().keys()
+    assert odd
+    for name in odd:
+        torch.testing.assert_close(net.get_buffer(name), made.get_buffer(name))
+    found = predict(swin, [digits_folder / "val_10"], device="cpu")
+    assert set(found.files) == {Path(file).name for file in swin.files("val")}
+    logits = dict(zip((Path(f).name for f in swin.files("val")), swin.member("swin").logits()["val"], strict=True))
+    expected = softmax(np.stack([logits[file] for file in found.files]), axis=1)
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-4)
 
 
 def test_images_of_many_sizes_share_a_batch() -> None:

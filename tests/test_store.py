@@ -69,6 +69,14 @@ def test_images_of_many_sizes(side: int | None, tmp_path: Path) -> None:
         np.testing.assert_array_equal(pixels.image(index).transpose(1, 2, 0), expected[index])
 
 
+def test_strips_do_not_make_giant_batches(tmp_path: Path) -> None:
+    samples = photos(tmp_path / "data", 4, sizes=((12, 9), (5000, 10), (10, 9000), (40, 64)))
+    pixels = build(samples, 8, tmp_path / "cache")
+    assert pixels.sizes.tolist() == [[11, 8], [1, 64], [64, 1], [8, 13]]  # by class
+    assert pixels.batch(np.arange(4))[0].shape == (4, 3, 64, 64)
+    assert estimate(samples, 8) == pytest.approx(3 * pixels.sizes.prod(axis=1).sum(), abs=4)
+
+
 def test_images_of_one_size_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = photos(tmp_path / "data", sizes=((16, 24),))
     pixels = build(samples, 16, tmp_path / "cache")

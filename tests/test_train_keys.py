@@ -38,12 +38,13 @@ from octavo.keyed import permutation
 from octavo.material import Material
 from octavo.material import prepare as prepare_material
 from octavo.member import MemberNet
+from octavo.options import Options
 from octavo.progress import silent
 from octavo.recipe import Recipe
 from octavo.schema import Section
 from octavo.store import Pixels
 from octavo.task import FeatureInputs, Task
-from octavo.training import Options, _out, combine
+from octavo.training import _out, combine
 
 IMAGES, WIDTH, CLASSES = 42, 6, 3
 FIT, HELD = np.arange(30), np.arange(30, IMAGES)
@@ -569,7 +570,7 @@ class Finished:
 
 
 def ensemble_combine(bench: Bench) -> None:
-    found = {c: Finished(combine=c, weights={"a": 3, "c": 1}).combined()
+    found = {c: Finished(combine=c, **({"weights": {"a": 3, "c": 1}} if c == "weighted" else {})).combined()
              for c in ("mean_probability", "mean_logit", "weighted", "greedy")}  # fmt: skip
     run = Finished()
     logits = np.stack([run.given[n]["val"] for n in "abc"])
@@ -713,6 +714,33 @@ def cached_features_know(**change: Any) -> Callable[[Bench], None]:
 
 def test_cached_features_depend_on_how_the_extractor_starts(bench: Bench) -> None:
     cached_features_know(zero_init_residual=True)(bench)
+
+
+def test_members_with_one_extractor_share_views_and_choose_their_own(bench: Bench) -> None:
+    found, seen = {}, []
+    for name in ("one", "two"):
+        made = recipe({"mode": "frozen", "views": 3}, {"name": name, "backbone": "resnet18"},
+                      data={"size": 32, "normalize": "none"}, augment={"hflip": 0.5, "rotation": 20})  # fmt: skip
+        job, material = job_on_digits(bench, made)
+        net = build_member(made.members[0].model_copy(update={"name": "extractor"}), made, 10)
+        net.backbone.register_forward_hook(lambda m, args, out: seen.append(len(out)))
+        source, _, _ = prepare_job(job, net, inputs_of(job), "digest of one weights file", silent)
+        assert isinstance(source, Features)
+        found[name] = source
+    assert sum(seen) == 3 * len(material.pixels)
+    np.testing.assert_array_equal(found["one"].views, found["two"].views)
+    assert not np.array_equal(found["one"].views[1], found["one"].views[2])
+    chosen = np.arange(200)
+    assert not np.array_equal(found["one"].rows(chosen, 0)[0], found["two"].rows(chosen, 0)[0])
+
+
+def test_cached_features_depend_on_how_pictures_are_rendered(bench: Bench) -> None:
+    made = recipe({"mode": "frozen"}, {"backbone": "resnet18"}, data={"size": 32, "normalize": "none"})
+    for version in (1, 2):
+        bench.patch.setattr("octavo.job.RENDER", version)
+        job, _ = job_on_digits(bench, made)
+        prepare_job(job, build_member(job.member, made, 10), inputs_of(job), None, silent)
+    assert len(list((bench.folder / "features").iterdir())) == 2
 
 
 def recipe_name(bench: Bench) -> None:

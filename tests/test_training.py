@@ -13,13 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from sklearn.metrics import accuracy_score
 
 import octavo
 from octavo.errors import UserError
 from octavo.folder import RunFolder
+from octavo.options import Options
 from octavo.progress import Interrupted
-from octavo.training import Options, train
+from octavo.training import train
 
 ONE = """\
 name = "one"
@@ -85,7 +88,9 @@ def test_history_has_a_row_for_each_epoch_of_each_member(trained: RunFolder) -> 
 def test_two_runs_of_one_recipe_are_the_same_bytes(recipe: Path, digits_folder: Path, tmp_path: Path) -> None:
     first = run_of(recipe, digits_folder, tmp_path / "a")
     second = run_of(recipe, digits_folder, tmp_path / "b", cache=tmp_path / "another cache")
-    assert files(first.path) == files(second.path)
+    one, two = (run.manifest | {"options": None} for run in (first, second))
+    assert one == two
+    assert files(first.path) | {"manifest.json": b""} == files(second.path) | {"manifest.json": b""}
     third = run_of(recipe, digits_folder, tmp_path / "c", "seed=1")
     assert (
         files(first.path)["members/squeeze/weights.safetensors"]
@@ -317,3 +322,40 @@ def test_two_processes_cannot_train_in_one_folder(recipe: Path, digits_folder: P
     with run.locked(), pytest.raises(UserError, match="another process is training here"):
         train(None, None, (), Options(out=run.path, resume=True, device="cpu"))
     assert (run.path / "metrics.json").read_bytes() == before
+
+
+def test_resume_remembers_how_the_run_began(recipe: Path, digits_folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(digits_folder, data)
+    (data / "train_10" / "3_2.png").write_bytes(b"nothing")
+    cache = tmp_path / "a cache of its own"
+    run = run_of(recipe, data, tmp_path / "run", cache=cache, skip_broken=True)
+    before = files(run.path)
+    shutil.rmtree(run.member("squeeze").folder)
+    train(None, None, (), Options(out=run.path, resume=True))
+    assert files(run.path) == before
+    assert run.manifest["options"]["device"] == "cpu" and run.manifest["options"]["skip_broken"] is True
+
+
+def test_resume_on_other_pretrained_weights_is_refused(recipe: Path, digits_folder: Path, tmp_path: Path) -> None:
+    for seed, name in enumerate(("a", "b")):
+        torch.manual_seed(seed)
+        torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), tmp_path / f"{name}.pth")
+    own = tmp_path / "own.pth"
+    shutil.copy(tmp_path / "a.pth", own)
+    run = run_of(recipe, digits_folder, tmp_path / "run", f"members[0].weights={own}")
+    shutil.rmtree(run.member("squeeze").folder)
+    shutil.copy(tmp_path / "b.pth", own)
+    with pytest.raises(UserError, match="the weights that squeeze starts from are another file now"):
+        train(None, None, (), Options(out=run.path, resume=True))
+
+
+def test_folders_may_be_given_as_text(recipe: Path, digits_folder: Path, tmp_path: Path) -> None:
+    run = octavo.train(recipe, str(digits_folder), out=str(tmp_path / "run"), cache=str(tmp_path / "c"), device="cpu")
+    assert run.folder == tmp_path / "run" and (tmp_path / "c" / "pixels").is_dir()
+
+
+def test_tensorboard_without_its_package_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.options.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"octavo\[tensorboard\]"):
+        Options(tensorboard=True)

@@ -26,13 +26,13 @@ def train(recipe: str | Path | Recipe, data: str | Path, *, overrides: tuple[str
         recipe: name of a shipped recipe, path of a TOML file, or a Recipe.
         data: folder, CSV file, or `torchvision:NAME`.
         overrides: changes to the recipe such as `"train.epochs=3"`.
-        options: fields of `octavo.training.Options`: out, device, weights_dir, resume, overwrite, skip_broken, ….
+        options: fields of `octavo.options.Options`: out, device, weights_dir, resume, overwrite, skip_broken, ….
 
     Raises:
         UserError: anything in recipe, data or options that can be mended.
     """
+    from octavo.options import Options
     from octavo.run import Run
-    from octavo.training import Options
     from octavo.training import train as run_training
 
     return Run(run_training(recipe, data, overrides, Options(**options)).path, options.get("device", "auto"))

@@ -20,7 +20,7 @@ from octavo.recipe import Augment
 
 Resize = Literal["crop", "stretch"]
 Drawn = Callable[[int, int], np.ndarray]  # (what for, how many) → uniform numbers [B, how many]
-
+RENDER = 1  # version of what this module draws: to be raised when its pictures change, so that no old features serve
 _KEPT = 7 / 8  # torchvision's evaluation presets resize to 256 and keep the central 224
 _ALIASED = 1.5  # a tilted view that shrinks by more than this is taken from a smaller, filtered copy of the image
 _TRIES = 10  # as in torchvision's RandomResizedCrop

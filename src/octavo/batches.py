@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +16,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from octavo.keyed import permutation
 from octavo.store import Pixels
+
+GRACE = 30
+"""Seconds that a loader's process outlives SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +44,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with its inputs and labels on `device`; sizes and indices stay for the CPU's draws."""
-        return Batch(
-            self.inputs.to(device, non_blocking=True),
-            self.sizes,
-            self.labels.to(device, non_blocking=True),
-            self.indices,
-            self.epoch,
-            self.step,
-        )
+        ahead = device.type == "cuda"  # elsewhere nothing would wait for the copy before it is read
+        inputs, labels = (tensor.to(device, non_blocking=ahead) for tensor in (self.inputs, self.labels))
+        return Batch(inputs, self.sizes, labels, self.indices, self.epoch, self.step)
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory (the DataLoader calls this when training on a GPU)."""
@@ -112,12 +113,20 @@ class Batches(Dataset[Batch]):
     def __getitem__(self, key: tuple[int, int]) -> Batch:
         epoch, step = key
         start, stop = self.bounds[step]
-        order = np.arange(len(self.indices)) if self.seed is None else permutation(len(self.indices), self.seed, epoch)
-        chosen = self.indices[order[start:stop]][self.rank :: self.world]
+        order = slice(start, stop) if self.seed is None else _order(len(self.indices), self.seed, epoch)[start:stop]
+        chosen = self.indices[order][self.rank :: self.world]
         inputs, sizes = self.source.rows(chosen, epoch)
         return Batch(
             torch.from_numpy(inputs), sizes.astype(np.int64), torch.from_numpy(self.labels[chosen]), chosen, epoch, step
         )
+
+
+@functools.lru_cache(maxsize=1)
+def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """Return `permutation`, kept for the other batches of the epoch."""
+    order = permutation(count, seed, epoch)
+    order.flags.writeable = False
+    return order
 
 
 class Steps(Sampler[tuple[int, int]]):
@@ -142,10 +151,34 @@ class Steps(Sampler[tuple[int, int]]):
 
 
 def loader(batches: Batches, steps: Steps, *, workers: int = 0, pin: bool = False) -> DataLoader[Batch]:
-    """Return a DataLoader that yields whole batches; `workers` processes read ahead."""
+    """Return a DataLoader that yields whole batches; `workers` processes read ahead, two batches each."""
     return DataLoader(
-        batches, sampler=steps, batch_size=None, num_workers=workers, pin_memory=pin, persistent_workers=False
+        batches,
+        sampler=steps,
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=pin,
+        persistent_workers=False,
+        prefetch_factor=2 if workers else None,
+        worker_init_fn=own_signals,
     )
+
+
+def own_signals(worker: int) -> None:
+    """Free a loader's process from its parent's signal handlers, which a forked process has too.
+
+    The parent alone answers Ctrl-C. SIGTERM often comes to both at once (`timeout`, schedulers): the worker then goes on
+    for `GRACE` seconds, in which the parent can reach and save its checkpoint; a second SIGTERM ends it at once.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, _end_soon)
+
+
+def _end_soon(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    signal.alarm(GRACE)
 
 
 def in_order(source: Source, indices: np.ndarray, labels: np.ndarray, batch_size: int) -> DataLoader[Batch]:

@@ -34,7 +34,7 @@ from octavo.terminal import (
 from octavo.version import __version__
 
 if TYPE_CHECKING:
-    from octavo.training import Options
+    from octavo.options import Options
 
 app = typer.Typer(
     name="octavo",
@@ -143,7 +143,7 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files too.")] = False,
 ) -> None:
     """Train a recipe on a folder of images: the run's numbers, weights and predictions go to --out."""
-    from octavo.training import Options
+    from octavo.options import Options
 
     given = Options(
         out=out,
@@ -278,10 +278,13 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/demo"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a demo that was stopped.")] = False,
 ) -> None:
-    """Train the eight-member ensemble on real handwritten digits that come with scikit-learn."""
+    """Train the eight-member ensemble on real handwritten digits; an earlier demo in --out is replaced."""
     from octavo.demo import AFTER, BEFORE, write_digits
-    from octavo.training import Options
+    from octavo.folder import RunFolder
+    from octavo.options import Options
 
+    if RunFolder(out).begun and RunFolder(out).recipe.name != "demo":
+        raise UserError(f"--out {out}: is a run, and not a demo's; choose another --out")
     typer.echo(BEFORE)
     data = write_digits()
     _train("demo", str(data), [], Options(out=out, overwrite=not resume, resume=resume))

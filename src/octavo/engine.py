@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
 from octavo.batches import in_order
 from octavo.build import start_member
 from octavo.checkpoint import Stop, save_net
+from octavo.errors import UserError
 from octavo.fit import chosen, fit
 from octavo.folder import MemberFolder
 from octavo.infer import outputs, ready
@@ -25,6 +27,16 @@ def train_member(job: Job, folder: MemberFolder, progress: Progress, stop: Stop)
     if folder.finished:
         folder.tidy()
         return
+    try:
+        _train(job, folder, progress, stop)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"member {job.member.name}: out of {job.hardware.kind} memory with batches of {job.train.batch_size}; "
+            "halve train.batch_size, and double train.accumulate to keep the same steps"
+        ) from error
+
+
+def _train(job: Job, folder: MemberFolder, progress: Progress, stop: Stop) -> None:
     with torch.random.fork_rng(devices=[]):
         net, origin = start_member(job.member, job.recipe, job.classes, job.weights_dir)
         inputs = inputs_of(job)
@@ -44,6 +56,8 @@ def train_member(job: Job, folder: MemberFolder, progress: Progress, stop: Stop)
             for part, indices in job.parts.items()
             if part != "fit" and len(indices)
         }
+    if not all(np.isfinite(values).all() for values in logits.values()):
+        raise UserError(f"member {job.member.name}: its outputs are not finite, its training diverged; lower train.lr")
     best = best.cpu()
     if trained is net.head:
         net.head = best  # pyright: ignore[reportAttributeAccessIssue]

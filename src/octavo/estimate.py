@@ -16,14 +16,17 @@ from octavo.recipe import Member, Recipe
 STATE = {"sgd": 1, "adam": 2, "adamw": 2}
 """Numbers that an optimiser keeps for each parameter."""
 EFFICIENCY = 0.6
-"""Share of the matrix rate that networks reach (0.5–0.9 for the eight members on a CPU)."""
+"""Share of the matrix rate that networks reach: 0.5–0.9 for the eight members on a CPU; never measured on a GPU."""
 PASSES = 3
 """Cost of a training step in forward passes: forward, gradients of inputs, gradients of weights."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What training takes: seconds (within a factor of about two), bytes of memory and of disk at the highest point."""
+    """What training takes: seconds, bytes of memory and of disk at the highest point.
+
+    Seconds were compared with trainings on CPUs alone, and lay within a factor of about two; on GPUs they are a guess.
+    """
 
     seconds: float
     memory: int
@@ -68,7 +71,7 @@ def estimate(recipe: Recipe, classes: int, counts: Mapping[str, int], hardware: 
 
 
 BANDWIDTH = {"cpu": 10e9, "mps": 100e9, "cuda": 1e12}
-"""Bytes per second that an optimiser's step moves, roughly."""
+"""Bytes per second that an optimiser's step moves: roughly on a CPU, and the order of magnitude alone on GPUs."""
 ALIVE, EVALUATED = 3, 64
 """Without a backward pass: layers that are in memory at one time, and images in a batch."""
 BASE = 600 * 2**20

@@ -75,8 +75,11 @@ def evaluate(
     pixels = store.build(
         samples, run.recipe.stored_side, cache or cache_dir(), skip_broken=skip_broken, progress=progress
     )
-    if split is None and pixels.digest == run.manifest["data"]["pixels"]:
+    own = pixels.digest == run.manifest["data"]["pixels"]
+    if split is None and own:
         return evaluate(run, progress=progress)  # the run's own images, most of which it was trained on
+    if not own:
+        name = f"{Path(samples.root).stem}/{name}"  # not to be taken for the run's own part of that name
     indices = np.setdiff1d(indices, np.array(sorted(pixels.broken), np.int64))
     target = find(device).device
     logits = []
@@ -129,7 +132,7 @@ def _part(samples: Samples, split: str | None) -> tuple[np.ndarray, str]:
         return lookup(samples.splits, split, f"{samples.root}: --split"), split
     if samples.own_split:
         return samples.splits["val"], "val"
-    return samples.splits["train"], "all"
+    return np.flatnonzero(samples.labels >= 0), "all"
 
 
 def _labels(run: RunFolder, samples: Samples) -> np.ndarray:

@@ -6,25 +6,27 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 
 from octavo.batches import Batch, Source, in_order
+from octavo.cache import locked
 from octavo.errors import UserError
 from octavo.files import sync_folder, write_atomic
 from octavo.keyed import uniform
 from octavo.progress import Progress
 
 BATCH = 64
-MARK_EVERY = 200
-"""Batches after which a computation that is stopped would go on from here."""
+MARK_SECONDS = 60
+"""Time after which a computation notes how far it is: the most that is lost when it is killed."""
 VIEW_EPOCH = 1_000_000
 """Views are drawn as if in epochs from here on, which no training reaches."""
 
@@ -65,7 +67,8 @@ def key_of(**facts: object) -> str:
 
 
 def cached(
-    folder: Path,
+    root: Path,
+    key: str,
     net: nn.Module,
     width: int,
     source: Source,
@@ -78,12 +81,14 @@ def cached(
     bf16: bool,
     progress: Progress,
 ) -> Features:
-    """Return the features of the images at `indices`, from `folder` or computed into it.
+    """Return the features of the images at `indices`, from the cache or computed into it.
 
-    A computation that was stopped goes on where it was, and two processes never compute the same.
+    A computation that was stopped goes on where it was, two processes never compute the same, and clearing the cache
+    leaves out what is being computed.
 
     Args:
-        folder: place for these features alone, named by `key_of`.
+        root: the cache folder.
+        key: name of these features, by `key_of`.
         net: the extractor, images [B,3,S,S] → [B,F], in eval mode.
         width: F.
         source: stored pixels.
@@ -95,12 +100,13 @@ def cached(
         bf16: compute in bfloat16; features are kept in float32.
         progress: told after every batch.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = root / "features" / key
     path = folder / "features.npy"
-    with FileLock(folder / "lock"):
+    with locked(root, f"features-{key}"):
         if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
             _compute(folder, net, (len(ways), total, width), source, indices, ways, device, bf16, progress)
-    return _opened(path, seed)
+        return _opened(path, seed)
 
 
 def _compute(
@@ -121,22 +127,47 @@ def _compute(
     loader = in_order(source, indices, np.zeros(shape[1], np.int64), BATCH)
     net.to(device).eval()
     total, count = len(loader) * len(ways), 0
-    for view, way in enumerate(ways):
-        for batch in loader if count + len(loader) > done else ():
-            count += 1
-            if count <= done:
-                continue
-            out[view, batch.indices] = _features(net, way, batch, device, bf16)
-            progress("features", count, total, f"view {view + 1}/{len(ways)}" if len(ways) > 1 else "")
-            if count % MARK_EVERY == 0:
-                out.flush()
-                write_atomic(marker, json.dumps({"batches": count}).encode())
-        count = max(count, (view + 1) * len(loader))
+    with _marks(out, marker) as reached:
+        for view, way in enumerate(ways):
+            for batch in loader if count + len(loader) > done else ():
+                count += 1
+                if count <= done:
+                    continue
+                out[view, batch.indices] = _features(net, way, batch, device, bf16)
+                reached(count)
+                progress("features", count, total, f"view {view + 1}/{len(ways)}" if len(ways) > 1 else "")
+            count = max(count, (view + 1) * len(loader))
     out.flush()
-    del out
+    del out, reached  # nothing may have the file open where Windows is to rename it
     part.replace(folder / "features.npy")
     sync_folder(folder)
     marker.unlink(missing_ok=True)
+
+
+@contextmanager
+def _marks(out: np.memmap, marker: Path) -> Iterator[Callable[[int], None]]:
+    """Give a function to tell how many batches are in `out`; it is noted in `marker` now and then, and when stopped."""
+    reached, marked, since = 0, 0, time.monotonic()
+
+    def mark() -> None:
+        nonlocal marked, since
+        out.flush()  # what is marked is on the disk before
+        write_atomic(marker, json.dumps({"batches": reached}).encode())
+        marked, since = reached, time.monotonic()
+
+    def tell(count: int) -> None:
+        nonlocal reached
+        reached = count
+        if time.monotonic() - since >= MARK_SECONDS:
+            mark()
+
+    try:
+        yield tell
+    except Exception:
+        if reached > marked:
+            with suppress(OSError, UserError):  # what stopped it is worth more to the user than that this failed too
+                mark()
+        raise
 
 
 def _reserve(path: Path) -> None:

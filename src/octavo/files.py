@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from octavo.errors import UserError
 
 STALE = ".tmp"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
@@ -33,17 +34,22 @@ def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> N
             os.fsync(file.fileno())
         draft.replace(path)
         sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:
         draft.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise UserError(
-                f"{path}: {os.strerror(error.errno)}; the last good state is kept. "
-                "Free some space, then go on with --resume"
-            ) from error
-        raise
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+        full = next((e for e in _chain(error) if isinstance(e, OSError) and e.errno in _FULL), None)
+        if full is None:
+            raise
+        reason = os.strerror(full.errno or errno.ENOSPC)
+        raise UserError(
+            f"{path}: {reason}; the last good state is kept. Free some space, then go on with --resume"
+        ) from error
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those it came from: torch.save tells of a full disk by a RuntimeError of its own."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def sync_folder(folder: Path) -> None:

@@ -135,7 +135,11 @@ class RunFolder:
         write_atomic(draft / "recipe.toml", dumps(recipe).encode())
         write_csv(draft / "samples.csv", samples)
         write_atomic(draft / MANIFEST, _json(manifest))
-        shutil.rmtree(self.path, ignore_errors=True)
+        if self.begun:
+            with self.locked():  # another process may be training the run that is to be deleted
+                shutil.rmtree(self.path)
+        elif self.path.is_dir():
+            self.path.rmdir()
         draft.replace(self.path)
         sync_folder(self.path.parent)
 

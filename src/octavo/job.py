@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import torchvision
 from torch import Tensor, nn
 
 from octavo import weights
+from octavo.augment import RENDER
 from octavo.batches import PixelRows, Source
 from octavo.features import VIEW_EPOCH, cached, key_of
 from octavo.hardware import Hardware
@@ -93,7 +94,9 @@ def prepare(
     train, member = job.train, job.member
     if train.mode == "finetune" or not train.cache:
         return source, inputs, net
-    views = {"views": train.views, "augment": job.recipe.augment.model_dump(), "seed": job.seed}
+    # Not the member's own seed: members with one extractor share its features.
+    fixed = replace(inputs, seed=seed_of("views", job.recipe.seed))
+    views = {"views": train.views, "augment": job.recipe.augment.model_dump(), "seed": fixed.seed}
     key = key_of(
         backbone=member.backbone,
         pool=member.pool,
@@ -105,12 +108,13 @@ def prepare(
         pixels=job.pixels.digest,
         precision=train.precision,
         channels_last=train.channels_last,
+        render=RENDER,
         torch=torch.__version__,
         torchvision=torchvision.__version__,
         device=job.hardware.kind,
         views=views if train.views > 1 else None,
     )
-    ways = [inputs.plain, *(lambda b, v=v: inputs.augmented(b, VIEW_EPOCH + v) for v in range(1, train.views))]
+    ways = [inputs.plain, *(lambda b, v=v: fixed.augmented(b, VIEW_EPOCH + v) for v in range(1, train.views))]
     wanted = np.setdiff1d(np.arange(len(job.pixels)), np.array(sorted(job.pixels.broken), np.int64))
     backbone = ready(net.backbone, job.hardware.device, train.channels_last)
 
@@ -118,7 +122,8 @@ def prepare(
         progress(f"{member.name}: {what}", done, total, note)
 
     features = cached(
-        job.cache / "features" / key,
+        job.cache,
+        key,
         backbone,
         net.backbone.features,
         source,

@@ -95,15 +95,13 @@ def load_into(backbone: Backbone, path: Path) -> LoadReport:
     return LoadReport(path, sha256(path), used, len(found) - used)
 
 
-def load_member(net: nn.Module, path: Path) -> LoadReport:
+def load_member(net: nn.Module, path: Path) -> None:
     """Fill a whole member, head included, from a file of its own `state_dict()`.
 
     Raises:
         UserError: the file can't be read, or the first tensor that is missing, odd or left over.
     """
-    tensors = read_tensors(path)
-    _fill(net.state_dict(), tensors, (), f"{path}: not weights of this member")
-    return LoadReport(path, sha256(path), len(tensors), 0)
+    _fill(net.state_dict(), read_tensors(path), (), f"{path}: not weights of this member")
 
 
 def load_safetensors(path: Path) -> dict[str, Tensor]:

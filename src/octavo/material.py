@@ -76,7 +76,7 @@ class Material:
 
 
 def prepare(
-    recipe: Recipe, data: str, layout: str | None, cache: Path, *, skip_broken: bool, progress: Progress
+    recipe: Recipe, data: str, layout: str | None, cache: Path, skip_broken: bool, *, progress: Progress
 ) -> Material:
     """Return the images that `data` holds, split as the recipe says and decoded into the cache.
 

@@ -47,7 +47,9 @@ SUFFIXES = {
 }
 """File name endings of each format, in lower case."""
 MAX_PIXELS = 100_000_000
-DECODER = f"1/{PIL.__version__}"
+LONGEST = 8
+"""Most that the longer side may measure, in bounds on the shorter: one canvas holds a batch, as wide as its widest."""
+DECODER = f"2/{PIL.__version__}"
 """Version of the decoding: pixels decoded under another may differ, so stores are keyed by it."""
 
 # Damaged metadata beside sound pixels: a person sees the picture, so it is no reason to refuse it.
@@ -128,9 +130,16 @@ def strict(max_pixels: int = MAX_PIXELS) -> Iterator[None]:
 
 
 def bounded(width: int, height: int, side: int | None) -> tuple[int, int]:
-    """Return (width, height) scaled down so that the shorter is `side`; unchanged where it already is no longer."""
-    short = min(width, height)
-    if side is None or short <= side:
+    """Return (width, height) scaled down so that the shorter is at most `side` and the longer at most 8 × `side`.
+
+    Unchanged where both already are. Of a strip the shorter may become less than `side`, but never less than 1.
+    """
+    if side is None:
+        return width, height
+    short, long = min(width, height), max(width, height)
+    if long > LONGEST * max(short, side):
+        return max(1, round(width * LONGEST * side / long)), max(1, round(height * LONGEST * side / long))
+    if short <= side:
         return width, height
     return max(side, round(width * side / short)), max(side, round(height * side / short))
 
@@ -140,8 +149,8 @@ def decode(source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS, side: in
 
     Grey and palette become RGB; alpha is composited on white; CMYK is converted without colour profiles; 16-bit grey is
     scaled from 0–65535 to 0–255 whatever its content (a file that uses only 0–255 is black in a viewer too); float TIFF
-    must lie in 0–1; of an animation the first frame is taken. With `side`, the shorter side is reduced to at most that
-    many pixels, antialiased; images are never enlarged. Safe in threads.
+    must lie in 0–1; of an animation the first frame is taken. With `side`, the image is reduced, antialiased, to at
+    most that many pixels on its shorter side and 8 times as many on the longer; it is never enlarged. Safe in threads.
 
     A file whose pixels are all there is whole, even if metadata are damaged or an end mark is missing.
 

@@ -116,27 +116,31 @@ def _value(text: str) -> Any:
 
 def _lines(error: ValidationError) -> list[str]:
     """Return one line for each thing wrong: its path in the file, what is wrong, and the nearest valid name."""
-    lines = []
+    lines: dict[str, str] = {}
     deepest = [item["loc"] for item in error.errors()]
     for item in error.errors():
         if item["type"] == "too_short" and any(p[:-1][: len(item["loc"])] == item["loc"] for p in deepest):
             continue  # pydantic doesn't count the members that have mistakes of their own
-        path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in item["loc"]).lstrip(".")
-        if item["type"] == "extra_forbidden":
-            keys = _section_at(item["loc"][:-1]).model_fields
-            lines.append(f"{path}: unknown key{suggest(str(item['loc'][-1]), keys)}")
-        elif item["type"] == "literal_error":
-            names = re.findall(r"'([^']*)'", item.get("ctx", {})["expected"])
-            lines.append(f'{path}: unknown "{item["input"]}"{suggest(str(item["input"]), names)}')
-        elif item["type"] == "value_error":
-            prefix = f"{path}." if path else ""
-            lines.append(f"{prefix}{item.get('ctx', {})['error']}")
-        elif item["type"] == "missing":
-            lines.append(f"{path}: required, but not given")
-        else:
-            message = item["msg"][0].lower() + item["msg"][1:]
-            lines.append(f"{path}: {message}, got {item['input']!r}")
-    return lines
+        # Where a key takes values of two types, pydantic adds their names to the path and tells of both: one is enough.
+        steps = [p for p in item["loc"] if isinstance(p, int) or p.replace("_", "").replace("-", "").isalnum()]
+        path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in steps).lstrip(".")
+        lines.setdefault(path if item["type"] != "value_error" else str(item), _line(item, path))
+    return list(lines.values())
+
+
+def _line(item: Any, path: str) -> str:
+    """Return one of pydantic's errors in a user's words."""
+    if item["type"] == "extra_forbidden":
+        keys = _section_at(item["loc"][:-1]).model_fields
+        return f"{path}: unknown key{suggest(str(item['loc'][-1]), keys)}"
+    if item["type"] == "literal_error":
+        names = re.findall(r"'([^']*)'", item["ctx"]["expected"])
+        return f'{path}: unknown "{item["input"]}"{suggest(str(item["input"]), names)}'
+    if item["type"] == "value_error":
+        return f"{path}.{item['ctx']['error']}" if path else str(item["ctx"]["error"])
+    if item["type"] == "missing":
+        return f"{path}: required, but not given"
+    return f"{path}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}"
 
 
 def _section_at(path: Sequence[Any]) -> type[Section]:

@@ -17,7 +17,7 @@ from octavo.infer import ready
 from octavo.inputs import Inputs
 from octavo.loading import load_member
 from octavo.member import MemberNet
-from octavo.recipe import Augment
+from octavo.recipe import Augment, Member, Recipe
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def restore(run: RunFolder, name: str, device: torch.device) -> Trained:
             f'{run.path}: member "{name}" is not trained yet; go on with `octavo train --resume --out {run.path}`'
         )
     facts, train = files.facts(), recipe.train_of(member)
-    net = build_member(member, recipe, facts["classes"], "meta").to_empty(device="cpu")
+    net = _unfilled(member, recipe, facts["classes"])
     load_member(net, files.weights)
     inputs = Inputs(
         facts["size"],
@@ -82,6 +82,17 @@ def restore(run: RunFolder, name: str, device: torch.device) -> Trained:
     )
     ready(net, device, train.channels_last)
     return Trained(name, net, inputs, device, train.precision == "bf16")
+
+
+def _unfilled(member: Member, recipe: Recipe, classes: int) -> MemberNet:
+    """Return the member's network on the CPU, for a weights file to fill; random weights are drawn only where needed.
+
+    Buffers that no file holds (timm's tables of relative positions, for one) have their values from the building.
+    """
+    net = build_member(member, recipe, classes, "meta")
+    if dict(net.named_buffers()).keys() <= net.state_dict().keys():
+        return net.to_empty(device="cpu")
+    return build_member(member, recipe, classes)
 
 
 def batch_of(images: list[np.ndarray]) -> Batch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from octavo.errors import suggest
 
@@ -18,7 +18,7 @@ Range = Annotated[tuple[NotNegative, NotNegative], Field()]
 class Section(BaseModel):
     """A table of a recipe: immutable, and unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Hidden(Section):
@@ -154,7 +154,7 @@ class Train(Section):
     """Largest norm of the whole gradient; 0 is off."""
     accumulate: Count = 1
     """Batches whose gradients are summed for one optimiser step."""
-    precision: Literal["32", "bf16", "auto"] = "32"
+    precision: Annotated[Literal["32", "bf16", "auto"], BeforeValidator(lambda x: "32" if x == 32 else x)] = "32"
     """`auto`: bfloat16 where the hardware multiplies it natively, else float32; the run's recipe says which it was."""
     channels_last: bool = False
     reestimate_norm: bool = False
@@ -190,7 +190,7 @@ class Recipe(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     description: str = ""
     task: Literal["classify"] = "classify"
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 0
     data: Data = Data()
     augment: Augment = Augment()
     train: Train = Train()
@@ -206,6 +206,8 @@ class Recipe(Section):
         for name in self.ensemble.weights:
             if name not in names:
                 raise ValueError(f'ensemble.weights: unknown member "{name}"{suggest(name, names)}')
+        if self.ensemble.weights and self.ensemble.combine != "weighted":
+            raise ValueError(f'ensemble.weights: combine = "{self.ensemble.combine}" doesn\'t use them; set "weighted"')
         if self.ensemble.combine == "weighted" and not sum(self.ensemble.weights.values()) > 0:
             raise ValueError('ensemble.weights: combine = "weighted" needs a weight above zero for some member')
         needs = {
@@ -231,6 +233,8 @@ class Recipe(Section):
                 raise ValueError(
                     "augment.mixup, augment.cutmix: cached features can't be mixed; set train.cache = false"
                 )
+        if self.train.head_epochs and all(self.train_of(m).mode == "frozen" for m in self.members):
+            raise ValueError('train.head_epochs: mode = "frozen" trains the head alone in every epoch; remove it')
         frozen = any(t.mode == "frozen" and t.cache for t in map(self.train_of, self.members))
         if self.train.views > 1 and not (frozen and self.augment.random):
             raise ValueError('train.views: more than one view needs mode = "frozen", cache = true and an augmentation')

@@ -142,7 +142,7 @@ def store_key(samples: Samples, side: int | None) -> str:
 def build(
     samples: Samples, side: int | None, cache: Path, *, skip_broken: bool = False, progress: Progress = silent
 ) -> Pixels:
-    """Return the store of these images, decoded now or found in `cache`; the shorter side is at most `side` pixels.
+    """Return the store of these images, decoded now or found in `cache`, reduced as `decode` does to `side`.
 
     Safe while other processes build the same store: one builds, the others wait. With `skip_broken`, files that can't
     be decoded are in `Pixels.broken`, for the caller to leave out.

@@ -46,10 +46,12 @@ def line_of(error: Any) -> str:
 
 
 def show(report: Report, all_classes: bool) -> None:
-    """Print the tables of a report."""
+    """Print the tables of a report, the rule by which they were made, and what to beware of."""
     from octavo.tables import report_tables
 
     print_tables(report_tables(report, every_class=all_classes))
+    for line in (report.rule, *(f"beware: {warning}" for warning in report.warnings)):
+        console().print(line, markup=False, soft_wrap=False)
 
 
 def print_tables(tables: Iterable[Table]) -> None:

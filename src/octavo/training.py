@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,38 +20,12 @@ from octavo.evaluate import regrade
 from octavo.folder import RunFolder
 from octavo.hardware import Hardware, find
 from octavo.job import Job
+from octavo.loading import sha256
 from octavo.material import Material, prepare
+from octavo.options import Options
 from octavo.progress import Progress, silent
 from octavo.recipe import Recipe, dumps, load
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a recipe is run, beside what it says: none of this changes what comes out.
-
-    Attributes:
-        out: folder of the run; by default `runs/NAME`, with a number where that exists.
-        layout: name of the data's layout, where looking can't decide.
-        weights_dir: folder of weight files, searched first.
-        cache: folder for stores and features.
-        device: `auto`, `cpu`, `cuda` or `mps`.
-        devices: how many of them.
-        resume: go on with a run that was stopped.
-        overwrite: delete a run that is in the way.
-        skip_broken: go on without files that can't be decoded.
-        tensorboard: write event files into the run.
-    """
-
-    out: Path | None = None
-    layout: str | None = None
-    weights_dir: Path | None = None
-    cache: Path | None = None
-    device: str = "auto"
-    devices: int | None = None
-    resume: bool = False
-    overwrite: bool = False
-    skip_broken: bool = False
-    tensorboard: bool = False
+from octavo.weights import is_file
 
 
 @dataclass(frozen=True)
@@ -90,23 +64,26 @@ def train(
         Interrupted: the user asked to stop; `resume` goes on.
     """
     options = options or Options()
-    out, cache = _out(recipe, options), options.cache or cache_dir()
-    before = _before(out, recipe is not None and data is not None, options, say)
-    resolved = load(recipe if recipe is not None else _recipe_of(before), overrides)
-    layout = options.layout or (before.manifest["data"]["layout"] if before and data is None else None)
-    data = str(data if data is not None else _data_of(before))
+    asked = load(recipe, overrides) if recipe is not None else None
+    out = _out(asked, options)
+    before = _before(out, asked is not None and data is not None, options, say)
+    if before:
+        options = options.over(before.manifest["options"])
     hardware = find(options.device, options.devices)
-    resolved = _with_precision(resolved, hardware)
+    resolved = _settled(asked or load(_recipe_of(before), overrides), hardware)
+    cache = options.cache or cache_dir()
     with Stop().listening() as stop:
         told = _Told(progress, stop)
-        material = prepare(resolved, data, layout, cache, skip_broken=options.skip_broken, progress=told)
+        material = prepare(
+            resolved, str(data or _data_of(before)), options.layout, cache, options.skip_broken, progress=told
+        )
         _share(resolved, material, hardware)
         _announce_downloads(resolved, options, say)
-        weights.gather(resolved, options.weights_dir, progress=True)
-        run = before or _begun(resolved, material, hardware, out, options, say)
+        origins = _origins(resolved, options, before, told)
+        run = before or _begun(resolved, material, hardware, out, options, origins, say)
         with run.locked():
             if before:
-                _same(before, resolved, material)
+                _same(before, resolved, material, origins)
                 before.sweep()
             job = Job(resolved, resolved.members[0], len(material.samples.classes), material.samples.labels,
                       material.parts, material.pixels, options.weights_dir, cache, hardware,
@@ -115,6 +92,19 @@ def train(
             run.ensemble = combine(run)
             regrade(run, progress=told)
     return run
+
+
+def _origins(recipe: Recipe, options: Options, before: RunFolder | None, progress: Progress) -> dict[str, str]:
+    """Return the sha256 of the weights file of each member that is still to be trained, downloading what is missing."""
+    todo = [m for m in recipe.members if before is None or not before.member(m.name).finished]
+    if not todo:
+        return {}
+    paths = weights.gather(recipe.model_copy(update={"members": tuple(todo)}), options.weights_dir, progress=True)
+    hashes: dict[Path, str] = {}
+    for done, path in enumerate(dict.fromkeys(paths.values()), 1):
+        hashes[path] = sha256(path)
+        progress("check weights", done, len(set(paths.values())))
+    return {name: hashes[path] for name, path in paths.items()}
 
 
 def _train_members(run: RunFolder, job: Job, progress: Progress, stop: Stop, say: Callable[[str], None]) -> None:
@@ -143,21 +133,35 @@ def _before(out: Path, named: bool, options: Options, say: Callable[[str], None]
     return None
 
 
-def _with_precision(recipe: Recipe, hardware: Hardware) -> Recipe:
-    """Return the recipe with `precision = "auto"` replaced by what it means on this hardware."""
-    if recipe.train.precision != "auto":
-        return recipe
-    precision = "bf16" if hardware.bf16 else "32"
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"precision": precision})})
+def _settled(recipe: Recipe, hardware: Hardware) -> Recipe:
+    """Return the recipe with `precision = "auto"` as it is on this hardware, and weight files by their whole path."""
+    members = tuple(
+        m.model_copy(update={"weights": str(Path(m.weights).expanduser().absolute())}) if is_file(m.weights) else m
+        for m in recipe.members
+    )
+    train = recipe.train
+    if train.precision == "auto":
+        train = train.model_copy(update={"precision": "bf16" if hardware.bf16 else "32"})
+    return recipe.model_copy(update={"train": train, "members": members})
 
 
 def _begun(
-    recipe: Recipe, material: Material, hardware: Hardware, out: Path, options: Options, say: Callable[[str], None]
+    recipe: Recipe,
+    material: Material,
+    hardware: Hardware,
+    out: Path,
+    options: Options,
+    origins: Mapping[str, str],
+    say: Callable[[str], None],
 ) -> RunFolder:
     """Return a new run's folder with recipe, samples and manifest in it."""
     _announce(recipe, material, hardware, out, say)
     run = RunFolder.new(out, overwrite=options.overwrite)
-    run.begin(recipe, material.manifest(recipe, hardware), material.rows())
+    manifest = material.manifest(recipe, hardware) | {
+        "weights": dict(origins),
+        "options": replace(options, device=hardware.kind).kept(),
+    }
+    run.begin(recipe, manifest, material.rows())
     return run
 
 
@@ -182,14 +186,13 @@ def _share(recipe: Recipe, material: Material, hardware: Hardware) -> None:
             raise UserError(f"{where}: batches of {size} on {hardware.count} devices; expected {least} or more")
 
 
-def _out(recipe: str | Path | Recipe | None, options: Options) -> Path:
+def _out(recipe: Recipe | None, options: Options) -> Path:
     if options.out:
         return options.out
     if recipe is None:
         raise UserError("train: name a recipe, or, with --resume, the run's folder by --out")
-    name = recipe.name if isinstance(recipe, Recipe) else Path(str(recipe)).stem
-    first = Path("runs") / name
-    taken = [first, *(Path("runs") / f"{name}-{i}" for i in range(2, 10_000))]
+    first = Path("runs") / recipe.name
+    taken = [first, *(Path("runs") / f"{recipe.name}-{i}" for i in range(2, 10_000))]
     free = next(i for i, path in enumerate(taken) if not path.exists())
     if options.resume or options.overwrite:
         return taken[max(free - 1, 0)]
@@ -243,8 +246,8 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _same(run: RunFolder, recipe: Recipe, material: Material) -> None:
-    """Refuse to go on with a run on another recipe or other data."""
+def _same(run: RunFolder, recipe: Recipe, material: Material, origins: Mapping[str, str]) -> None:
+    """Refuse to go on with a run on another recipe, other data or other pretrained weights."""
     if run.recipe != recipe:
         pairs = zip(dumps(run.recipe).splitlines(), dumps(recipe).splitlines(), strict=False)
         was, now = next(((a, b) for a, b in pairs if a != b), ("fewer keys", "more keys"))
@@ -257,3 +260,9 @@ def _same(run: RunFolder, recipe: Recipe, material: Material) -> None:
             f"{run.path}: --resume, but the images or labels in {material.samples.root} have changed since; "
             "restore them, or choose another --out"
         )
+    for name, digest in origins.items():
+        if run.manifest["weights"][name] != digest:
+            raise UserError(
+                f"{run.path}: --resume, but the weights that {name} starts from are another file now (sha256 "
+                f"{digest[:8]}…, was {run.manifest['weights'][name][:8]}…); name the folder by --weights-dir"
+            )
