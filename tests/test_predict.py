@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,18 @@ def test_names_of_every_kind_round_trip(trained: RunFolder, odd_names: Path, tmp
     single = {n: predict(trained, [odd_names / n], device="cpu") for n in NAMES[::4]}
     for name, one in single.items():
         assert one.files == (name,) and [name, one.labels[0]] in table
+
+
+def test_strips_beside_each_other_need_no_giant_canvas(trained: RunFolder, tmp_path: Path) -> None:
+    for size in ((65_000, 32), (32, 65_000), (40, 30)):
+        Image.new("L", size, 99).save(tmp_path / f"{size[0]}.gif")
+    tracemalloc.start()
+    found = predict(trained, [tmp_path], device="cpu", member="squeeze")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.files == ("32.gif", "40.gif", "65000.gif")
+    assert not found.errors
+    assert peak < 200e6
 
 
 def test_predictions_equal_the_evaluation_of_the_same_files(trained: RunFolder, digits_folder: Path) -> None:

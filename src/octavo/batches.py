@@ -167,8 +167,8 @@ def loader(batches: Batches, steps: Steps, *, workers: int = 0, pin: bool = Fals
 def own_signals(worker: int) -> None:
     """Free a loader's process from its parent's signal handlers, which a forked process has too.
 
-    The parent alone answers Ctrl-C. SIGTERM often comes to both at once (`timeout`, schedulers): the worker then goes on
-    for `GRACE` seconds, in which the parent can reach and save its checkpoint; a second SIGTERM ends it at once.
+    The parent alone answers Ctrl-C. SIGTERM often comes to both at once (`timeout`, schedulers): the worker then goes
+    on for `GRACE` seconds, in which the parent can reach and save its checkpoint; a second SIGTERM ends it at once.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):

@@ -91,7 +91,6 @@ def fit(
             max_epochs=train.epochs,
             precision="bf16-mixed" if job.bf16 else "32-true",
             accumulate_grad_batches=train.accumulate,
-            gradient_clip_val=train.clip_norm or None,
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO()],
             limit_val_batches=1.0 if len(job.parts["holdout"]) else 0,
