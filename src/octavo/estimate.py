@@ -67,15 +67,17 @@ def estimate(recipe: Recipe, classes: int, counts: Mapping[str, int], hardware: 
         memory = max(memory, 4 * cost.parameters + state + passing)
         weights += 4 * cost.parameters
         largest = max(largest, 2 * state)
-    return Estimate(seconds / hardware.count, memory + BASE, weights + largest + sum(features.values()))
+    return Estimate(seconds / hardware.count, int(memory * RESERVE) + BASE, weights + largest + sum(features.values()))
 
 
 BANDWIDTH = {"cpu": 10e9, "mps": 100e9, "cuda": 1e12}
 """Bytes per second that an optimiser's step moves: roughly on a CPU, and the order of magnitude alone on GPUs."""
 ALIVE, EVALUATED = 3, 64
 """Without a backward pass: layers that are in memory at one time, and images in a batch."""
-BASE = 600 * 2**20
+BASE = 700 * 2**20
 """Memory of Python with torch loaded."""
+RESERVE = 1.7
+"""What allocators hold beyond what is used (1.7 where the demo was measured on a CPU)."""
 
 
 @dataclass(frozen=True)
