@@ -3,7 +3,8 @@
     python bench/feature_cache.py DATA [--size 64] [--epochs 20]
 
 DATA is in the course's form (`train_50/{class}_{index}.png`, `val_50/…`). Of it 2,500 training and 500 validation images
-are used. Each side is a process of its own with an empty cache; CPU time is user + system time of the whole process.
+are used. Each side is a process of its own with an empty cache, on the CPU; CPU time is user + system time of the whole
+process. The pretrained weights are found as always: name their folder by OCTAVO_WEIGHTS, or let them be downloaded.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def slice_of(data: Path, folder: Path) -> Path:
 
 def train(data: Path, out: Path, size: int, epochs: int, cache: str) -> tuple[float, dict]:
     """Train in a process of its own; return its CPU seconds and its report."""
-    words = ["train", "quick", "--data", str(data), "--out", str(out), "--cache", str(out) + ".cache"]
+    words = ["train", "quick", "--data", str(data), "--out", str(out), "--cache", str(out) + ".cache", "--device", "cpu"]
     for change in (f"data.size={size}", f"data.stored={size}", f"train.epochs={epochs}", f"train.cache={cache}"):
         words += ["--set", change]
     process = subprocess.Popen([sys.executable, "-m", "octavo", *words], stdout=subprocess.DEVNULL)
