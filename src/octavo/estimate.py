@@ -25,7 +25,8 @@ PASSES = 3
 class Estimate:
     """What training takes: seconds, bytes of memory and of disk at the highest point.
 
-    Seconds were compared with trainings on CPUs alone, and lay within a factor of about two; on GPUs they are a guess.
+    Seconds were compared with trainings on CPUs alone: within a factor of about two where a step is much work, too few
+    where it is little (small networks at 32 px: seven times too few), and on GPUs a guess.
     """
 
     seconds: float

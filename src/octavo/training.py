@@ -81,6 +81,7 @@ def train(
         _announce_downloads(resolved, options, say)
         origins = _origins(resolved, options, before, told)
         run = before or _begun(resolved, material, hardware, out, options, origins, say)
+        say(f"run: {run.path}" + (", gone on with" if before else ""))
         with run.locked():
             if before:
                 _same(before, resolved, material, origins)
@@ -230,8 +231,8 @@ def _announce(recipe: Recipe, material: Material, hardware: Hardware, out: Path,
     parent = next(p for p in out.absolute().parents if p.exists())
     free = shutil.disk_usage(parent).free
     say(
-        f"estimate: about {_duration(need.seconds)} on {hardware.kind} (from operation counts, within a factor of "
-        f"two), {need.memory / 2**30:.1f} GiB of memory, {need.disk / 2**30:.1f} of {free / 2**30:,.0f} GiB free disk"
+        f"estimate: about {_duration(need.seconds)} on {hardware.kind} (roughly, from operation counts), "
+        f"{need.memory / 2**30:.1f} GiB of memory, {need.disk / 2**30:.1f} of {free / 2**30:,.0f} GiB free disk"
     )
     if need.disk > free:
         raise UserError(
