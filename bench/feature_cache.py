@@ -2,7 +2,7 @@
 
     python bench/feature_cache.py DATA [--size 64] [--epochs 20]
 
-DATA is in the course's form (`train_50/{class}_{index}.png`, `val_50/…`). Of it 2,500 training and 500 validation images
+DATA is in the course's form (`train_50/…`, `val_50/…`, files `{class}_{index}.png`). Of it 2,500 training and 500 validation images
 are used. Each side is a process of its own with an empty cache, on the CPU; CPU time is user + system time of the whole
 process. The pretrained weights are found as always: name their folder by OCTAVO_WEIGHTS, or let them be downloaded.
 """
@@ -63,7 +63,18 @@ def slice_of(data: Path, folder: Path) -> Path:
 
 def train(data: Path, out: Path, size: int, epochs: int, cache: str) -> tuple[float, dict]:
     """Train in a process of its own; return its CPU seconds and its report."""
-    words = ["train", "quick", "--data", str(data), "--out", str(out), "--cache", str(out) + ".cache", "--device", "cpu"]
+    words = [
+        "train",
+        "quick",
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+        "--cache",
+        str(out) + ".cache",
+        "--device",
+        "cpu",
+    ]
     for change in (f"data.size={size}", f"data.stored={size}", f"train.epochs={epochs}", f"train.cache={cache}"):
         words += ["--set", change]
     process = subprocess.Popen([sys.executable, "-m", "octavo", *words], stdout=subprocess.DEVNULL)

@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 if TYPE_CHECKING:
-    from octavo.folder import RunFolder
+    from octavo.engine.folder import RunFolder
 
 SMALL = """\
 name = "small"
@@ -65,7 +65,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def trained(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> RunFolder:
     """A finished run of SMALL on the digits; tests that write into it work on a copy."""
     from octavo.options import Options
-    from octavo.training import train
+    from octavo.verbs.training import train
 
     folder = tmp_path_factory.mktemp("small")
     (folder / "small.toml").write_text(SMALL)

@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 
-import octavo.engine
-import octavo.training
+import octavo.engine.engine
+import octavo.verbs.training
 from octavo import cli
-from octavo.checkpoint import Saver
-from octavo.folder import MemberFolder
+from octavo.engine.checkpoint import Saver
+from octavo.engine.folder import MemberFolder
 
 
 def main() -> None:
@@ -105,7 +105,7 @@ def signalled(number: int) -> Callable[[int], None]:
 
 
 def in_validation(number: int) -> Callable[[int], None]:
-    from octavo.task import Task
+    from octavo.engine.task import Task
 
     return lambda n: before(Task, "validation_step", n, lambda *_: os.kill(os.getpid(), number))
 
@@ -131,7 +131,7 @@ def noted(path: Path) -> None:
         with path.open("a") as file:
             file.write(f"{word} {folder.name}\n")
 
-    fit, finish = octavo.engine.fit, MemberFolder.finish
+    fit, finish = octavo.engine.engine.fit, MemberFolder.finish
 
     def fit_noted(job: Any, folder: MemberFolder, *args: Any) -> Any:
         note("start", folder.folder)
@@ -141,7 +141,7 @@ def noted(path: Path) -> None:
         finish(self, *args)
         note("finish", self.folder)
 
-    octavo.engine.fit = fit_noted
+    octavo.engine.engine.fit = fit_noted
     setattr(MemberFolder, "finish", finish_noted)  # noqa: B010
 
 

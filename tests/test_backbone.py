@@ -9,8 +9,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from octavo.backbone import Backbone, names, parameters, weightless, whole, width
 from octavo.errors import UserError
+from octavo.networks.backbone import Backbone, names, parameters, weightless, whole, width
 
 ONE_PER_FAMILY = (
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3",

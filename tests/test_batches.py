@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from octavo import batches as module
-from octavo.batches import Batch, Batches, Steps, bounds, in_order, loader
-from octavo.checkpoint import Stop
-from octavo.features import Features
+from octavo.data import batches as module
+from octavo.data.batches import Batch, Batches, Steps, bounds, in_order, loader
+from octavo.engine.checkpoint import Stop
+from octavo.engine.features import Features
 from octavo.keyed import permutation
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap
 
-from octavo.bootstrap import FEW, STRATUM, Bootstrap, Draws, interval, paired, same_system
-from octavo.metrics import METRICS, log_probabilities
-from octavo.results import Interval
+from octavo.numbers.bootstrap import FEW, STRATUM, Bootstrap, Draws, interval, paired, same_system
+from octavo.numbers.metrics import METRICS, log_probabilities
+from octavo.numbers.results import Interval
 
 
 def model(labels: np.ndarray, classes: int, seed: int, temperature: float = 1.0) -> np.ndarray:
@@ -96,7 +96,7 @@ def test_resamples_hold_as_many_images_as_the_set_and_the_strata() -> None:
 
 def test_chunks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.concatenate(list(Bootstrap(BALANCED, 40, 1).weights()))
-    monkeypatch.setattr("octavo.bootstrap._CELLS", 7 * len(BALANCED))
+    monkeypatch.setattr("octavo.numbers.bootstrap._CELLS", 7 * len(BALANCED))
     parts = list(Bootstrap(BALANCED, 40, 1).weights())
     assert [len(p) for p in parts] == [7, 7, 7, 7, 7, 5]
     assert (np.concatenate(parts) == whole).all()

@@ -7,10 +7,11 @@ import time
 import pytest
 import torch
 
-from octavo import backbone, recipe
-from octavo.backbone import parameters
-from octavo.build import build_member, check_recipe, init_key, start_member
+from octavo import recipe
 from octavo.errors import UserError
+from octavo.networks import backbone
+from octavo.networks.backbone import parameters
+from octavo.networks.build import build_member, check_recipe, init_key, start_member
 from octavo.recipe import Recipe
 
 HEAD_6 = [{"width": 4096, "dropout": 0.5}, {"width": 4096}]

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from octavo.check import CheckReport, check, render
+from octavo.data.pixels import BrokenImage, decode, probe
 from octavo.errors import UserError
-from octavo.pixels import BrokenImage, decode, probe
+from octavo.verbs.check import CheckReport, check, render
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "tinyimagenet50"
 

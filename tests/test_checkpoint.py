@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from octavo.checkpoint import AtomicCheckpointIO, Stop, position, save_net
+from octavo.engine.checkpoint import AtomicCheckpointIO, Stop, position, save_net
 from octavo.errors import UserError
 from octavo.progress import Interrupted
 

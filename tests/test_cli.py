@@ -14,8 +14,8 @@ import pytest
 
 import octavo
 from octavo import cli
+from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
-from octavo.folder import RunFolder
 
 Octavo = Callable[..., tuple[int, str, str]]
 
@@ -121,7 +121,7 @@ def test_interrupt_ends_with_130(run_cli: Octavo, monkeypatch: pytest.MonkeyPatc
     def interrupted(*args: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("octavo.describe.describe", interrupted)
+    monkeypatch.setattr("octavo.verbs.describe.describe", interrupted)
     assert run_cli("describe", "octet") == (130, "", "stopped.\n")
 
 
@@ -150,7 +150,7 @@ def test_recipes(run_cli: Octavo) -> None:
 
 def test_cache(run_cli: Octavo, digits_folder: Path, cache: Path) -> None:
     assert run_cli("cache") == (0, f"{cache}: empty\n", "")
-    from octavo import store, torchvision_data
+    from octavo.data import store, torchvision_data
 
     store.build(torchvision_data.read(digits_folder), 32, cache)
     code, out, _ = run_cli("cache")

@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from octavo import fit
 from octavo.bars import Bars
-from octavo.checkpoint import Stop
+from octavo.data.readers import read
+from octavo.data.store import Pixels, build
+from octavo.engine import fit
+from octavo.engine.checkpoint import Stop
+from octavo.engine.features import Features
 from octavo.errors import UserError
-from octavo.features import Features
 from octavo.options import Options
 from octavo.progress import Interrupted
-from octavo.readers import read
 from octavo.recipe import Recipe
 from octavo.run import Run
-from octavo.store import Pixels, build
-from octavo.training import train
+from octavo.verbs.training import train
 
 # squeezenet has no batch norm, whose statistics would be each process's own; 130 images are five even batches of 26
 RECIPE = Recipe.model_validate(

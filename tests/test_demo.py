@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from octavo.demo import AFTER, TRAIN, write_digits
-from octavo.readers import read
+from octavo.data.readers import read
+from octavo.verbs.demo import AFTER, TRAIN, write_digits
 
 
 def test_digits_are_written_once_and_are_the_digits(tmp_path: Path) -> None:

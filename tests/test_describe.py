@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from octavo import recipe
-from octavo.build import build_member
-from octavo.describe import annotated, describe, output_shapes
 from octavo.errors import UserError
+from octavo.networks.build import build_member
 from octavo.recipe import Recipe
+from octavo.verbs.describe import annotated, describe, output_shapes
 
 
 def made(name: str, size: int = 64, **rest: object) -> Recipe:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from octavo.ensemble import COMBINE, Ensemble, fit_weights, select_greedily
 from octavo.errors import UserError
+from octavo.numbers.ensemble import COMBINE, Ensemble, fit_weights, select_greedily
 
 
 def draw(members: int, n: int, classes: int, seed: int, whole: bool = False) -> tuple[np.ndarray, np.ndarray]:

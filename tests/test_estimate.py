@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from octavo import estimate as module
-from octavo.build import build_member
-from octavo.estimate import BASE, RESERVE, estimate, matrix_rate
-from octavo.hardware import Hardware
+from octavo.engine import estimate as module
+from octavo.engine.estimate import BASE, RESERVE, estimate, matrix_rate
+from octavo.engine.hardware import Hardware
+from octavo.networks.build import build_member
 from octavo.recipe import Recipe
 
 CPU = Hardware("cpu")

@@ -12,10 +12,10 @@ from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score, f1_score, log_loss, top_k_accuracy_score
 
 import octavo
+from octavo.engine.folder import RunFolder, write_csv
 from octavo.errors import UserError
-from octavo.evaluate import evaluate, regrade
-from octavo.folder import RunFolder, write_csv
-from octavo.results import Report
+from octavo.numbers.results import Report
+from octavo.verbs.evaluate import evaluate, regrade
 
 
 @pytest.fixture

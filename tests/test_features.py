@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from octavo import features
-from octavo.batches import Batch
 from octavo.cache import caches, clear
+from octavo.data.batches import Batch
+from octavo.engine import features
+from octavo.engine.features import Features, cached, key_of
 from octavo.errors import UserError
-from octavo.features import Features, cached, key_of
 from octavo.progress import Interrupted, silent
 
 COUNT, WIDTH = 30, 5

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from octavo.ensemble import Ensemble
+from octavo.engine.folder import RunFolder, read_weights, write_csv
 from octavo.errors import UserError
-from octavo.folder import RunFolder, read_weights, write_csv
+from octavo.numbers.ensemble import Ensemble
 from octavo.recipe import Member, Recipe
 
 RECIPE = Recipe(name="r", members=(Member(name="a", backbone="resnet18"), Member(name="b", backbone="vgg11")))
@@ -74,7 +74,7 @@ def test_overwriting_waits_until_the_new_run_begins(tmp_path: Path) -> None:
 
 
 def test_a_folder_appears_with_all_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.folder.MANIFEST", "no/such\0name")
+    monkeypatch.setattr("octavo.engine.folder.MANIFEST", "no/such\0name")
     with pytest.raises(ValueError, match="null"):
         begun(tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from octavo.check import check
-from octavo.pixels import FORMATS, BrokenImage, decode, probe
-from octavo.predict import predict
-from octavo.readers import list_images, read
-from octavo.store import build
+from octavo.data.pixels import FORMATS, BrokenImage, decode, probe
+from octavo.data.readers import list_images, read
+from octavo.data.store import build
+from octavo.verbs.check import check
+from octavo.verbs.predict import predict
 
 if TYPE_CHECKING:
-    from octavo.folder import RunFolder
+    from octavo.engine.folder import RunFolder
 
 COUNT = 2000
 MODES = {

@@ -10,12 +10,12 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-from octavo.ensemble import COMBINE, Ensemble
 from octavo.errors import UserError
-from octavo.grade import class_results, grade
-from octavo.metrics import METRICS
+from octavo.numbers.ensemble import COMBINE, Ensemble
+from octavo.numbers.grade import class_results, grade
+from octavo.numbers.metrics import METRICS
+from octavo.numbers.results import Report
 from octavo.progress import Interrupted
-from octavo.results import Report
 
 CLASSES = tuple("abcdefg")
 NAMES = ("one", "two", "three")

@@ -7,8 +7,8 @@ import os
 import pytest
 import torch
 
+from octavo.engine.hardware import Hardware, find
 from octavo.errors import UserError
-from octavo.hardware import Hardware, find
 
 
 @pytest.fixture

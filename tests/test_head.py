@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from octavo.head import ACTIVATIONS, make_head
+from octavo.networks.head import ACTIVATIONS, make_head
 from octavo.recipe import Head, Hidden
 
 NUMPY: dict[str, Callable[[np.ndarray], np.ndarray]] = {

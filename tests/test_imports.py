@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import octavo
-from octavo.folder import RunFolder
+from octavo.engine.folder import RunFolder
 
 SLOW = ("torch", "torchvision", "pytorch_lightning", "torchmetrics", "sklearn", "scipy", "numpy", "pandas")
 
@@ -72,5 +72,5 @@ def test_public_names_are_there() -> None:
 
 
 def test_train_stays_a_function_when_the_training_is_imported() -> None:
-    code = "import octavo, octavo.training\nassert callable(octavo.train)"
+    code = "import octavo, octavo.verbs.training\nassert callable(octavo.train)"
     assert "torch" in loaded_after(code)

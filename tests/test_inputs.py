@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from octavo.batches import Batch
-from octavo.inputs import Inputs
+from octavo.data.batches import Batch
+from octavo.data.inputs import Inputs
 from octavo.recipe import Augment
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)

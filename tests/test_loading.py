@@ -16,12 +16,12 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from octavo import loading
-from octavo.backbone import Backbone
 from octavo.errors import UserError
-from octavo.head import make_head
-from octavo.loading import load_into, load_member, read_tensors, sha256
-from octavo.member import MemberNet
+from octavo.networks import loading
+from octavo.networks.backbone import Backbone
+from octavo.networks.head import make_head
+from octavo.networks.loading import load_into, load_member, read_tensors, sha256
+from octavo.networks.member import MemberNet
 from octavo.recipe import Head
 
 SHARED = Path(__file__).parents[2] / "shared" / "weights"

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from octavo.data.store import Pixels
+from octavo.engine.hardware import Hardware
+from octavo.engine.material import Material, prepare
 from octavo.errors import UserError
-from octavo.hardware import Hardware
-from octavo.material import Material, prepare
 from octavo.progress import silent
 from octavo.recipe import Recipe
-from octavo.store import Pixels
 
 
 def recipe(**sections: object) -> Recipe:
@@ -82,7 +82,7 @@ def test_class_weights_must_fit_the_classes(digits_folder: Path, tmp_path: Path)
 def test_members_are_checked_before_anything_is_decoded(
     digits_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("octavo.store.build", lambda *a, **k: pytest.fail("decoded"))
+    monkeypatch.setattr("octavo.data.store.build", lambda *a, **k: pytest.fail("decoded"))
     member = {"name": "m", "backbone": "resnet15", "weights": "none"}
     with pytest.raises(UserError, match=r"members\[0\]\.backbone: unknown \"resnet15\"; did you mean"):
         made(digits_folder, tmp_path, members=[member])

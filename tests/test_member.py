@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from octavo.backbone import Backbone
 from octavo.errors import UserError
-from octavo.head import make_head
-from octavo.member import MemberNet
+from octavo.networks.backbone import Backbone
+from octavo.networks.head import make_head
+from octavo.networks.member import MemberNet
 from octavo.recipe import Head, Hidden
 
 

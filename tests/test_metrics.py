@@ -17,7 +17,7 @@ from sklearn.metrics import (
 )
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from octavo.metrics import METRICS, grouped, log_probabilities, macro_f1_of, metrics_for, ranks
+from octavo.numbers.metrics import METRICS, grouped, log_probabilities, macro_f1_of, metrics_for, ranks
 
 Reference = Callable[[np.ndarray, np.ndarray], float]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from octavo.mix import mix
+from octavo.data.mix import mix
 from octavo.recipe import Augment
 
 LABELS = torch.arange(8) % 5

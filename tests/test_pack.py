@@ -13,11 +13,11 @@ import torchvision
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from octavo.backbone import Backbone
 from octavo.errors import UserError
-from octavo.pack import pack, table, verify
+from octavo.networks.backbone import Backbone
+from octavo.networks.pack import pack, table, verify
+from octavo.networks.weights import load_pretrained
 from octavo.recipe import Recipe
-from octavo.weights import load_pretrained
 
 
 @pytest.fixture(autouse=True)

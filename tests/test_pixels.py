@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps, JpegImagePlugin
 
-from octavo import pixels
-from octavo.pixels import FORMATS, SUFFIXES, BrokenImage, bounded, decode, probe, strict
-from octavo.walk import IMAGE_SUFFIXES
+from octavo.data import pixels
+from octavo.data.pixels import FORMATS, SUFFIXES, BrokenImage, bounded, decode, probe, strict
+from octavo.data.walk import IMAGE_SUFFIXES
 
 LOSSLESS = ("PNG", "WEBP", "BMP", "TIFF")
 
@@ -446,8 +446,8 @@ def test_suffixes_agree() -> None:
 
 def test_decoding_needs_no_torch() -> None:
     assert pixels.__file__
-    code = "import sys, octavo.pixels, octavo.store, octavo.readers; assert 'torch' not in sys.modules"
-    source = str(Path(pixels.__file__).parents[1])
+    code = "import sys, octavo.data.pixels, octavo.data.store, octavo.data.readers; assert 'torch' not in sys.modules"
+    source = str(Path(pixels.__file__).parents[2])
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": source})
 
 

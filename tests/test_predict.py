@@ -16,10 +16,10 @@ from PIL import Image
 from scipy.special import softmax
 
 import octavo
+from octavo.engine.folder import RunFolder
+from octavo.engine.restore import batch_of
 from octavo.errors import UserError
-from octavo.folder import RunFolder
-from octavo.predict import Predictions, embed, errors_path, predict, shown
-from octavo.restore import batch_of
+from octavo.verbs.predict import Predictions, embed, errors_path, predict, shown
 
 # fmt: off
 NAMES = [
@@ -170,7 +170,7 @@ def test_embedding_is_the_layer_before_its_relu(trained: RunFolder, digits_folde
     found = run.embed(digits_folder / "val_10", "vgg.head.0")
     assert found.shape == (40, 256) and found.dtype == np.float32 and found.min() < 0
     net, paths = run.members["vgg"], sorted((digits_folder / "val_10").iterdir())
-    from octavo.restore import restore
+    from octavo.engine.restore import restore
 
     member = restore(trained, "vgg", torch.device("cpu"))
     images = [np.asarray(Image.open(p).convert("RGB")) for p in paths]

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from octavo import walk
+from octavo.data import walk
+from octavo.data.readers import READERS, Samples, list_images, read
 from octavo.errors import UserError
-from octavo.readers import READERS, Samples, list_images, read
 
 DOT = (
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from octavo.build import check_recipe
 from octavo.errors import UserError
+from octavo.networks.build import check_recipe
 from octavo.recipe import Recipe, dumps, load, shipped
 from octavo.schema import Train
 

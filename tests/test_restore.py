@@ -11,13 +11,13 @@ from PIL import Image
 from scipy.special import softmax
 
 import octavo
-from octavo.build import build_member
+from octavo.engine.folder import RunFolder
+from octavo.engine.restore import batch_of, restore
 from octavo.errors import UserError
-from octavo.folder import RunFolder
-from octavo.predict import predict
+from octavo.networks.build import build_member
 from octavo.recipe import Recipe
-from octavo.restore import batch_of, restore
-from octavo.training import Options, train
+from octavo.verbs.predict import predict
+from octavo.verbs.training import Options, train
 
 NAMES = ("vgg", "squeeze", "mobile")
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from scipy.stats import binomtest
 
 from octavo.errors import UserError
-from octavo.results import ClassResult, Contribution, Interval, Report, SystemResult, wilson
+from octavo.numbers.results import ClassResult, Contribution, Interval, Report, SystemResult, wilson
 
 
 def report(**changes: object) -> Report:

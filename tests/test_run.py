@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import octavo
+from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
-from octavo.folder import RunFolder
 
 
 def test_run_tells_what_it_is(trained: RunFolder) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch.optim import SGD, Optimizer
 from torch.optim import lr_scheduler as lrs
 
-from octavo.schedule import SCHEDULES, factor
+from octavo.engine.schedule import SCHEDULES, factor
 from octavo.schema import Train
 
 CASES: dict[str, tuple[dict[str, Any], Callable[[Optimizer], Any]]] = {

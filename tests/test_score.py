@@ -14,10 +14,10 @@ from rich.console import Console
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
+from octavo.data.samples import Samples
 from octavo.errors import UserError
-from octavo.samples import Samples
-from octavo.score import read_rows, score
-from octavo.tables import score_tables
+from octavo.numbers.tables import score_tables
+from octavo.verbs.score import read_rows, score
 
 ANIMALS = ("cat", "dog", "owl")
 

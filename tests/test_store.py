@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from octavo import store
+from octavo.data import store
+from octavo.data.pixels import BrokenImage, decode
+from octavo.data.readers import Samples, read
+from octavo.data.store import Pixels, build, estimate, store_key
 from octavo.errors import UserError
-from octavo.pixels import BrokenImage, decode
-from octavo.readers import Samples, read
-from octavo.store import Pixels, build, estimate, store_key
 
 SIZES = ((12, 9), (30, 7), (9, 9), (40, 64))
 
@@ -274,8 +274,8 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from octavo.readers import read
-from octavo.store import build
+from octavo.data.readers import read
+from octavo.data.store import build
 def progress(what, done, total, note=""):
     if done == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -284,7 +284,7 @@ build(read(sys.argv[1]), 8, Path(sys.argv[2]), progress=progress)
 
 
 def run(script: str, *arguments: object) -> int:
-    env = {**os.environ, "PYTHONPATH": str(Path(store.__file__).parents[1])}
+    env = {**os.environ, "PYTHONPATH": str(Path(store.__file__).parents[2])}
     return subprocess.run([sys.executable, "-c", script, *map(str, arguments)], env=env, check=False).returncode
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from octavo.ensemble import Ensemble
-from octavo.grade import class_results, grade
-from octavo.results import Interval
-from octavo.tables import class_table, report_tables, with_ends
+from octavo.numbers.ensemble import Ensemble
+from octavo.numbers.grade import class_results, grade
+from octavo.numbers.results import Interval
+from octavo.numbers.tables import class_table, report_tables, with_ends
 
 NAMES = ("one", "[red]two")
 

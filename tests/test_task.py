@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from octavo.batches import Batch
-from octavo.member import MemberNet
+from octavo.data.batches import Batch
+from octavo.engine.task import OPTIMIZERS, FeatureInputs, Task
+from octavo.networks.member import MemberNet
 from octavo.recipe import Train
-from octavo.task import OPTIMIZERS, FeatureInputs, Task
 
 STEPS = 3
 

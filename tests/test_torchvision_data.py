@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from octavo import torchvision_data
+from octavo.data import torchvision_data
+from octavo.data.torchvision_data import DATASETS, Part, export, read
 from octavo.errors import UserError
-from octavo.torchvision_data import DATASETS, Part, export, read
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

@@ -23,28 +23,28 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim import lr_scheduler as lrs
 
-from octavo.batches import Batch, PixelRows, in_order
-from octavo.build import build_member, start_member
-from octavo.checkpoint import Stop
-from octavo.features import Features
-from octavo.fit import chosen, fit
-from octavo.folder import MemberFolder
-from octavo.hardware import Hardware
-from octavo.head import make_head
-from octavo.inputs import Inputs
-from octavo.job import Job, class_weights, inputs_of
-from octavo.job import prepare as prepare_job
+from octavo.data.batches import Batch, PixelRows, in_order
+from octavo.data.inputs import Inputs
+from octavo.data.store import Pixels
+from octavo.engine.checkpoint import Stop
+from octavo.engine.features import Features
+from octavo.engine.fit import chosen, fit
+from octavo.engine.folder import MemberFolder
+from octavo.engine.hardware import Hardware
+from octavo.engine.job import Job, class_weights, inputs_of
+from octavo.engine.job import prepare as prepare_job
+from octavo.engine.material import Material
+from octavo.engine.material import prepare as prepare_material
+from octavo.engine.task import FeatureInputs, Task
 from octavo.keyed import permutation
-from octavo.material import Material
-from octavo.material import prepare as prepare_material
-from octavo.member import MemberNet
+from octavo.networks.build import build_member, start_member
+from octavo.networks.head import make_head
+from octavo.networks.member import MemberNet
 from octavo.options import Options
 from octavo.progress import silent
 from octavo.recipe import Recipe
 from octavo.schema import Section
-from octavo.store import Pixels
-from octavo.task import FeatureInputs, Task
-from octavo.training import _out, combine
+from octavo.verbs.training import _out, combine
 
 IMAGES, WIDTH, CLASSES = 42, 6, 3
 FIT, HELD = np.arange(30), np.arange(30, IMAGES)
@@ -737,7 +737,7 @@ def test_members_with_one_extractor_share_views_and_choose_their_own(bench: Benc
 def test_cached_features_depend_on_how_pictures_are_rendered(bench: Bench) -> None:
     made = recipe({"mode": "frozen"}, {"backbone": "resnet18"}, data={"size": 32, "normalize": "none"})
     for version in (1, 2):
-        bench.patch.setattr("octavo.job.RENDER", version)
+        bench.patch.setattr("octavo.engine.job.RENDER", version)
         job, _ = job_on_digits(bench, made)
         prepare_job(job, build_member(job.member, made, 10), inputs_of(job), None, silent)
     assert len(list((bench.folder / "features").iterdir())) == 2

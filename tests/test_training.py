@@ -18,11 +18,11 @@ import torchvision
 from sklearn.metrics import accuracy_score
 
 import octavo
+from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
-from octavo.folder import RunFolder
 from octavo.options import Options
 from octavo.progress import Interrupted
-from octavo.training import train
+from octavo.verbs.training import train
 
 ONE = """\
 name = "one"

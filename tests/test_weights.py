@@ -13,11 +13,11 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor
 
-from octavo import weights
-from octavo.backbone import Backbone, names
 from octavo.errors import UserError
+from octavo.networks import weights
+from octavo.networks.backbone import Backbone, names
+from octavo.networks.weights import Entry, check_name, entry, fetch, gather, load_pretrained, locate, normalization
 from octavo.recipe import Member, Recipe
-from octavo.weights import Entry, check_name, entry, fetch, gather, load_pretrained, locate, normalization
 
 
 @pytest.fixture(autouse=True)

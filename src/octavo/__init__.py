@@ -1,7 +1,7 @@
 """Octavo: from a folder of images to the strongest honest model of it.
 
 `octavo.train(recipe, data=…)` gives a `Run`; `octavo.load(folder)` opens one. Importing octavo imports no torch.
-The work behind them is in modules of their own, such as `octavo.training`.
+The work behind them is in modules of their own, such as `octavo.verbs.training`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def train(recipe: str | Path | Recipe, data: str | Path, *, overrides: tuple[str
     """
     from octavo.options import Options
     from octavo.run import Run
-    from octavo.training import train as run_training
+    from octavo.verbs.training import train as run_training
 
     return Run(run_training(recipe, data, overrides, Options(**options)).path, options.get("device", "auto"))
 

@@ -100,8 +100,8 @@ def check(
     cache: CacheOption = None,
 ) -> None:
     """Say what a data folder is: layout, classes, sizes, broken files, duplicates between splits."""
-    from octavo.check import check as run_check
-    from octavo.check import render
+    from octavo.verbs.check import check as run_check
+    from octavo.verbs.check import render
 
     with progress_shown() as progress:
         report = run_check(data, layout, cache=cache, progress=progress)
@@ -121,7 +121,7 @@ def describe(
     from octavo.recipe import load
 
     resolved = load(recipe, changes or [])  # a mistake in it is told before torch is loaded
-    from octavo.describe import describe as describe_recipe
+    from octavo.verbs.describe import describe as describe_recipe
 
     typer.echo(describe_recipe(resolved, member, classes))
 
@@ -173,9 +173,9 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("--out", help="Write the numbers as JSON too.")] = None,
 ) -> None:
     """Grade members and ensemble: accuracy, top-5, macro F1, NLL, calibration error, with 95 % intervals."""
-    from octavo.evaluate import evaluate as run_evaluation
+    from octavo.engine.folder import RunFolder
     from octavo.files import write_atomic
-    from octavo.folder import RunFolder
+    from octavo.verbs.evaluate import evaluate as run_evaluation
 
     writable(out)
     with progress_shown() as progress:
@@ -205,9 +205,9 @@ def predict(
     device: DeviceOption = "auto",
 ) -> None:
     """Label images: a CSV with the header image_id,label. Unreadable files go to *.errors.csv (exit code 1)."""
-    from octavo.folder import RunFolder
-    from octavo.predict import errors_path
-    from octavo.predict import predict as run_prediction
+    from octavo.engine.folder import RunFolder
+    from octavo.verbs.predict import errors_path
+    from octavo.verbs.predict import predict as run_prediction
 
     writable(out)
     with progress_shown() as progress:
@@ -230,8 +230,8 @@ def score(
     ] = False,
 ) -> None:
     """Score any file of predictions against the truth."""
-    from octavo.score import score as run_score
-    from octavo.tables import score_tables
+    from octavo.numbers.tables import score_tables
+    from octavo.verbs.score import score as run_score
 
     missing = "wrong" if missing_wrong else "refuse"
     print_tables(score_tables(run_score(predictions, truth, split=split, layout=layout, missing=missing)))
@@ -279,9 +279,9 @@ def demo(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a demo that was stopped.")] = False,
 ) -> None:
     """Train the eight-member ensemble on real handwritten digits; an earlier demo in --out is replaced."""
-    from octavo.demo import AFTER, BEFORE, write_digits
-    from octavo.folder import RunFolder
+    from octavo.engine.folder import RunFolder
     from octavo.options import Options
+    from octavo.verbs.demo import AFTER, BEFORE, write_digits
 
     if RunFolder(out).begun and RunFolder(out).recipe.name != "demo":
         raise UserError(f"--out {out}: is a run, and not a demo's; choose another --out")
@@ -292,7 +292,7 @@ def demo(
 
 
 def _train(recipe: str | None, data: str | None, changes: list[str], given: Options) -> None:
-    from octavo.training import train as run_training
+    from octavo.verbs.training import train as run_training
 
     with progress_shown() as progress:
         run = run_training(recipe, data, changes, given, progress=progress, say=lambda line: typer.echo(line, err=True))

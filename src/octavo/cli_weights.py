@@ -27,7 +27,7 @@ def weights_list(
     """Show which weights each member needs, and whether they are here."""
     from rich.table import Column, Table
 
-    from octavo import pack
+    from octavo.networks import pack
     from octavo.recipe import load
 
     table = Table("member", "weights", "state", "MB", Column("where", overflow="fold"), box=None)
@@ -49,7 +49,7 @@ def weights_pack(
     weights_dir: WeightsOption = None,
 ) -> None:
     """Collect what a recipe needs, for a machine without a network."""
-    from octavo.pack import pack
+    from octavo.networks.pack import pack
     from octavo.recipe import load
 
     for path in pack(load(recipe), folder, weights_dir, progress=True):
@@ -60,7 +60,7 @@ def weights_pack(
 @weights_app.command("verify")
 def weights_verify(folder: Annotated[Path, typer.Argument(help="Folder of weight files.")]) -> None:
     """Check weight files against their hashes."""
-    from octavo.pack import verify
+    from octavo.networks.pack import verify
 
     rows = verify(folder)
     for row in rows:

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from octavo.folder import RunFolder
+from octavo.engine.folder import RunFolder
+from octavo.numbers.results import Report
 from octavo.recipe import Recipe
-from octavo.results import Report
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from octavo.predict import Predictions
+    from octavo.verbs.predict import Predictions
 
 
 class Members(Mapping[str, "nn.Module"]):
@@ -30,8 +30,8 @@ class Members(Mapping[str, "nn.Module"]):
         if name not in self._loaded:
             if name not in self._names:
                 raise KeyError(name)
-            from octavo.hardware import find
-            from octavo.restore import restore
+            from octavo.engine.hardware import find
+            from octavo.engine.restore import restore
 
             self._loaded[name] = restore(self._folder, name, find(self._device).device).net
         return self._loaded[name]
@@ -83,20 +83,21 @@ class Run:
         return dict(zip(ensemble.names, ensemble.weights, strict=True))
 
     def evaluate(self, data: str | Path | None = None, **options: Any) -> Report:
-        """Grade the run on its own validation images or on other `data`; see `octavo.evaluate.evaluate`."""
-        from octavo.evaluate import evaluate
+        """Grade the run on its own validation images or on other `data`; see `octavo.verbs.evaluate.evaluate`."""
+        from octavo.verbs.evaluate import evaluate
 
         return evaluate(self._files, data=data, device=self._device, **options)
 
     def predict(self, images: str | Path | Sequence[str | Path], *, member: str | None = None) -> Predictions:
-        """Return the ensemble's (or one member's) answer on image files and folders; see `octavo.predict.predict`."""
-        from octavo.predict import predict
+        """Return the ensemble's (or one member's) answer on image files and folders; see
+        `octavo.verbs.predict`."""
+        from octavo.verbs.predict import predict
 
         return predict(self._files, _listed(images), device=self._device, member=member)
 
     def embed(self, images: str | Path | Sequence[str | Path], layer: str) -> np.ndarray:
-        """Return one layer's output, float32 [n,·]; `vgg16.head.0` is 256 numbers; see `octavo.predict.embed`."""
-        from octavo.predict import embed
+        """Return one layer's output, float32 [n,·]; `vgg16.head.0` is 256 numbers; see `octavo.verbs.predict.embed`."""
+        from octavo.verbs.predict import embed
 
         return embed(self._files, _listed(images), layer, device=self._device)
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from octavo.numbers.results import Report
     from octavo.progress import Progress
-    from octavo.results import Report
 
 RecipeArgument = Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.")]
@@ -47,7 +47,7 @@ def line_of(error: Any) -> str:
 
 def show(report: Report, all_classes: bool) -> None:
     """Print the tables of a report, the rule by which they were made, and what to beware of."""
-    from octavo.tables import report_tables
+    from octavo.numbers.tables import report_tables
 
     print_tables(report_tables(report, every_class=all_classes))
     for line in (report.rule, *(f"beware: {warning}" for warning in report.warnings)):

@@ -1,0 +1,137 @@
+"""Samples: the labelled images of one data set, their classes and splits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from octavo.data.walk import natural
+from octavo.errors import UserError, suggest
+
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+"""Canonical split -> the names it goes by, in any case; a folder may add an ending, as in `train_50`."""
+CANONICAL = {name: split for split, names in SPLITS.items() for name in names}
+"""The same the other way round: any of the names -> canonical split."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a data folder. A fatal one keeps it from being trained on."""
+
+    text: str
+    fatal: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image as a layout tells it: path relative to the folder, class name, and canonical split or None."""
+
+    file: str
+    name: str
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a reader found: entries in no special order, problems, and the folder the paths are relative to."""
+
+    entries: list[Entry]
+    problems: list[Problem]
+    folder: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Labelled images of one data set: files in natural order, classes from the training part alone.
+
+    `labels` is int64 [N], -1 where the class is unknown; `splits` maps "train", "val", "test" to ascending int64
+    indices. `own_split` is False when the data come without a validation part: then `splits` has no "val" until
+    `with_val` makes one. `root` is what the user named; `folder` is what `files` are relative to, `root` if empty.
+    """
+
+    root: str
+    layout: str
+    files: tuple[str, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    splits: Mapping[str, np.ndarray]
+    own_split: bool
+    problems: tuple[Problem, ...] = ()
+    folder: str = ""
+
+    def path(self, index: int) -> Path:
+        """Return where image `index` lies."""
+        return Path(self.folder or self.root) / self.files[index]
+
+    def with_val(self, share: float, seed: int) -> Samples:
+        """Return a copy whose "val" is split off "train": stratified, a function of `seed` and file names alone.
+
+        Of each class with n ≥ 2 images, share·n (rounded, at least 1, at most n - 1) go to "val"; a single one stays.
+
+        Raises:
+            UserError: when no class has two images.
+        """
+        fit, held = self._divide(share, f"val:{seed}")
+        return replace(self, splits={**self.splits, "train": fit, "val": held})
+
+    def holdout(self, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (fit, held out) indices of the training part, divided as in `with_val`; share 0 holds nothing out.
+
+        Raises:
+            UserError: when no class has two images.
+        """
+        return self._divide(share, f"holdout:{seed}")
+
+    def _divide(self, share: float, key: str) -> tuple[np.ndarray, np.ndarray]:
+        train = np.asarray(self.splits["train"], dtype=np.int64)
+        held: list[int] = []
+        for label in np.unique(self.labels[train]):
+            own = train[self.labels[train] == label].tolist()
+            count = min(max(int(share * len(own) + 0.5), 1), len(own) - 1) if share > 0 else 0
+            held += sorted(own, key=lambda i: _draw(key, self.files[i]))[:count]
+        if share > 0 and not held:
+            raise UserError(f"{self.root}: no class has two training images, so none can be split off; add images")
+        chosen = np.array(sorted(held), dtype=np.int64)
+        return np.setdiff1d(train, chosen), chosen
+
+
+def _draw(key: str, file: str) -> bytes:
+    return hashlib.sha256(f"{key}:{file}".encode("utf-8", "surrogateescape")).digest()
+
+
+def number(root: str, layout: str, found: Found) -> Samples:
+    """Return the Samples of what was found: classes numbered by the training part, and what is amiss elsewhere.
+
+    Entries without a split are training images. An image of a class that train lacks gets label -1 and a fatal problem.
+    """
+    entries = sorted(found.entries, key=lambda e: natural(e.file))
+    own = [e.split or "train" for e in entries]
+    trained = {e.name for e, split in zip(entries, own, strict=True) if split == "train"}
+    classes = tuple(sorted(trained, key=natural))
+    ids = {name: i for i, name in enumerate(classes)}
+    problems = list(found.problems)
+    if not classes and not any(p.fatal for p in problems):
+        problems.append(Problem(f"{root}: no training images found", fatal=True))
+    if len(classes) == 1:
+        problems.append(Problem(f'{root}: only one class, "{classes[0]}"; a classifier needs two or more (is this the '
+                                "folder that holds the classes?)", fatal=True))  # fmt: skip
+    names_of: dict[str, dict[str, str]] = {}
+    for entry, split in zip(entries, own, strict=True):
+        names_of.setdefault(split, {}).setdefault(entry.name, entry.file)
+    for split, names in names_of.items():
+        for name in sorted(set(names) - trained, key=natural) if trained else ():
+            problems.append(Problem(f'{root}: {split} has class "{name}" (first: {names[name]}), which train lacks'
+                                    f"{suggest(name, classes)}; add it to train, or remove it from {split}",
+                                    fatal=True))  # fmt: skip
+        if lacking := sorted(trained - set(names), key=natural):
+            listed = ", ".join(f'"{n}"' for n in lacking[:5]) + (", …" if len(lacking) > 5 else "")
+            problems.append(Problem(f"{root}: {split} has no image of {len(lacking)} of {len(classes)} classes: "
+                                    f"{listed}; their ids stay as they are"))  # fmt: skip
+    files = tuple(e.file for e in entries)
+    labels = np.array([ids.get(e.name, -1) for e in entries], dtype=np.int64)
+    splits = {s: np.flatnonzero(np.array(own) == s) for s in SPLITS if s in names_of or s == "train"}
+    return Samples(root, layout, files, labels, classes, splits, "val" in splits, tuple(problems), str(found.folder))

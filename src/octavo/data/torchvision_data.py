@@ -1,0 +1,139 @@
+"""torchvision's own data sets by name: exported once to PNG files and a CSV in the cache, then read like any folder."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from octavo.cache import cache_dir, locked
+from octavo.data import readers
+from octavo.data.samples import Samples
+from octavo.errors import UserError, lookup
+from octavo.progress import Progress, silent
+
+PREFIX = "torchvision:"
+
+
+@dataclass(frozen=True)
+class Part:
+    """The arguments that pick one part of a torchvision data set."""
+
+    split: str
+    arguments: Mapping[str, Any]
+
+
+def _flagged() -> tuple[Part, ...]:
+    return Part("train", {"train": True}), Part("val", {"train": False})
+
+
+def _split(val: str, *, test: str | None = None, train: str = "train") -> tuple[Part, ...]:
+    parts = [Part("train", {"split": train}), Part("val", {"split": val})]
+    return (*parts, Part("test", {"split": test})) if test else tuple(parts)
+
+
+DATASETS: dict[str, tuple[Part, ...]] = {
+    "CIFAR10": _flagged(), "CIFAR100": _flagged(), "MNIST": _flagged(), "FashionMNIST": _flagged(),
+    "KMNIST": _flagged(), "USPS": _flagged(),
+    "SVHN": _split("test"), "STL10": _split("test"), "GTSRB": _split("test"), "Food101": _split("test"),
+    "OxfordIIITPet": _split("test", train="trainval"), "Imagenette": _split("val"),
+    "Flowers102": _split("val", test="test"), "DTD": _split("val", test="test"),
+    "FGVCAircraft": _split("val", test="test"), "Country211": _split("valid", test="test"),
+    "RenderedSST2": _split("val", test="test"), "PCAM": _split("val", test="test"),
+    "EuroSAT": (Part("train", {}),), "Caltech101": (Part("train", {}),),
+}  # fmt: skip
+"""Data sets by torchvision's name, with their parts. Where torchvision has only a test part, that is "val" here."""
+
+
+def read(
+    data: str | Path, layout: str | None = None, *, strict: bool = True, cache: Path | None = None,
+    progress: Progress = silent,
+) -> Samples:  # fmt: skip
+    """Read whatever a user may name as data: a folder, a CSV file (see `readers.read`), or `torchvision:NAME`.
+
+    A torchvision data set is downloaded where it isn't on disk, and exported to the cache folder, once.
+
+    Raises:
+        UserError: as `readers.read`, and when the data set is unknown or can't be had.
+    """
+    if not str(data).startswith(PREFIX):
+        return readers.read(data, layout, strict=strict)
+    if layout not in (None, "torchvision"):
+        raise UserError(f'layout: {data} is a torchvision data set; leave layout "{layout}" away')
+    name = str(data).removeprefix(PREFIX)
+    name = {known.lower(): known for known in DATASETS}.get(name.lower(), name)
+    lookup(DATASETS, name, "torchvision")
+    folder = export(name, cache or cache_dir(), progress)
+    return replace(readers.read(folder, "csv", strict=strict), root=str(data), layout="torchvision")
+
+
+def export(name: str, cache: Path, progress: Progress = silent) -> Path:
+    """Write a torchvision data set to `cache`/datasets/NAME: PNG files and labels.csv; return that folder.
+
+    torchvision's own files are downloaded to, or found in, `cache`/datasets/NAME.raw. The folder appears whole or not
+    at all.
+
+    Raises:
+        UserError: when the data set can't be had.
+    """
+    folder = cache / "datasets" / name
+    if folder.is_dir():
+        return folder
+    with locked(cache, f"datasets-{name}"):
+        if not folder.is_dir():
+            parts = [(part.split, _load(name, part, cache)) for part in DATASETS[name]]
+            temporary = folder.with_name(f"{name}.tmp")
+            shutil.rmtree(temporary, ignore_errors=True)
+            try:
+                _write(temporary, parts, progress)
+                temporary.rename(folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _load(name: str, part: Part, cache: Path) -> Any:
+    from torchvision import datasets  # takes seconds, and most runs bring their own folder
+
+    raw = cache / "datasets" / f"{name}.raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    make = getattr(datasets, name)
+    try:
+        return make(root=str(raw), download=True, **part.arguments)
+    except Exception as error:  # each data set fails in its own way: network, checksum, archive, missing package
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"{PREFIX}{name}: can't be downloaded or read ({reason}); put torchvision's own files for {name} into "
+            f"{raw}, or give a folder of images instead"
+        ) from error
+
+
+def _write(folder: Path, parts: list[tuple[str, Any]], progress: Progress) -> None:
+    total = sum(len(data) for _, data in parts)
+    rows: list[tuple[str, str, str]] = []
+    for split, data in parts:
+        (folder / split).mkdir(parents=True)
+        width = len(str(len(data) - 1))
+        for index, (image, label) in enumerate(_items(data)):
+            file = f"{split}/{index:0{width}d}.png"
+            image.save(folder / file)
+            rows.append((file, label, split))
+            progress(f"export {folder.stem}", len(rows), total)
+    head = ("image", "label", "split") if len(parts) > 1 else ("image", "label")
+    with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(head)
+        writer.writerows(row[: len(head)] for row in rows)
+
+
+def _items(data: Any) -> Iterator[tuple[Image.Image, str]]:
+    names = getattr(data, "classes", None) or getattr(data, "categories", None)
+    for index in range(len(data)):
+        image, label = data[index]
+        name = names[int(label)] if names else str(int(label))
+        yield image, name[0] if isinstance(name, tuple) else str(name)  # Imagenette has tuples of synonyms

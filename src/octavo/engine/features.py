@@ -1,0 +1,197 @@
+"""Features of a frozen extractor: computed once per image, kept on disk under what made them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from octavo.cache import locked
+from octavo.data.batches import Batch, Source, in_order
+from octavo.errors import UserError
+from octavo.files import sync_folder, write_atomic
+from octavo.keyed import uniform
+from octavo.progress import Progress
+
+BATCH = 64
+MARK_SECONDS = 60
+"""Time after which a computation notes how far it is: the most that is lost when it is killed."""
+VIEW_EPOCH = 1_000_000
+"""Views are drawn as if in epochs from here on, which no training reaches."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Cached features as a source of batches.
+
+    Attributes:
+        views: float32 [V,N,F], memory-mapped; view 0 is the plain one.
+        seed: key of which view an image shows in which epoch.
+    """
+
+    views: np.ndarray
+    seed: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as the name of the file, not as its content."""
+        name = getattr(self.views, "filename", None)
+        return (_opened, (name, self.seed)) if name else (Features, (self.views, self.seed))
+
+    def rows(self, indices: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return features float32 [B,F] and no sizes; outside training (epoch −1) the plain view's."""
+        count = len(self.views)
+        if epoch < 0 or count == 1:
+            return self.views[0, indices], np.empty((0, 2), np.int64)
+        view = (uniform(self.seed, epoch, indices, n=1)[:, 0] * count).astype(np.int64)
+        return self.views[view, indices], np.empty((0, 2), np.int64)
+
+
+def _opened(path: Path, seed: int) -> Features:
+    return Features(np.load(path, mmap_mode="r"), seed)
+
+
+def key_of(**facts: object) -> str:
+    """Return a name for the features that these facts make: everything that changes a feature must be among them."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+def cached(
+    root: Path,
+    key: str,
+    net: nn.Module,
+    width: int,
+    source: Source,
+    indices: np.ndarray,
+    total: int,
+    ways: list[Callable[[Batch], Tensor]],
+    seed: int,
+    *,
+    device: torch.device,
+    bf16: bool,
+    progress: Progress,
+) -> Features:
+    """Return the features of the images at `indices`, from the cache or computed into it.
+
+    A computation that was stopped goes on where it was, two processes never compute the same, and clearing the cache
+    leaves out what is being computed.
+
+    Args:
+        root: the cache folder.
+        key: name of these features, by `key_of`.
+        net: the extractor, images [B,3,S,S] → [B,F], in eval mode.
+        width: F.
+        source: stored pixels.
+        indices: int64 [n], which of the `total` images are wanted; rows of the others stay zero.
+        total: N.
+        ways: one function a view, from a batch to the network's input.
+        seed: see `Features`.
+        device: where to compute.
+        bf16: compute in bfloat16; features are kept in float32.
+        progress: told after every batch.
+    """
+    folder = root / "features" / key
+    path = folder / "features.npy"
+    with locked(root, f"features-{key}"):
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            _compute(folder, net, (len(ways), total, width), source, indices, ways, device, bf16, progress)
+        return _opened(path, seed)
+
+
+def _compute(
+    folder: Path,
+    net: nn.Module,
+    shape: tuple[int, int, int],
+    source: Source,
+    indices: np.ndarray,
+    ways: list[Callable[[Batch], Tensor]],
+    device: torch.device,
+    bf16: bool,
+    progress: Progress,
+) -> None:
+    part, marker = folder / "part.npy", folder / "done.json"
+    done = json.loads(marker.read_text())["batches"] if marker.is_file() and part.is_file() else 0
+    out = np.lib.format.open_memmap(part, mode="r+" if done else "w+", dtype=np.float32, shape=shape)
+    _reserve(part)
+    loader = in_order(source, indices, np.zeros(shape[1], np.int64), BATCH)
+    net.to(device).eval()
+    total, count = len(loader) * len(ways), 0
+    with _marks(out, marker) as reached:
+        for view, way in enumerate(ways):
+            for batch in loader if count + len(loader) > done else ():
+                count += 1
+                if count <= done:
+                    continue
+                out[view, batch.indices] = _features(net, way, batch, device, bf16)
+                reached(count)
+                progress("features", count, total, f"view {view + 1}/{len(ways)}" if len(ways) > 1 else "")
+            count = max(count, (view + 1) * len(loader))
+    out.flush()
+    del out, reached  # nothing may have the file open where Windows is to rename it
+    part.replace(folder / "features.npy")
+    sync_folder(folder)
+    marker.unlink(missing_ok=True)
+
+
+@contextmanager
+def _marks(out: np.memmap, marker: Path) -> Iterator[Callable[[int], None]]:
+    """Give a function to tell how many batches are in `out`; it is noted in `marker` now and then, and when stopped."""
+    reached, marked, since = 0, 0, time.monotonic()
+
+    def mark() -> None:
+        nonlocal marked, since
+        out.flush()  # what is marked is on the disk before
+        write_atomic(marker, json.dumps({"batches": reached}).encode())
+        marked, since = reached, time.monotonic()
+
+    def tell(count: int) -> None:
+        nonlocal reached
+        reached = count
+        if time.monotonic() - since >= MARK_SECONDS:
+            mark()
+
+    try:
+        yield tell
+    except Exception:
+        if reached > marked:
+            with suppress(OSError, UserError):  # what stopped it is worth more to the user than that this failed too
+                mark()
+        raise
+
+
+def _reserve(path: Path) -> None:
+    """Give the file at `path` its room on the disk: writing to a mapped file would end the process on a full one."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                return  # a file system that can't reserve
+            path.unlink()  # what was computed before is lost with it: there is no room for the rest
+            raise UserError(
+                f"{path}: {os.strerror(error.errno)}; features need {size / 2**20:,.0f} MiB. "
+                "Free some space (octavo cache), then go on with --resume"
+            ) from error
+
+
+@torch.inference_mode()
+def _features(
+    net: nn.Module, way: Callable[[Batch], Tensor], batch: Batch, device: torch.device, bf16: bool
+) -> np.ndarray:
+    batch = batch.to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        return net(way(batch)).float().cpu().numpy()

@@ -1,0 +1,173 @@
+"""One training by Lightning's Trainer, from its start or its checkpoint to the network that the member becomes."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import nn
+from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.optim.swa_utils import update_bn
+from torch.utils.data import DataLoader
+
+from octavo.data.batches import Batch, Batches, Source, Steps, in_order, loader
+from octavo.engine.checkpoint import AtomicCheckpointIO, Bar, Saver, Stop, position
+from octavo.engine.folder import MemberFolder
+from octavo.engine.job import Job, class_weights
+from octavo.engine.task import Task, Ways
+from octavo.errors import UserError
+from octavo.keyed import seed_of
+from octavo.networks.loading import load_member
+from octavo.networks.member import MemberNet
+from octavo.progress import Interrupted, Progress
+
+
+class _Data(pl.LightningDataModule):
+    """The batches of a training, for each process its share."""
+
+    def __init__(self, job: Job, source: Source, start: tuple[int, int]) -> None:
+        super().__init__()
+        self.job, self.source, self.start = job, source, start
+
+    def setup(self, stage: str) -> None:
+        """Hush Lightning in a process that DDP started, as in the one that started it."""
+        _hush()
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the training images in keyed order, from where the checkpoint stands."""
+        job, trainer = self.job, self.trainer
+        assert trainer is not None
+        batches = Batches(
+            self.source,
+            job.parts["fit"],
+            job.labels,
+            job.train.batch_size,
+            seed=job.seed,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+        )
+        steps = Steps(len(batches), *self.start, epoch=self.start[0])
+        return loader(batches, steps, workers=job.hardware.workers, pin=job.hardware.kind == "cuda")
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the held-out images in their order."""
+        return in_order(self.source, self.job.parts["holdout"], self.job.labels, self.job.train.batch_size)
+
+
+def fit(
+    job: Job, folder: MemberFolder, net: nn.Module, source: Source, ways: Ways, progress: Progress, stop: Stop
+) -> Task:
+    """Run Lightning's Trainer to the end of the member's training and return the task.
+
+    Raises:
+        Interrupted: the user asked to stop; the checkpoint is saved.
+        UserError: a full disk.
+    """
+    train = job.train
+    start = position(folder.checkpoint) if folder.checkpoint.is_file() else (0, 0)
+    steps = len(Batches(source, job.parts["fit"], job.labels, train.batch_size, world=job.hardware.count))
+    if train.channels_last and isinstance(net, MemberNet):
+        net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    task = Task(net, ways, train, steps=steps, seed=job.seed, class_weights=class_weights(job))
+    callbacks: list[Callback] = [
+        Saver(folder.checkpoint, train.checkpoint_minutes, stop, folder.best if train.keep == "best" else None),
+        Bar(progress, f"{job.member.name}: train", train.epochs),
+    ]
+    if train.patience:
+        callbacks.append(EarlyStopping("holdout_loss", patience=train.patience, check_on_train_epoch_end=False))
+    with _quiet(), _children(stop):
+        trainer = pl.Trainer(
+            accelerator="gpu" if job.hardware.kind == "cuda" else job.hardware.kind,
+            devices=job.hardware.count,
+            strategy=_strategy(job),
+            max_epochs=train.epochs,
+            precision="bf16-mixed" if job.bf16 else "32-true",
+            accumulate_grad_batches=train.accumulate,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            limit_val_batches=1.0 if len(job.parts["holdout"]) else 0,
+            logger=TensorBoardLogger(job.tensorboard, job.member.name, "") if job.tensorboard else False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            default_root_dir=folder.folder,
+        )
+        trainer.fit(
+            task,
+            datamodule=_Data(job, source, start),
+            ckpt_path=folder.checkpoint if folder.checkpoint.is_file() else None,
+        )
+    return task
+
+
+@contextmanager
+def _children(stop: Stop) -> Iterator[None]:
+    """Raise again, as what it was, what was raised in a process that DDP started."""
+    try:
+        yield
+    except ProcessRaisedException as error:
+        if stop.signal:
+            raise Interrupted(stop.signal) from None
+        told = re.findall(r"^octavo\.errors\.UserError: (.*)$", str(error), re.MULTILINE)
+        if told:
+            raise UserError(told[-1]) from error
+        raise
+
+
+def _strategy(job: Job) -> str:
+    if job.hardware.count == 1:
+        return "auto"
+    return "ddp_spawn_find_unused_parameters_true" if job.train.head_epochs else "ddp_spawn"
+
+
+def chosen(job: Job, folder: MemberFolder, task: Task, source: Source, ways: Ways, progress: Progress) -> nn.Module:
+    """Return the network that the member becomes: last, averaged or best weights, its statistics computed anew."""
+    net = task.best_net
+    if job.train.keep == "best":
+        if not folder.best.is_file():
+            raise UserError(
+                f"member {job.member.name}: its held-out loss was never a finite number, so its training diverged; "
+                "lower train.lr"
+            )
+        load_member(net, folder.best)
+    frozen = net.backbone if job.train.mode == "frozen" and isinstance(net, MemberNet) else None
+    if job.train.reestimate_norm:
+        torch.manual_seed(seed_of(job.seed, "norm"))
+        device, what = job.hardware.device, f"{job.member.name}: batch-norm statistics"
+        batches = in_order(source, job.parts["fit"], job.labels, job.train.batch_size)
+
+        def images() -> Any:
+            for done, batch in enumerate(batches, 1):
+                x = ways.plain(batch.to(device))
+                yield frozen.eval()(x) if frozen else x
+                progress(what, done, len(batches))
+
+        net.to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=job.bf16):
+            update_bn(images(), net.head if frozen else net)  # pyright: ignore[reportArgumentType]
+    return net
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's advice out of the user's terminal; what matters is told by our own words."""
+    with warnings.catch_warnings():
+        _hush()
+        yield
+
+
+def _hush() -> None:
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")

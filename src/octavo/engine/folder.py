@@ -1,0 +1,244 @@
+"""The run folder: the only code that knows the names of the files in it. Every file is whole or absent."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from safetensors import safe_open
+from safetensors.numpy import load_file, save
+
+from octavo.errors import UserError, suggest
+from octavo.files import STALE, sweep, sync_folder, write_atomic
+from octavo.numbers.ensemble import Ensemble
+from octavo.numbers.results import Report
+from octavo.recipe import Recipe, dumps, load
+
+MANIFEST = "manifest.json"
+
+
+class MemberFolder:
+    """The files of one member."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.weights = folder / "weights.safetensors"
+        self.checkpoint = folder / "last.ckpt"
+        self.best = folder / "best.safetensors"
+        self._facts = folder / "member.json"
+        self._logits = folder / "logits.safetensors"
+        self._history = folder / "history.csv"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the member is trained; its facts are the last file that is written."""
+        return self._facts.is_file()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known of the member: backbone, widths, normalisation, origin of its weights."""
+        return json.loads(self._facts.read_text(encoding="utf-8"))
+
+    def logits(self) -> dict[str, np.ndarray]:
+        """Return the member's logits, part of the data → float32 [n,C]."""
+        return load_file(self._logits)
+
+    def history(self) -> list[dict[str, str]]:
+        """Return a row per epoch."""
+        return _read_csv(self._history)
+
+    def finish(
+        self, facts: Mapping[str, Any], logits: Mapping[str, np.ndarray], history: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Write what training gave, the facts last, and delete the checkpoint."""
+        write_atomic(self._logits, save({k: np.ascontiguousarray(v) for k, v in logits.items()}))
+        write_csv(self._history, history)
+        write_atomic(self._facts, _json(facts))
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Delete what only an unfinished member needs."""
+        self.checkpoint.unlink(missing_ok=True)
+        self.best.unlink(missing_ok=True)
+
+
+class RunFolder:
+    """A run's folder: new, or opened to be read or gone on with."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """Return the folder of an existing run.
+
+        Raises:
+            UserError: there is no run at `path`.
+        """
+        folder = cls(Path(path))
+        if not folder.path.is_dir():
+            siblings = [p.name for p in folder.path.parent.glob("*/") if (p / MANIFEST).is_file()]
+            raise UserError(f"{path}: no such run folder{suggest(folder.path.name, siblings)}")
+        if not (folder.path / MANIFEST).is_file():
+            raise UserError(f"{path}: not a run folder (no {MANIFEST} in it); expected what `octavo train` wrote")
+        return folder
+
+    @classmethod
+    def new(cls, path: Path, *, overwrite: bool = False) -> RunFolder:
+        """Return the folder that a new run may `begin` in; nothing is touched yet.
+
+        Raises:
+            UserError: there is something at `path` that isn't a run, or a run without `overwrite`.
+        """
+        folder = cls(path)
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path}: is a file; choose another --out")
+        if path.is_dir() and any(path.iterdir()) and not (overwrite and folder.begun):
+            hint = "--resume goes on with it, --overwrite starts it anew" if folder.begun else "choose another --out"
+            raise UserError(f"{path}: exists and is {'a run' if folder.begun else 'not a run'}; {hint}")
+        return folder
+
+    def member(self, name: str) -> MemberFolder:
+        """Return the files of the member `name`."""
+        return MemberFolder(self.path / "members" / name)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        return load(self.path / "recipe.toml")
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Versions, hashes of data and weights, seed, hardware."""
+        return json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run was started here."""
+        return (self.path / MANIFEST).is_file()
+
+    def begin(self, recipe: Recipe, manifest: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> None:
+        """Write what is fixed before the first step: recipe, samples by part, manifest; a run in the way is deleted.
+
+        The folder appears with all of them or not at all, so that a run that is killed can always be gone on with.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_name(f".{self.path.name}{STALE}")
+        shutil.rmtree(draft, ignore_errors=True)
+        write_atomic(draft / "recipe.toml", dumps(recipe).encode())
+        write_csv(draft / "samples.csv", samples)
+        write_atomic(draft / MANIFEST, _json(manifest))
+        if self.begun:
+            with self.locked():  # another process may be training the run that is to be deleted
+                shutil.rmtree(self.path)
+        elif self.path.is_dir():
+            self.path.rmdir()
+        draft.replace(self.path)
+        sync_folder(self.path.parent)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in this folder; the lock of a process that was killed is free.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise UserError(
+                f"{self.path}: another process is training here; wait for it, or choose another --out"
+            ) from None
+
+    def sweep(self) -> None:
+        """Remove the drafts of a training that was killed."""
+        sweep(self.path)
+
+    def samples(self) -> list[dict[str, str]]:
+        """Return a row per image: file, label, part (`fit`, `holdout`, `val`, `test`, `broken`, `unused`)."""
+        return _read_csv(self.path / "samples.csv")
+
+    def labels(self, part: str) -> np.ndarray:
+        """Return class ids int64 [n] of the images of one part, in the order of the stored logits."""
+        ids = {name: i for i, name in enumerate(self.manifest["classes"])}
+        return np.array([ids[row["label"]] for row in self.samples() if row["part"] == part], np.int64)
+
+    def files(self, part: str) -> list[str]:
+        """Return the images of one part, in the order of the stored logits."""
+        return [row["file"] for row in self.samples() if row["part"] == part]
+
+    def collect_history(self, names: Sequence[str]) -> None:
+        """Write `history.csv` from the histories of the members that are finished."""
+        rows = [{"member": n, **row} for n in names if self.member(n).finished for row in self.member(n).history()]
+        write_csv(self.path / "history.csv", rows)
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """How the members are combined.
+
+        Raises:
+            UserError: training has not come that far.
+        """
+        path = self.path / "ensemble.json"
+        if not path.is_file():
+            raise UserError(
+                f"{self.path}: this run is not finished; go on with `octavo train --resume --out {self.path}`"
+            )
+        return Ensemble.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+    @ensemble.setter
+    def ensemble(self, ensemble: Ensemble) -> None:
+        write_atomic(self.path / "ensemble.json", _json(ensemble.to_dict()))
+
+    @property
+    def report(self) -> Report:
+        """The numbers of the run's own evaluation."""
+        path = self.path / "metrics.json"
+        return Report.from_json(path.read_text(encoding="utf-8"), str(path))
+
+    @report.setter
+    def report(self, report: Report) -> None:
+        write_atomic(self.path / "metrics.json", report.to_json().encode())
+
+    def write_predictions(self, split: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+        """Write `predictions/SPLIT.csv` and return its path."""
+        path = self.path / "predictions" / f"{split}.csv"
+        write_csv(path, rows)
+        return path
+
+
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a safetensors file by name."""
+    with safe_open(path, framework="np") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> None:
+    """Write rows as CSV (RFC 4180 quoting, UTF-8), whole or not at all; columns `first`, then as they are met."""
+    columns = list(dict.fromkeys([*first, *(key for row in rows for key in row)]))
+    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n", quoting=quoting)
+        writer.writeheader()
+        writer.writerows(rows)
+        if "\r" not in text.getvalue():  # older Pythons leave it without quotes, and readers end the line there
+            break
+    write_atomic(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    # Bytes of names that are no UTF-8 become \udcXX, which JSON reads back as they were.
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")

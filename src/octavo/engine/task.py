@@ -1,0 +1,192 @@
+"""The one LightningModule: a network, a loss and an optimiser on batches by key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from octavo.data.batches import Batch
+from octavo.engine.schedule import factor
+from octavo.keyed import seed_of
+from octavo.recipe import Train
+
+OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": lambda groups, t, fused: torch.optim.SGD(
+        groups, lr=t.lr, momentum=t.momentum, nesterov=t.nesterov, weight_decay=t.weight_decay, fused=fused
+    ),
+    "adam": lambda groups, t, fused: torch.optim.Adam(groups, lr=t.lr, weight_decay=t.weight_decay, fused=fused),
+    "adamw": lambda groups, t, fused: torch.optim.AdamW(groups, lr=t.lr, weight_decay=t.weight_decay, fused=fused),
+}
+
+
+class Ways(Protocol):
+    """How a batch becomes a network's input (see `inputs.Inputs`)."""
+
+    def plain(self, batch: Batch) -> Tensor:
+        """Return the input without random change."""
+        ...
+
+    def training(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the input and the targets of a training step."""
+        ...
+
+
+@dataclass(frozen=True)
+class FeatureInputs:
+    """Cached features are a head's input as they are."""
+
+    def plain(self, batch: Batch) -> Tensor:
+        """Return the features float32 [B,F]."""
+        return batch.inputs
+
+    def training(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the features float32 [B,F] and class ids int64 [B]."""
+        return batch.inputs, batch.labels
+
+
+class Task(pl.LightningModule):
+    """Trains `net` (a head on features, or a whole member) by cross-entropy.
+
+    Everything that a stopped training needs is in the state dict: weights, averaged weights, the sums of the running
+    epoch (`tally`: loss × images, right answers, images) and the rows of the history. There is no random state: a
+    step's dropout is seeded by its key.
+    """
+
+    tally: Tensor
+    held: Tensor
+
+    def __init__(
+        self, net: nn.Module, inputs: Ways, train: Train, *, steps: int, seed: int, class_weights: Tensor | None = None
+    ) -> None:
+        """`steps` is the number of batches in an epoch; `class_weights` float32 [C]."""
+        super().__init__()
+        self.net, self.inputs, self.train_spec, self.steps, self.seed = net, inputs, train, steps, seed
+        self.averaged = None
+        if train.ema:
+            self.averaged = AveragedModel(net, multi_avg_fn=partial(_ema, train.ema), use_buffers=True)
+            self.averaged.requires_grad_(False)  # DDP waits for the gradient of every parameter that could have one
+        self.register_buffer("tally", torch.zeros(3))
+        self.register_buffer("held", torch.zeros(3), persistent=False)
+        self.loss = nn.CrossEntropyLoss(weight=class_weights, label_smoothing=train.label_smoothing)
+        self.history: list[dict[str, float]] = []
+        if train.mode == "frozen":
+            self.thaw(0)
+
+    @property
+    def best_net(self) -> nn.Module:
+        """The network that the member becomes: averaged weights if the recipe asks for them, else the last."""
+        return self.averaged.module if self.averaged else self.net
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimiser with its groups (extractor, head) and the schedule by optimiser step."""
+        train = self.train_spec
+        backbone, head = getattr(self.net, "backbone", None), getattr(self.net, "head", self.net)
+        groups = [{"params": list(head.parameters()), "lr": train.lr}]
+        if backbone is not None and train.mode == "finetune":
+            groups.insert(0, {"params": list(backbone.parameters()), "lr": train.lr * train.backbone_lr})
+        # One pass over memory instead of ten: seven times as fast for VGG's heads on a CPU.
+        fused = self.device.type in ("cpu", "cuda")
+        optimizer = OPTIMIZERS[train.optimizer](groups, train, fused)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(train, step, self.steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def thaw(self, epoch: int) -> None:
+        """Freeze the extractor (weights and batch-norm statistics) where the head alone is trained in `epoch`."""
+        backbone = getattr(self.net, "backbone", None)
+        if backbone is None:
+            return
+        active = self.train_spec.mode == "finetune" and epoch >= self.train_spec.head_epochs
+        backbone.requires_grad_(active)
+        backbone.train(active)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the mean loss of one batch."""
+        self.thaw(batch.epoch)
+        inputs, targets = self.inputs.training(batch)
+        torch.manual_seed(seed_of(self.seed, "step", batch.epoch, batch.step, self.global_rank))
+        logits = self.net(inputs)
+        loss = self.loss(logits.float(), targets)
+        if batch.step == 0:
+            self.tally.zero_()
+        # Summed over processes at once: DDP gives all of them the buffers of the first.
+        self.tally += self.trainer.strategy.reduce(_sums(loss, logits, batch.labels), reduce_op="sum")
+        return loss
+
+    def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        """Bound the norm of the whole gradient (by hand: Lightning's own clipping refuses fused optimisers)."""
+        if self.train_spec.clip_norm:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.train_spec.clip_norm)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take an optimiser step and move the averaged weights after it, before any callback saves a checkpoint."""
+        super().optimizer_step(*args, **kwargs)
+        if self.averaged:
+            self.averaged.update_parameters(self.net)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin the sums of the held-out images."""
+        self.held.zero_()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add one batch of held-out images to the sums, by the weights that the member would become now."""
+        logits = self.best_net(self.inputs.plain(batch)).float()
+        self.held += _sums(nn.functional.cross_entropy(logits, batch.labels), logits, batch.labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the held-out loss, which early stopping and `keep = "best"` go by; every process sees all images."""
+        self.log("holdout_loss", self.held[0] / self.held[2], sync_dist=False)
+
+    def on_train_epoch_end(self) -> None:
+        """Write the epoch's row of the history."""
+        tally, held = self.tally.cpu(), self.held.cpu()
+        row = {
+            "epoch": self.current_epoch + 1,
+            "step": self.global_step,
+            "lr": self.optimizers_lr(),
+            "train_loss": float(tally[0] / tally[2]),
+            "train_accuracy": float(tally[1] / tally[2]),
+        }
+        if held[2] > 0:
+            row |= {"holdout_loss": float(held[0] / held[2]), "holdout_accuracy": float(held[1] / held[2])}
+        row = {k: round(v, 6) if k.endswith(("loss", "accuracy")) else v for k, v in row.items()}
+        self.history = [r for r in self.history if r["epoch"] < row["epoch"]] + [row]
+        if self.logger:
+            self.logger.log_metrics(row, step=self.global_step)
+
+    def optimizers_lr(self) -> float:
+        """Return the learning rate of the head at this moment."""
+        return float(self.trainer.optimizers[0].param_groups[-1]["lr"])
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return what belongs to a checkpoint beside the tensors: the rows of the history."""
+        return {"history": self.history}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take back what `get_extra_state` gave."""
+        self.history = list(state["history"])
+
+
+def _sums(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return float32 [3] (Apple GPUs have no float64): loss × images, right answers by `labels`, images."""
+    right = (logits.argmax(1) == labels).sum()
+    count = torch.tensor(float(len(labels)), device=logits.device)
+    return torch.stack([loss.detach().float() * count, right.float(), count])
+
+
+@torch.no_grad()
+def _ema(decay: float, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+    """Move an exponential moving average whose decay warms up as (1+n)/(10+n)."""
+    n = int(count)
+    weight = 1 - min(decay, (1 + n) / (10 + n))
+    for mean, value in zip(averaged, current, strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, weight)
+        else:
+            mean.copy_(value)

@@ -1,0 +1,1 @@
+"""Networks: extractors and heads, built from a recipe and filled with weights."""

@@ -1,0 +1,201 @@
+"""Weights files into networks: read without running code, checked name by name, cast to the network's precision."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer
+from torchvision.models.vision_transformer import interpolate_embeddings
+
+from octavo.errors import UserError
+from octavo.networks.backbone import Backbone, whole
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+"""Endings of the weights files that can be read."""
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_PREFIXES = ("module.", "_orig_mod.")
+_RENAMES = (
+    # Published DenseNet files name the layers norm.1, conv.1, …: torchvision's `densenet._load_state_dict` renames too.
+    (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
+    # Published ViT files are older than torchvision's MLP block (pytorch/vision#6053).
+    (re.compile(r"\.mlp\.linear_1\."), ".mlp.0."),
+    (re.compile(r"\.mlp\.linear_2\."), ".mlp.3."),
+)
+_POSITIONS = "encoder.pos_embedding"
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Where a network's weights came from: the file, its sha256, and how many tensors were taken and left."""
+
+    path: Path
+    sha256: str
+    loaded: int
+    unused: int
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a `.safetensors`, `.pth` or `.pt` file by name, on the CPU, without running code in it.
+
+    A checkpoint's `state_dict` or `model` part is taken, a `module.` prefix (DistributedDataParallel) is cut off, and
+    torchvision's older names are brought up to date.
+
+    Raises:
+        UserError: no such file, or one that holds no weights that can be read.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such weights file")
+    content = load_safetensors(path) if path.suffix == ".safetensors" else _load_pickle(path)
+    tensors = {str(k): v for k, v in _unwrapped(content).items() if isinstance(v, Tensor) and k != "n_averaged"}
+    if not tensors:
+        raise UserError(
+            f"{path}: holds no named tensors; expected a state dict, as torch.save(model.state_dict()) writes"
+        )
+    for prefix in _PREFIXES:
+        if all(k.startswith(prefix) for k in tensors):
+            tensors = {k.removeprefix(prefix): v for k, v in tensors.items()}
+    return {_renamed(k): v for k, v in tensors.items()}
+
+
+def load_into(backbone: Backbone, path: Path) -> LoadReport:
+    """Fill a backbone from a file: torchvision's names (classifier or not), or a member saved by octavo.
+
+    Every parameter and buffer must be there in its shape (batch norm's `num_batches_tracked` may be absent), and only
+    the classifier and the auxiliary heads that the backbone dropped may be left over. ViT's position embeddings are
+    interpolated to the backbone's input size.
+
+    Raises:
+        UserError: the file can't be read, or the first tensor that is missing, odd or left over.
+    """
+    found = read_tensors(path)
+    tensors = backbone_part(found)
+    if isinstance(backbone.net, VisionTransformer):
+        _interpolate(tensors, backbone, path)
+    expected = backbone.net.state_dict()
+    spare = {k.split(".")[0] for k in whole(backbone.name, backbone.size).state_dict().keys() - expected.keys()}
+    # A fine-tuned file may have another head in the classifier's place, so the first part of the name decides.
+    _fill(expected, tensors, spare, f'{path}: not weights of "{backbone.name}"')
+    used = sum(k in tensors for k in expected)
+    return LoadReport(path, sha256(path), used, len(found) - used)
+
+
+def load_member(net: nn.Module, path: Path) -> None:
+    """Fill a whole member, head included, from a file of its own `state_dict()`.
+
+    Raises:
+        UserError: the file can't be read, or the first tensor that is missing, odd or left over.
+    """
+    _fill(net.state_dict(), read_tensors(path), (), f"{path}: not weights of this member")
+
+
+def load_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file.
+
+    Raises:
+        UserError: the file is damaged or something else.
+    """
+    try:
+        return load_file(path)
+    except Exception as error:  # the library's own exception and any OSError: all mean the file can't be read
+        raise UserError(f"{path}: not a whole safetensors file ({_line(error)}); get it again") from error
+
+
+def _load_pickle(path: Path) -> Any:
+    try:
+        # Namespace: torchvision's own training scripts put their options beside the weights; it runs no code.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes make torch's reader raise nearly anything
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        if code:
+            raise UserError(
+                f"{path}: holds more than weights ({code[1]}), which could run code and isn't loaded; "
+                "save model.state_dict() alone"
+            ) from error
+        raise UserError(f"{path}: not a whole PyTorch weights file ({_line(error)}); get it again") from error
+
+
+def _line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:160]
+
+
+def _unwrapped(content: Any) -> Mapping[Any, Any]:
+    state: Any = content if isinstance(content, Mapping) else {}
+    return next((state[name] for name in _WRAPPERS if isinstance(state.get(name), Mapping)), state)
+
+
+def _renamed(name: str) -> str:
+    for pattern, new in _RENAMES:
+        name = pattern.sub(new, name)
+    return name
+
+
+def backbone_part(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the extractor's tensors under torchvision's names, whether or not octavo saved them with a head."""
+    for prefix in ("backbone.net.", "net."):
+        part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        if part:
+            return part
+    return dict(tensors)
+
+
+def _interpolate(tensors: dict[str, Tensor], backbone: Backbone, path: Path) -> None:
+    net = backbone.net
+    found = tensors.get(_POSITIONS)
+    if found is None or not isinstance(net, VisionTransformer) or found.shape == net.encoder.pos_embedding.shape:
+        return
+    if (
+        found.ndim != 3
+        or found.shape[-1] != net.hidden_dim
+        or round((found.shape[1] - 1) ** 0.5) ** 2 != found.shape[1] - 1
+    ):
+        raise UserError(f'{path}: not weights of "{backbone.name}": "{_POSITIONS}" is {_shape(found)}')
+    state: Any = {_POSITIONS: found.float()}
+    tensors[_POSITIONS] = interpolate_embeddings(net.image_size, net.patch_size, state)[_POSITIONS]
+
+
+def _fill(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], spare: Iterable[str], what: str) -> None:
+    for name, target in expected.items():
+        if name not in tensors:
+            if name.endswith("num_batches_tracked"):
+                continue
+            raise UserError(f'{what}: "{name}" is missing')
+        _check(name, target, tensors[name], what)
+    spare = set(spare)
+    left = sorted(name for name in tensors.keys() - expected.keys() if name.split(".")[0] not in spare)
+    if left:
+        raise UserError(f'{what}: it has no "{left[0]}"')
+    with torch.no_grad():
+        for name, target in expected.items():
+            if name in tensors:
+                target.copy_(tensors[name])
+
+
+def _check(name: str, target: Tensor, found: Tensor, what: str) -> None:
+    if found.shape != target.shape:
+        raise UserError(f'{what}: "{name}" is {_shape(found)}, expected {_shape(target)}')
+    if target.is_floating_point() and not found.is_floating_point():
+        raise UserError(f'{what}: "{name}" holds {str(found.dtype).removeprefix("torch.")}, expected floating point')
+    if found.is_floating_point() and not torch.isfinite(found).all():
+        raise UserError(f'{what}: "{name}" holds NaN or infinite numbers')
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(str(n) for n in tensor.shape) or "a single number"

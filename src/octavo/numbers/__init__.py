@@ -1,0 +1,1 @@
+"""Numbers: metrics with their rules and intervals, combinations of members, reports."""

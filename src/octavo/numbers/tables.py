@@ -1,0 +1,105 @@
+"""Reports and scores as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from octavo.numbers.metrics import METRICS
+from octavo.numbers.results import ClassResult, Interval, Report, Score
+
+SHOWN = ("top5", "macro_f1", "nll", "ece")
+"""Metrics beside the headline; the others stand in `metrics.json`."""
+ENDS = 10
+"""How many of the best and of the worst classes are shown, unless all are asked for."""
+
+
+def report_tables(report: Report, *, every_class: bool = False) -> list[Table]:
+    """Return the tables of a report: systems; what each member adds, if there are several; classes."""
+    tables = [_systems(report)]
+    if len(report.contributions) > 1:
+        tables.append(_contributions(report))
+    return [*tables, class_table(report.per_class, "Classes (ensemble)", report.level, every_class=every_class)]
+
+
+def score_tables(score: Score, *, level: float = 0.95, every_class: bool = False) -> list[Table]:
+    """Return the tables of a score: its numbers, and the classes."""
+    table = _table(f"{score.correct} of {score.n} right", ("metric", f"value [{100 * level:g} %]"))
+    for title, value in (
+        ("accuracy", score.accuracy),
+        ("macro F1", score.macro_f1),
+        ("balanced accuracy", score.balanced_accuracy),
+    ):
+        table.add_row(title, with_ends(value))
+    table.add_row("accuracy of the commonest class", f"{score.majority:.4f}")
+    return [table, class_table(score.per_class, "Classes", level, every_class=every_class)]
+
+
+def with_ends(interval: Interval | None, *, signed: bool = False) -> str:
+    """Return `0.8272 [0.8120, 0.8416]`, the value alone without an interval, and a dash for nothing."""
+    if interval is None:
+        return "–"
+    form = "+.4f" if signed else ".4f"
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:{form}}"
+    return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left", no_wrap=i > 0)
+    return table
+
+
+def _plain(name: str) -> Text:
+    """Return a name of the user's as it is: no markup, and nothing that steers a terminal."""
+    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name), overflow="fold")
+
+
+def _systems(report: Report) -> Table:
+    shown = [name for name in SHOWN if name in report.ensemble.metrics]
+    headline = f"{METRICS[report.headline].title} [{100 * report.level:g} %]"
+    flattered = ", flattered" if report.flattered else ""
+    title = f"{report.n} images of {report.split}{flattered}"
+    table = _table(title, ("system", headline, *(METRICS[name].title for name in shown)))
+    for system in report.systems:
+        own = system.kind == "ensemble"
+        if own:
+            table.add_section()
+        values = (f"{system.metrics[name].value:.4f}" for name in shown)
+        table.add_row(
+            _plain(system.name), with_ends(system.metrics[report.headline]), *values, style="bold" if own else None
+        )
+    return table
+
+
+def _contributions(report: Report) -> Table:
+    gain = with_ends(report.gain, signed=True)
+    table = _table("What each member adds", ("member", "weight", f"adds to accuracy [{100 * report.level:g} %]"))
+    for part in report.contributions:
+        table.add_row(_plain(part.member), f"{part.weight:.3f}", with_ends(part.leave_one_out, signed=True))
+    table.add_section()
+    best = _plain(f"ensemble − {report.best_member}")
+    table.add_row(best, "", gain, style="bold")
+    return table
+
+
+def class_table(results: Sequence[ClassResult], title: str, level: float, *, every_class: bool = False) -> Table:
+    """Return a table of classes: all in their order, or, of more than twenty, the ten worst and the ten best by F1."""
+    rows = [r for r in results if every_class or r.f1 is not None]
+    parts = [rows]
+    if not every_class and len(rows) > 2 * ENDS:
+        # Sorting keeps the order of equals, so the same report always gives the same table.
+        rows = sorted(rows, key=lambda r: r.f1 or 0.0)
+        parts = [rows[:ENDS], rows[-ENDS:]]
+        title = f"{title}: {ENDS} worst and {ENDS} best of {len(results)} by F1"
+    table = _table(title, ("class", "images", f"recognised [{100 * level:g} %]", "precision", "F1"))
+    for part in parts:
+        for r in part:
+            shares = ("–" if x is None else f"{x:.3f}" for x in (r.precision, r.f1))
+            table.add_row(_plain(r.name), str(r.support), with_ends(r.accuracy), *shares)
+        table.add_section()
+    return table

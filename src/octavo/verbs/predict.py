@@ -1,0 +1,176 @@
+"""A run and image files → labels and probabilities."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from scipy.special import softmax
+
+from octavo.data.batches import Batch
+from octavo.data.store import decoded
+from octavo.data.walk import list_images
+from octavo.engine.folder import RunFolder, write_csv
+from octavo.engine.hardware import find
+from octavo.engine.restore import batch_of, restore
+from octavo.errors import UserError, lookup
+from octavo.progress import Progress, silent
+
+BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a run says of a list of images.
+
+    Attributes:
+        files: the images that could be read, n of them, as they were named.
+        classes: names of the classes, C of them.
+        ids: int64 [n], class id of the most probable class, taken from the logits as in an evaluation.
+        probabilities: float32 [n,C], rows sum to one.
+        errors: files that could not be read → reason.
+    """
+
+    files: tuple[str, ...]
+    classes: tuple[str, ...]
+    ids: np.ndarray
+    probabilities: np.ndarray
+    errors: dict[str, str]
+
+    @property
+    def labels(self) -> list[str]:
+        """Name of the most probable class of each image."""
+        return [self.classes[i] for i in self.ids]
+
+    def write(self, path: Path, *, ids: bool = False, probabilities: bool = False) -> None:
+        """Write `image_id,label` as CSV, and `STEM.errors.csv` beside it if there were unreadable files.
+
+        With `ids` the label is the class id instead of its name; with `probabilities` there are the columns
+        `confidence` and `p_NAME` for every class.
+        """
+        rows = []
+        for file, number, row in zip(self.files, self.ids, self.probabilities, strict=True):
+            entry: dict[str, object] = {"image_id": file, "label": int(number) if ids else self.classes[number]}
+            if probabilities:
+                entry["confidence"] = f"{row.max():.6f}"
+                entry |= {f"p_{c}": f"{p:.6f}" for c, p in zip(self.classes, row, strict=True)}
+            rows.append(entry)
+        write_csv(path, rows, ("image_id", "label"))
+        errors = errors_path(path)
+        if self.errors:
+            write_csv(errors, [{"image_id": f, "reason": r} for f, r in self.errors.items()])
+        else:
+            errors.unlink(missing_ok=True)
+
+
+def errors_path(path: Path) -> Path:
+    """Return where the unreadable files of the predictions at `path` are listed."""
+    return path.with_name(f"{path.stem}.errors.csv")
+
+
+def predict(
+    run: RunFolder,
+    images: Sequence[str | Path],
+    *,
+    device: str = "auto",
+    member: str | None = None,
+    progress: Progress = silent,
+) -> Predictions:
+    """Return the ensemble's answer on image files and folders of them (searched to the bottom).
+
+    Args:
+        run: a finished run.
+        images: files and folders.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        member: use this member alone instead of the ensemble.
+        progress: told after every batch.
+
+    Raises:
+        UserError: no images, an unfinished run, an unknown member. Unreadable files are in the result's `errors`.
+    """
+    ensemble, classes = run.ensemble, tuple(run.manifest["classes"])
+    if member:
+        lookup(dict.fromkeys(ensemble.names), member, "--member")
+    used = [n for n, w in zip(ensemble.names, ensemble.weights, strict=True) if w > 0]
+    trained = [restore(run, name, find(device).device) for name in ([member] if member else used)]
+    paths = list_images(images)
+    ids = shown(paths, images)
+    names, errors, parts = [], {}, []
+    for done, files, batch in _batches(paths, run.recipe.stored_side, errors):
+        names += [ids[path] for path in files]
+        if batch:
+            logits = np.stack([net.logits(batch) for net in trained])
+            answer = logits[0] if member else ensemble.logits(_all(ensemble.names, used, logits))
+            parts.append(answer)
+        progress("predict", done, len(paths), f"{len(errors)} unreadable" if errors else "")
+    table = np.concatenate(parts) if parts else np.zeros((0, len(classes)))
+    probabilities = softmax(table, axis=1).astype(np.float32)
+    unreadable = {ids[path]: reason for path, reason in errors.items()}
+    return Predictions(tuple(names), classes, table.argmax(1), probabilities, unreadable)
+
+
+def embed(
+    run: RunFolder, images: Sequence[str | Path], layer: str, *, device: str = "auto", progress: Progress = silent
+) -> np.ndarray:
+    """Return the output of one layer of one member on images, float32 [n,·], a row per file in natural order.
+
+    `layer` is `MEMBER.LAYER`, such as `vgg16.head.0`: the reference's `fc.0`, 256 numbers before the ReLU.
+
+    Raises:
+        UserError: no such member or layer, or a file that can't be read.
+    """
+    names = [m.name for m in run.recipe.members]
+    name = max((n for n in names if layer.startswith(f"{n}.")), key=len, default="")
+    if not name:
+        raise UserError(f'layer: "{layer}" names no member; expected MEMBER.LAYER with one of: {", ".join(names)}')
+    trained = restore(run, name, find(device).device)
+    paths, errors, parts = list_images(images), {}, []
+    for done, _, batch in _batches(paths, run.recipe.stored_side, errors):
+        if errors:
+            path, reason = next(iter(errors.items()))
+            raise UserError(f"{path}: {reason}")
+        if batch:
+            parts.append(trained.layer(batch, layer.removeprefix(f"{name}.")))
+        progress("embed", done, len(paths))
+    return np.concatenate(parts)
+
+
+def shown(paths: Sequence[Path], given: Sequence[str | Path]) -> dict[Path, str]:
+    """Return each image's id: its path below the folder that was given, or its file name.
+
+    Where two images would have the same id, both are called by their whole path as it was given.
+    """
+    roots = {root for root in map(Path, given) if root.is_dir()}
+
+    def short(path: Path) -> str:
+        root = next((parent for parent in reversed(path.parents) if parent in roots), path.parent)
+        return path.relative_to(root).as_posix()
+
+    names = {path: short(path) for path in paths}
+    count = Counter(names.values())
+    return {path: name if count[name] == 1 else path.as_posix() for path, name in names.items()}
+
+
+def _batches(
+    paths: Sequence[Path], side: int, errors: dict[Path, str]
+) -> Iterator[tuple[int, list[Path], Batch | None]]:
+    """Yield (files done, readable files, their batch); what can't be read goes into `errors`."""
+    stream = zip(paths, decoded(paths, side), strict=True)
+    done = 0
+    while group := list(islice(stream, BATCH)):
+        done += len(group)
+        errors |= {path: image for path, image in group if isinstance(image, str)}
+        good = [(path, image) for path, image in group if not isinstance(image, str)]
+        yield done, [path for path, _ in good], batch_of([image for _, image in good]) if good else None
+
+
+def _all(names: Sequence[str], used: Sequence[str], logits: np.ndarray) -> np.ndarray:
+    """Return logits [M,B,C] of all members; those without weight, which were not run, count nothing and stay zero."""
+    full = np.zeros((len(names), *logits.shape[1:]), np.float32)
+    for name, row in zip(used, logits, strict=True):
+        full[list(names).index(name)] = row
+    return full

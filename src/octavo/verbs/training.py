@@ -1,0 +1,269 @@
+"""Recipe + data → a run: read, check, store, train each member, combine, grade."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from octavo.cache import cache_dir
+from octavo.engine.checkpoint import Stop
+from octavo.engine.engine import train_member
+from octavo.engine.estimate import estimate
+from octavo.engine.folder import RunFolder
+from octavo.engine.hardware import Hardware, find
+from octavo.engine.job import Job
+from octavo.engine.material import Material, prepare
+from octavo.errors import UserError
+from octavo.networks import pack, weights
+from octavo.networks.loading import sha256
+from octavo.networks.weights import is_file
+from octavo.numbers.ensemble import Ensemble
+from octavo.options import Options
+from octavo.progress import Progress, silent
+from octavo.recipe import Recipe, dumps, load
+from octavo.verbs.evaluate import regrade
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A `Progress` that raises `Interrupted` once the user has asked to stop; it can travel to another process."""
+
+    progress: Progress
+    stop: Stop
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        self.progress(what, done, total, note)
+        self.stop.check()
+
+
+def train(
+    recipe: str | Path | Recipe | None,
+    data: str | Path | None,
+    overrides: Iterable[str] = (),
+    options: Options | None = None,
+    *,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda line: None,
+) -> RunFolder:
+    """Train a recipe on a folder of images and return its run.
+
+    Args:
+        recipe: name, file or Recipe; with `options.resume` it may be left out and is read from the run.
+        data: folder, CSV file or `torchvision:NAME`; may be left out with `options.resume`.
+        overrides: changes such as `train.epochs=3`.
+        options: how to run it.
+        progress: told how far it is.
+        say: told what a user should know before it starts, a line each.
+
+    Raises:
+        UserError: anything that can be known to go wrong, before the first step.
+        Interrupted: the user asked to stop; `resume` goes on.
+    """
+    options = options or Options()
+    asked = load(recipe, overrides) if recipe is not None else None
+    out = _out(asked, options)
+    before = _before(out, asked is not None and data is not None, options, say)
+    if before:
+        options = options.over(before.manifest["options"])
+    hardware = find(options.device, options.devices)
+    resolved = _settled(asked or load(_recipe_of(before), overrides), hardware)
+    cache = options.cache or cache_dir()
+    with Stop().listening() as stop:
+        told = _Told(progress, stop)
+        material = prepare(
+            resolved, str(data or _data_of(before)), options.layout, cache, options.skip_broken, progress=told
+        )
+        _share(resolved, material, hardware)
+        _announce_downloads(resolved, options, say)
+        origins = _origins(resolved, options, before, told)
+        run = before or _begun(resolved, material, hardware, out, options, origins, say)
+        say(f"run: {run.path}" + (", gone on with" if before else ""))
+        with run.locked():
+            if before:
+                _same(before, resolved, material, origins)
+                before.sweep()
+            job = Job(resolved, resolved.members[0], len(material.samples.classes), material.samples.labels,
+                      material.parts, material.pixels, options.weights_dir, cache, hardware,
+                      run.path / "tensorboard" if options.tensorboard else None)  # fmt: skip
+            _train_members(run, job, told, stop, say)
+            run.ensemble = combine(run)
+            regrade(run, progress=told)
+    return run
+
+
+def _origins(recipe: Recipe, options: Options, before: RunFolder | None, progress: Progress) -> dict[str, str]:
+    """Return the sha256 of the weights file of each member that is still to be trained, downloading what is missing."""
+    todo = [m for m in recipe.members if before is None or not before.member(m.name).finished]
+    if not todo:
+        return {}
+    paths = weights.gather(recipe.model_copy(update={"members": tuple(todo)}), options.weights_dir, progress=True)
+    hashes: dict[Path, str] = {}
+    for done, path in enumerate(dict.fromkeys(paths.values()), 1):
+        hashes[path] = sha256(path)
+        progress("check weights", done, len(set(paths.values())))
+    return {name: hashes[path] for name, path in paths.items()}
+
+
+def _train_members(run: RunFolder, job: Job, progress: Progress, stop: Stop, say: Callable[[str], None]) -> None:
+    """Train the members one after another, and say how each came out, for a user who waits for the others."""
+    names = [member.name for member in job.recipe.members]
+    part = "holdout" if len(job.parts["holdout"]) else "val"
+    words = {"holdout": "held-out training images", "val": "validation images"}[part]
+    truth = job.labels[job.parts[part]]
+    for member in job.recipe.members:
+        train_member(replace(job, member=member), run.member(member.name), progress, stop)
+        run.collect_history(names)
+        right = float(np.mean(run.member(member.name).logits()[part].argmax(1) == truth))
+        say(f"{member.name}: accuracy {right:.3f} on {len(truth):,} {words}")
+
+
+def _before(out: Path, named: bool, options: Options, say: Callable[[str], None]) -> RunFolder | None:
+    """Return the run to go on with, or None to begin one; refuses a folder that is taken before any work is done.
+
+    A run that was killed before it began has left nothing: with recipe and data `named`, it simply begins.
+    """
+    if options.resume and (RunFolder(out).begun or not named):
+        return RunFolder.open(out)
+    RunFolder.new(out, overwrite=options.overwrite)
+    if options.resume:
+        say(f"{out}: no run there yet to go on with; it starts from the beginning")
+    return None
+
+
+def _settled(recipe: Recipe, hardware: Hardware) -> Recipe:
+    """Return the recipe with `precision = "auto"` as it is on this hardware, and weight files by their whole path."""
+    members = tuple(
+        m.model_copy(update={"weights": str(Path(m.weights).expanduser().absolute())}) if is_file(m.weights) else m
+        for m in recipe.members
+    )
+    train = recipe.train
+    if train.precision == "auto":
+        train = train.model_copy(update={"precision": "bf16" if hardware.bf16 else "32"})
+    return recipe.model_copy(update={"train": train, "members": members})
+
+
+def _begun(
+    recipe: Recipe,
+    material: Material,
+    hardware: Hardware,
+    out: Path,
+    options: Options,
+    origins: Mapping[str, str],
+    say: Callable[[str], None],
+) -> RunFolder:
+    """Return a new run's folder with recipe, samples and manifest in it."""
+    _announce(recipe, material, hardware, out, say)
+    run = RunFolder.new(out, overwrite=options.overwrite)
+    manifest = material.manifest(recipe, hardware) | {
+        "weights": dict(origins),
+        "options": replace(options, device=hardware.kind).kept(),
+    }
+    run.begin(recipe, manifest, material.rows())
+    return run
+
+
+def combine(run: RunFolder) -> Ensemble:
+    """Return the ensemble of a run's members, its weights fitted where the recipe says."""
+    recipe = run.recipe
+    spec, names = recipe.ensemble, [m.name for m in recipe.members]
+    if spec.combine != "greedy" or len(names) == 1:
+        name = "mean_logit" if spec.combine == "greedy" else spec.combine
+        return Ensemble.fit(names, name, given=spec.weights or None)
+    logits = np.stack([run.member(name).logits()[spec.fit_on] for name in names])
+    return Ensemble.fit(names, "greedy", logits, run.labels(spec.fit_on), rounds=spec.rounds)
+
+
+def _share(recipe: Recipe, material: Material, hardware: Hardware) -> None:
+    """Refuse batches that can't be shared out: each device needs two images of each batch."""
+    least = 2 * hardware.count
+    for i, member in enumerate(recipe.members):
+        size = min(recipe.train_of(member).batch_size, material.counts["fit"])
+        if size < least:
+            where = "train.batch_size" if member.batch_size is None else f"members[{i}].batch_size"
+            raise UserError(f"{where}: batches of {size} on {hardware.count} devices; expected {least} or more")
+
+
+def _out(recipe: Recipe | None, options: Options) -> Path:
+    if options.out:
+        return options.out
+    if recipe is None:
+        raise UserError("train: name a recipe, or, with --resume, the run's folder by --out")
+    first = Path("runs") / recipe.name
+    taken = [first, *(Path("runs") / f"{recipe.name}-{i}" for i in range(2, 10_000))]
+    free = next(i for i, path in enumerate(taken) if not path.exists())
+    if options.resume or options.overwrite:
+        return taken[max(free - 1, 0)]
+    return taken[free]
+
+
+def _recipe_of(run: RunFolder | None) -> Recipe:
+    if run is None:
+        raise UserError("train: name a recipe; `octavo recipes` lists those that are shipped")
+    return run.recipe
+
+
+def _data_of(run: RunFolder | None) -> str:
+    if run is None:
+        raise UserError("train: name the data: --data FOLDER, a CSV file, or torchvision:NAME")
+    return str(run.manifest["data"]["root"])
+
+
+def _announce_downloads(recipe: Recipe, options: Options, say: Callable[[str], None]) -> None:
+    missing = {row.path or row.url: row for row in pack.table(recipe, options.weights_dir) if row.state == "missing"}
+    if missing:
+        size = sum(row.size_bytes for row in missing.values())
+        say(f"weights to download: {len(missing)} files, {size / 1e6:,.0f} MB (torch hub's cache keeps them)")
+
+
+def _announce(recipe: Recipe, material: Material, hardware: Hardware, out: Path, say: Callable[[str], None]) -> None:
+    """Say what is trained on what, and what it will take; refuse if the disk is too small."""
+    samples, broken = material.samples, len(material.pixels.broken)
+    counts = ", ".join(f"{n:,} {part}" for part, n in material.counts.items())
+    left = f", {broken} broken files left out" if broken else ""
+    say(f"{samples.root}: layout {samples.layout}, {len(samples.classes)} classes, images: {counts}{left}")
+    for problem in samples.problems:
+        say(f"note: {problem.text}")
+    need = estimate(recipe, len(samples.classes), material.counts, hardware)
+    parent = next(p for p in out.absolute().parents if p.exists())
+    free = shutil.disk_usage(parent).free
+    say(
+        f"estimate: about {_duration(need.seconds)} on {hardware.kind} (roughly, from operation counts), "
+        f"{need.memory / 2**30:.1f} GiB of memory, {need.disk / 2**30:.1f} of {free / 2**30:,.0f} GiB free disk"
+    )
+    if need.disk > free:
+        raise UserError(
+            f"{parent}: the run needs about {need.disk / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
+            "choose another --out, or fewer members"
+        )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _same(run: RunFolder, recipe: Recipe, material: Material, origins: Mapping[str, str]) -> None:
+    """Refuse to go on with a run on another recipe, other data or other pretrained weights."""
+    if run.recipe != recipe:
+        pairs = zip(dumps(run.recipe).splitlines(), dumps(recipe).splitlines(), strict=False)
+        was, now = next(((a, b) for a, b in pairs if a != b), ("fewer keys", "more keys"))
+        raise UserError(
+            f"{run.path}: --resume with another recipe (was: {was}; now: {now}); leave the recipe out, or "
+            "choose another --out"
+        )
+    if run.manifest["data"]["pixels"] != material.pixels.digest or run.samples() != material.rows():
+        raise UserError(
+            f"{run.path}: --resume, but the images or labels in {material.samples.root} have changed since; "
+            "restore them, or choose another --out"
+        )
+    for name, digest in origins.items():
+        if run.manifest["weights"][name] != digest:
+            raise UserError(
+                f"{run.path}: --resume, but the weights that {name} starts from are another file now (sha256 "
+                f"{digest[:8]}…, was {run.manifest['weights'][name][:8]}…); name the folder by --weights-dir"
+            )
