@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+Say = Callable[[str], None]
+"""Told what a user should know, a line at a time."""
 
 
 class Progress(Protocol):
@@ -19,6 +23,10 @@ class Progress(Protocol):
 
 def silent(what: str, done: int, total: int, note: str = "") -> None:
     """A `Progress` that says nothing."""
+
+
+def unsaid(line: str) -> None:
+    """A `Say` that says nothing."""
 
 
 class Interrupted(Exception):

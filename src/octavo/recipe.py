@@ -5,18 +5,57 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tomli_w
 from pydantic import ValidationError
 
 from octavo.errors import UserError, suggest
-from octavo.schema import Augment, Data, Ensemble, Head, Hidden, Member, Recipe, Section, Train
+from octavo.schema.classify import Augment, ClassifyRecipe, Data, Ensemble, Head, Hidden, Member
+from octavo.schema.common import Changes, Network, Recipe, Section, Train
+from octavo.schema.segment import (
+    Conv,
+    Loss,
+    Measure,
+    SegmentAugment,
+    SegmentData,
+    Segmenter,
+    SegmentRecipe,
+    Stages,
+)
 
-__all__ = ["Augment", "Data", "Ensemble", "Head", "Hidden", "Member", "Recipe", "Train", "dumps", "load", "shipped"]
+__all__ = [
+    "TASKS",
+    "Augment",
+    "Changes",
+    "ClassifyRecipe",
+    "Conv",
+    "Data",
+    "Ensemble",
+    "Head",
+    "Hidden",
+    "Loss",
+    "Measure",
+    "Member",
+    "Network",
+    "Recipe",
+    "SegmentAugment",
+    "SegmentData",
+    "SegmentRecipe",
+    "Segmenter",
+    "Stages",
+    "Train",
+    "dumps",
+    "load",
+    "shipped",
+]
+
+TASKS: Mapping[str, type[Recipe]] = {"classify": ClassifyRecipe, "segment": SegmentRecipe}
+"""What a recipe's `task` may be, and what it then may say."""
 
 
 def shipped() -> dict[str, Path]:
@@ -29,20 +68,40 @@ def load(recipe: str | Path | Recipe, overrides: Iterable[str] = ()) -> Recipe:
     """Return the recipe of that name or file, with `a.b=1` overrides applied.
 
     Raises:
-        UserError: no such recipe, TOML that can't be read, or keys and values that don't fit: all of them at once,
-            each with its path and the nearest valid name.
+        UserError: no such recipe, TOML that can't be read, or overrides, keys and values that don't fit: all of them
+            at once, a line each, with its path and the nearest valid name.
     """
     if isinstance(recipe, Recipe):
         source, table = recipe.name, recipe.model_dump(mode="json", exclude_none=True)
     else:
         path = _find(recipe)
         source, table = str(recipe), _parse(path)
-    for override in overrides:
-        _override(table, override)
+    table, mistakes = _overridden(table, overrides)
+    task = str(table.get("task", "classify"))
+    if task not in TASKS:
+        raise UserError("\n".join([*mistakes, f'{source}: task: unknown "{task}"{suggest(task, TASKS)}']))
     try:
-        return Recipe.model_validate(table)
+        resolved = TASKS[task].model_validate(table)
     except ValidationError as error:
-        raise UserError("\n".join(f"{source}: {line}" for line in _lines(error))) from None
+        # Keys may not go together for want of an override that couldn't be applied: then that alone is told.
+        lines = _lines(error, TASKS[task], together=not mistakes)
+        raise UserError("\n".join([*mistakes, *(f"{source}: {line}" for line in lines)])) from None
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    return resolved
+
+
+def _overridden(table: dict[str, Any], overrides: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return a parsed recipe with overrides applied, and a line for each that can't be."""
+    mistakes: list[str] = []
+    for override in overrides:
+        changed = deepcopy(table)
+        try:
+            _override(changed, override)
+            table = changed
+        except UserError as error:
+            mistakes.append(str(error))
+    return table, mistakes
 
 
 def dumps(recipe: Recipe) -> str:
@@ -114,24 +173,29 @@ def _value(text: str) -> Any:
         return text
 
 
-def _lines(error: ValidationError) -> list[str]:
-    """Return one line for each thing wrong: its path in the file, what is wrong, and the nearest valid name."""
+def _lines(error: ValidationError, kind: type[Recipe], together: bool = True) -> list[str]:
+    """Return one line for each thing wrong: its path in the file, what is wrong, and the nearest valid name.
+
+    What is wrong only with several keys together is left out where it isn't wanted.
+    """
     lines: dict[str, str] = {}
     deepest = [item["loc"] for item in error.errors()]
     for item in error.errors():
         if item["type"] == "too_short" and any(p[:-1][: len(item["loc"])] == item["loc"] for p in deepest):
             continue  # pydantic doesn't count the members that have mistakes of their own
+        if item["type"] == "value_error" and not together:
+            continue
         # Where a key takes values of two types, pydantic adds their names to the path and tells of both: one is enough.
         steps = [p for p in item["loc"] if isinstance(p, int) or p.replace("_", "").replace("-", "").isalnum()]
         path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in steps).lstrip(".")
-        lines.setdefault(path if item["type"] != "value_error" else str(item), _line(item, path))
+        lines.setdefault(path if item["type"] != "value_error" else str(item), _line(item, path, kind))
     return list(lines.values())
 
 
-def _line(item: Any, path: str) -> str:
+def _line(item: Any, path: str, kind: type[Recipe]) -> str:
     """Return one of pydantic's errors in a user's words."""
     if item["type"] == "extra_forbidden":
-        keys = _section_at(item["loc"][:-1]).model_fields
+        keys = _section_at(kind, item["loc"][:-1]).model_fields
         return f"{path}: unknown key{suggest(str(item['loc'][-1]), keys)}"
     if item["type"] == "literal_error":
         names = re.findall(r"'([^']*)'", item["ctx"]["expected"])
@@ -143,15 +207,16 @@ def _line(item: Any, path: str) -> str:
     return f"{path}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}"
 
 
-def _section_at(path: Sequence[Any]) -> type[Section]:
-    sections: Mapping[str, type[Section]] = {
-        "data": Data,
-        "augment": Augment,
-        "train": Train,
-        "ensemble": Ensemble,
-        "members": Member,
-        "head": Head,
-        "hidden": Hidden,
-    }
-    names = [p for p in path if p in sections]
-    return sections[names[-1]] if names else Recipe
+def _section_at(kind: type[Recipe], path: Sequence[Any]) -> type[Section]:
+    """Return the table of a recipe at that path, found in the types of its keys."""
+    section: type[Section] = kind
+    for step in (p for p in path if isinstance(p, str) and p in section.model_fields):
+        found = _tables(section.model_fields[step].annotation)
+        section = found[0] if found else section
+    return section
+
+
+def _tables(annotation: Any) -> list[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [table for inner in get_args(annotation) for table in _tables(inner)]

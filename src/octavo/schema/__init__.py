@@ -1,0 +1,1 @@
+"""What a recipe may say: its tables, keys, defaults and limits."""
