@@ -29,7 +29,7 @@ class Batch:
         inputs: stored pixels uint8 [B,3,H,W] (a canvas; image i fills its first sizes[i] rows and columns),
             or cached features float32 [B,F].
         sizes: NumPy int64 [B,2], height and width of each image in pixels; [0,2] for features.
-        labels: int64 [B], class ids.
+        labels: int64 [B], class ids; or uint8 [B,H',W'], masks on a canvas with `IGNORE` around them.
         indices: NumPy int64 [B], place of each image in the data set: the key of its augmentation.
         epoch: 0-based, -1 outside training.
         step: 0-based batch within the epoch.
@@ -74,6 +74,26 @@ class PixelRows:
         return self.pixels.batch(indices)
 
 
+@dataclass(frozen=True)
+class MaskRows:
+    """The store of masks, addressed as an array of labels is."""
+
+    pixels: Pixels
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        """Return the masks at `indices`, uint8 [B,H',W']."""
+        return self.pixels.batch(indices)[0][:, 0]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Height and width of each mask in pixels, int [N,2]."""
+        return self.pixels.sizes
+
+
+Labels = np.ndarray | MaskRows
+"""What the images are labelled with, by their place in the data set: class ids int64 [N], or masks."""
+
+
 def bounds(count: int, batch_size: int, world: int = 1) -> list[tuple[int, int]]:
     """Return start and stop of each batch over `count` images; a last batch of one joins the one before.
 
@@ -92,14 +112,14 @@ class Batches(Dataset[Batch]):
         self,
         source: Source,
         indices: np.ndarray,
-        labels: np.ndarray,
+        labels: Labels,
         batch_size: int,
         *,
         seed: int | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        """`labels` int64 [N] of the whole data set, `indices` int64 [n] into it; `seed` None keeps their order.
+        """`labels` of the whole data set, `indices` int64 [n] into it; `seed` None keeps their order.
 
         With `world` processes each takes every `world`-th image of each batch.
         """
@@ -181,7 +201,7 @@ def _end_soon(number: int, frame: FrameType | None) -> None:
     signal.alarm(GRACE)
 
 
-def in_order(source: Source, indices: np.ndarray, labels: np.ndarray, batch_size: int) -> DataLoader[Batch]:
+def in_order(source: Source, indices: np.ndarray, labels: Labels, batch_size: int) -> DataLoader[Batch]:
     """Return a loader over `indices` once, in their order, for evaluation (epoch −1)."""
     batches = Batches(source, indices, labels, batch_size)
     return loader(batches, Steps(len(batches), epoch=-1))

@@ -129,11 +129,18 @@ def strict(max_pixels: int = MAX_PIXELS) -> Iterator[None]:
         _STRICTNESS.leave()
 
 
-def bounded(width: int, height: int, side: int | None) -> tuple[int, int]:
+def bounded(width: int, height: int, side: int | None, scale: float = 1.0) -> tuple[int, int]:
     """Return (width, height) scaled down so that the shorter is at most `side` and the longer at most 8 × `side`.
 
     Unchanged where both already are. Of a strip the shorter may become less than `side`, but never less than 1.
+    Before that, both are multiplied by `scale` and rounded, to at least 1.
+
+    Raises:
+        ValueError: for a scale that isn't in 0 < scale ≤ 1.
     """
+    if not 0 < scale <= 1:
+        raise ValueError(f"scale {scale}: expected 0 < scale ≤ 1")
+    width, height = max(1, round(width * scale)), max(1, round(height * scale))
     if side is None:
         return width, height
     short, long = min(width, height), max(width, height)
@@ -144,13 +151,16 @@ def bounded(width: int, height: int, side: int | None) -> tuple[int, int]:
     return max(side, round(width * side / short)), max(side, round(height * side / short))
 
 
-def decode(source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS, side: int | None = None) -> np.ndarray:
+def decode(
+    source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS, side: int | None = None, scale: float = 1.0
+) -> np.ndarray:
     """Decode one image file to uint8 [H, W, 3], upright, as a viewer shows it.
 
     Grey and palette become RGB; alpha is composited on white; CMYK is converted without colour profiles; 16-bit grey is
     scaled from 0–65535 to 0–255 whatever its content (a file that uses only 0–255 is black in a viewer too); float TIFF
-    must lie in 0–1; of an animation the first frame is taken. With `side`, the image is reduced, antialiased, to at
-    most that many pixels on its shorter side and 8 times as many on the longer; it is never enlarged. Safe in threads.
+    must lie in 0–1; of an animation the first frame is taken. The image is reduced, antialiased, by the factor `scale`
+    (0 < scale ≤ 1) and, with `side`, to at most that many pixels on its shorter side and 8 times as many on the longer
+    (see `bounded`); it is never enlarged. Safe in threads.
 
     A file whose pixels are all there is whole, even if metadata are damaged or an end mark is missing.
 
@@ -158,12 +168,12 @@ def decode(source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS, side: in
         BrokenImage: for anything that can't be decoded, or has more than `max_pixels` pixels.
     """
     with _refusing(max_pixels), strict(max_pixels), _opened(source, max_pixels) as image:
-        target = bounded(*image.size, side)
+        target = bounded(*image.size, side, scale)
         if target != image.size:
             image.draft(None, (2 * target[0], 2 * target[1]))  # JPEG alone: decodes at 1/2, 1/4 or 1/8
         image.load()
         if image.format == "TIFF":  # Pillow turns it upright while loading
-            target = bounded(*image.size, side)
+            target = bounded(*image.size, side, scale)
         upright = _orientation(image)
         rgb = _to_rgb(image)
         if rgb.size != target:

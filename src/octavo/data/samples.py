@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -90,13 +90,17 @@ class Samples:
         train = np.asarray(self.splits["train"], dtype=np.int64)
         held: list[int] = []
         for label in np.unique(self.labels[train]):
-            own = train[self.labels[train] == label].tolist()
-            count = min(max(int(share * len(own) + 0.5), 1), len(own) - 1) if share > 0 else 0
-            held += sorted(own, key=lambda i: _draw(key, self.files[i]))[:count]
+            held += drawn(train[self.labels[train] == label].tolist(), self.files, share, key)
         if share > 0 and not held:
             raise UserError(f"{self.root}: no class has two training images, so none can be split off; add images")
         chosen = np.array(sorted(held), dtype=np.int64)
         return np.setdiff1d(train, chosen), chosen
+
+
+def drawn(indices: Sequence[int], files: Sequence[str], share: float, key: str) -> list[int]:
+    """Return a share of `indices` (rounded, at least 1, at most all but one), chosen by `key` and file names alone."""
+    count = min(max(int(share * len(indices) + 0.5), 1), len(indices) - 1) if share > 0 else 0
+    return sorted(indices, key=lambda i: _draw(key, files[i]))[:count]
 
 
 def _draw(key: str, file: str) -> bytes:

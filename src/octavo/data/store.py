@@ -1,4 +1,4 @@
-"""Decoded images in one memory-mapped file per data set, made once and found again by what it was made from."""
+"""Decoded images or masks in one memory-mapped file per data set, made once and found again by what they were."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,24 +15,26 @@ import numpy as np
 from filelock import Timeout
 
 from octavo.cache import locked
-from octavo.data.pixels import DECODER, BrokenImage, bounded, decode, probe, strict
-from octavo.data.samples import Samples
+from octavo.data.decoding import Decoder, Files, ImageDecoder, decoded, mean_bytes
+from octavo.data.pixels import BrokenImage
 from octavo.data.walk import one_line
 from octavo.errors import UserError
 from octavo.files import sync_folder
 from octavo.progress import Progress, silent
-from octavo.threads import in_threads
 
-_GROUP = 16  # images a thread decodes per task: small ones cost less than handing them over
-_FORMAT = "1"
+__all__ = ["Decoder", "Files", "ImageDecoder", "Pixels", "broken_text", "build", "decoded", "estimate", "store_key"]
+
+_FORMAT = "2"
 
 
 class Pixels:
-    """Decoded images, memory-mapped: uint8 [3, H, W] each, in one buffer, in the order of `Samples.files`.
+    """Decoded images or masks, memory-mapped: uint8 [planes, H, W] each, in one buffer, in the order of their files.
 
     Attributes:
-        key: names what the store was made from: folder, file names, sizes and times, bound on the side, decoder.
+        key: names what the store was made from: folder, file names, sizes and times, decoder.
         digest: SHA-256 over all pixels and sizes; equal digests are equal pixels, on any machine.
+        planes: 3 of images, 1 of masks.
+        fill: value around a smaller image in a batch: 0 of images, 255 of masks.
         sizes: int32 [N, 2], height and width in pixels; 0, 0 for a broken image.
         broken: index -> reason, for the images that couldn't be decoded.
     """
@@ -42,9 +44,11 @@ class Pixels:
         self.folder = folder
         self.key: str = meta["key"]
         self.digest: str = meta["digest"]
+        self.planes: int = meta["planes"]
+        self.fill: int = meta["fill"]
         self.broken: dict[int, str] = {int(i): reason for i, reason in meta["broken"].items()}
         self.sizes: np.ndarray = np.load(folder / "sizes.npy", allow_pickle=False)
-        lengths = self.sizes.astype(np.int64).prod(axis=1) * 3
+        lengths = self.sizes.astype(np.int64).prod(axis=1) * self.planes
         self._ends = np.cumsum(lengths)
         total = int(self._ends[-1]) if len(lengths) else 0
         on_disk = (folder / "pixels.bin").stat().st_size
@@ -54,13 +58,13 @@ class Pixels:
         self._grid, self._rows = self._uniform(lengths)
 
     def _uniform(self, lengths: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-        """Where all images have one size, view the buffer as [n, 3, H, W]; rows maps image -> n."""
+        """Where all images have one size, view the buffer as [n, planes, H, W]; rows maps image -> n."""
         whole = lengths > 0
         rows = np.cumsum(whole) - 1
         shapes = np.unique(self.sizes[whole], axis=0)
         if len(shapes) != 1:
             return None, rows
-        return self._buffer.reshape(-1, 3, *shapes[0].tolist()), rows
+        return self._buffer.reshape(-1, self.planes, *shapes[0].tolist()), rows
 
     def __reduce__(self) -> tuple[type[Pixels], tuple[Path]]:
         """Travel to another process as the name of the folder, not as its content."""
@@ -70,7 +74,7 @@ class Pixels:
         return len(self.sizes)
 
     def image(self, index: int) -> np.ndarray:
-        """Return one image as a view, uint8 [3, H, W].
+        """Return one image as a view, uint8 [planes, H, W].
 
         Raises:
             ValueError: when it is broken.
@@ -79,12 +83,12 @@ class Pixels:
             raise ValueError(f"image {index} is broken: {self.broken[index]}")
         height, width = self.sizes[index].tolist()
         end = int(self._ends[index])
-        return self._buffer[end - 3 * height * width : end].reshape(3, height, width)
+        return self._buffer[end - self.planes * height * width : end].reshape(self.planes, height, width)
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return a copy of the images `indices` and their sizes: uint8 [B, 3, H, W] and int32 [B, 2] (height, width).
+        """Return a copy of the images `indices`, uint8 [B, planes, H, W], and sizes, int32 [B, 2] (height, width).
 
-        H and W are the largest in the batch; smaller images lie in the top left corner, zeros around them.
+        H and W are the largest in the batch; smaller images lie in the top left corner, `fill` around them.
 
         Raises:
             ValueError: when one of them is broken.
@@ -99,39 +103,30 @@ class Pixels:
         if self._grid is not None:
             return self._grid[self._rows[chosen]], sizes
         height, width = sizes.max(axis=0, initial=0).tolist()
-        canvas = np.zeros((len(chosen), 3, height, width), np.uint8)
+        canvas = np.full((len(chosen), self.planes, height, width), self.fill, np.uint8)
         for row, index in zip(canvas, chosen.tolist(), strict=True):
             image = self.image(index)
             row[:, : image.shape[1], : image.shape[2]] = image
         return canvas, sizes
 
 
-def estimate(samples: Samples, side: int | None) -> int:
-    """Return the bytes that a store of these images will take, from the headers of at most 200 of them."""
-    count = len(samples.files)
-    picked = np.unique(np.linspace(0, count - 1, min(count, 200)).astype(int)) if count else []
-    sizes = []
-    for index in picked:
-        try:
-            header = probe(samples.path(int(index)))
-        except BrokenImage:
-            continue
-        width, height = bounded(header.width, header.height, side)
-        sizes.append(3 * width * height)
-    return int(np.mean(sizes) * count) if sizes else 0
+def estimate(files: Files, decoder: Decoder) -> int:
+    """Return the bytes that a store of these files will take, from the headers of at most 200 of them."""
+    paths = [files.path(i) for i in range(len(files.files))]
+    return int(mean_bytes(paths, decoder, 200) * len(paths))
 
 
-def store_key(samples: Samples, side: int | None) -> str:
-    """Return the name of a store: a hash of the folder, each file's name, size and time, the side and the decoder.
+def store_key(files: Files, decoder: Decoder) -> str:
+    """Return the name of a store: a hash of the folder, each file's name, size and time, and the decoder.
 
     It is known without reading the files, so that a second run decodes nothing. A file that is changed without a change
     of its size and time (in nanoseconds) isn't noticed.
     """
-    folder = Path(samples.folder or samples.root).resolve()
-    digest = hashlib.sha256(f"{_FORMAT}\n{DECODER}\n{side}\n{folder}\n".encode("utf-8", "surrogateescape"))
-    for index, file in enumerate(samples.files):
+    folder = Path(files.folder or files.root).resolve()
+    digest = hashlib.sha256(f"{_FORMAT}\n{decoder.key}\n{folder}\n".encode("utf-8", "surrogateescape"))
+    for index, file in enumerate(files.files):
         try:
-            status = samples.path(index).stat()
+            status = files.path(index).stat()
             facts = f"{status.st_size}/{status.st_mtime_ns}"
         except OSError:
             facts = "missing"
@@ -140,9 +135,9 @@ def store_key(samples: Samples, side: int | None) -> str:
 
 
 def build(
-    samples: Samples, side: int | None, cache: Path, *, skip_broken: bool = False, progress: Progress = silent
+    files: Files, decoder: Decoder, cache: Path, *, skip_broken: bool = False, progress: Progress = silent
 ) -> Pixels:
-    """Return the store of these images, decoded now or found in `cache`, reduced as `decode` does to `side`.
+    """Return the store of these images or masks, decoded now or found in `cache`.
 
     Safe while other processes build the same store: one builds, the others wait. With `skip_broken`, files that can't
     be decoded are in `Pixels.broken`, for the caller to leave out.
@@ -150,44 +145,48 @@ def build(
     Raises:
         UserError: for broken files (by name) without `skip_broken`, and when the disk is too small or fills up.
     """
-    key = store_key(samples, side)
+    key = store_key(files, decoder)
     folder = cache / "pixels" / key
-    pixels = _load(folder, samples)
+    pixels = _load(folder, files, decoder)
     if pixels is None:
         with locked(cache, f"pixels-{key}"):
-            pixels = _load(folder, samples)  # another process may have built it while this one waited
+            pixels = _load(folder, files, decoder)  # another process may have built it while this one waited
             if pixels is None:
                 _sweep(cache, folder.parent)
-                _require_space(cache, samples, side)
-                _write(samples, side, folder, key, progress)
+                _require_space(cache, files, decoder)
+                _write(files, decoder, folder, key, progress)
                 pixels = Pixels(folder)
     if pixels.broken and not skip_broken:
-        raise UserError(broken_text(samples, pixels.broken))
+        raise UserError(broken_text(files, pixels.broken, _noun(decoder) or "files"))
     return pixels
 
 
-def broken_text(samples: Samples, broken: dict[int, str]) -> str:
+def _noun(decoder: Decoder) -> str:
+    return "masks" if decoder.planes == 1 else ""
+
+
+def broken_text(files: Files, broken: Mapping[int, str], what: str = "files") -> str:
     """Return one line that names up to five broken files with their reasons, and what to do."""
-    shown = "; ".join(f"{samples.files[i]} ({reason})" for i, reason in sorted(broken.items())[:5])
+    shown = "; ".join(f"{files.files[i]} ({reason})" for i, reason in sorted(broken.items())[:5])
     more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
-    return one_line(f"{samples.root}: {len(broken)} of {len(samples.files)} files can't be decoded: {shown}{more}; "
+    return one_line(f"{files.root}: {len(broken)} of {len(files.files)} {what} can't be decoded: {shown}{more}; "
                     "mend or remove them, or go on without them by --skip-broken")  # fmt: skip
 
 
-def _load(folder: Path, samples: Samples) -> Pixels | None:
+def _load(folder: Path, files: Files, decoder: Decoder) -> Pixels | None:
     """Open a store that is whole; a damaged one, or one whose broken files have become readable, counts as absent."""
     try:
         pixels = Pixels(folder)
     except (OSError, ValueError, KeyError, EOFError, TypeError):
         return None
-    if len(pixels) != len(samples.files):
+    if len(pixels) != len(files.files):
         return None
-    return None if any(_decodes(samples.path(i)) for i in pixels.broken) else pixels
+    return None if any(_decodes(files.path(i), decoder) for i in pixels.broken) else pixels
 
 
-def _decodes(path: Path) -> bool:
+def _decodes(path: Path, decoder: Decoder) -> bool:
     try:
-        decode(path)
+        decoder.decode(path)
     except BrokenImage:
         return False
     return True
@@ -203,31 +202,34 @@ def _sweep(cache: Path, folder: Path) -> None:
             continue
 
 
-def _require_space(cache: Path, samples: Samples, side: int | None) -> None:
-    needed, free = estimate(samples, side), shutil.disk_usage(cache).free
+def _require_space(cache: Path, files: Files, decoder: Decoder) -> None:
+    needed, free = estimate(files, decoder), shutil.disk_usage(cache).free
     if needed > free:
-        raise UserError(_full(cache, f"{needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free"))
+        raise UserError(_full(cache, decoder, f"{needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free"))
 
 
-def _full(cache: Path, facts: str) -> str:
-    return (f"{cache}: not enough room on the disk for the decoded images ({facts}); free some, set OCTAVO_CACHE to "
-            "another disk, or lower data.stored in the recipe")  # fmt: skip
+def _full(cache: Path, decoder: Decoder, facts: str) -> str:
+    lower = ""
+    if isinstance(decoder, ImageDecoder):
+        lower = f", or lower data.{'scale' if decoder.side is None else 'stored'} in the recipe"
+    return (f"{cache}: not enough room on the disk for the decoded {_noun(decoder) or 'images'} ({facts}); free some, "
+            f"or set OCTAVO_CACHE to another disk{lower}")  # fmt: skip
 
 
-def _write(samples: Samples, side: int | None, folder: Path, key: str, progress: Progress) -> None:
+def _write(files: Files, decoder: Decoder, folder: Path, key: str, progress: Progress) -> None:
     """Decode everything into a folder beside the target and rename it there when it is whole."""
     temporary = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
         with (temporary / "pixels.bin").open("wb") as file:
-            sizes, broken, digest = _fill(file, samples, side, progress)
+            sizes, broken, digest = _fill(file, files, decoder, progress)
             _flush(file)
         with (temporary / "sizes.npy").open("wb") as file:
             np.save(file, sizes)
             _flush(file)
-        meta = {"key": key, "digest": digest, "images": len(sizes), "side": side, "decoder": DECODER,
-                "folder": samples.folder or samples.root, "broken": broken}  # fmt: skip
+        meta = {"key": key, "digest": digest, "images": len(sizes), "decoder": decoder.key, "planes": decoder.planes,
+                "fill": decoder.fill, "folder": files.folder or files.root, "broken": broken}  # fmt: skip
         with (temporary / "index.json").open("wb") as file:
             file.write(json.dumps(meta, ensure_ascii=True).encode())
             _flush(file)
@@ -236,21 +238,20 @@ def _write(samples: Samples, side: int | None, folder: Path, key: str, progress:
         sync_folder(folder.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(_full(folder.parent.parent, "it filled up while they were written")) from error
+            raise UserError(_full(folder.parent.parent, decoder, "it filled up while they were written")) from error
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _fill(
-    file: BinaryIO, samples: Samples, side: int | None, progress: Progress
-) -> tuple[np.ndarray, dict[int, str], str]:
+def _fill(file: BinaryIO, files: Files, decoder: Decoder, progress: Progress) -> tuple[np.ndarray, dict[int, str], str]:
     """Write all images in order; return their sizes, the broken ones, and the digest."""
-    total = len(samples.files)
+    total = len(files.files)
     sizes = np.zeros((total, 2), np.int32)
     broken: dict[int, str] = {}
     digest = hashlib.sha256()
-    for index, image in enumerate(decoded([samples.path(i) for i in range(total)], side)):
+    what = f"decode {_noun(decoder)}".strip()
+    for index, image in enumerate(decoded([files.path(i) for i in range(total)], decoder)):
         if isinstance(image, str):
             broken[index] = image
         else:
@@ -258,31 +259,9 @@ def _fill(
             sizes[index] = planes.shape[1:]
             digest.update(planes.data)
             file.write(planes.data)
-        progress("decode", index + 1, total)
+        progress(what, index + 1, total)
     digest.update(sizes.astype("<i4").tobytes())
     return sizes, broken, digest.hexdigest()
-
-
-def decoded(paths: Sequence[Path], side: int | None) -> Iterator[np.ndarray | str]:
-    """Yield each file's pixels (uint8 [H, W, 3]) in order, or the reason why it is broken; decodes in threads.
-
-    Threads and not processes: Pillow lets go of the interpreter while it decodes, and processes would have to be
-    started afresh beside torch's threads. Only a few groups are decoded ahead, so memory stays bounded.
-    """
-
-    def group(start: int) -> list[np.ndarray | str]:
-        with strict():
-            return [_decode_or_reason(path, side) for path in paths[start : start + _GROUP]]
-
-    for images in in_threads(group, range(0, len(paths), _GROUP)):
-        yield from images
-
-
-def _decode_or_reason(path: Path, side: int | None) -> np.ndarray | str:
-    try:
-        return decode(path, side=side)
-    except BrokenImage as error:
-        return str(error)
 
 
 def _flush(file: BinaryIO) -> None:

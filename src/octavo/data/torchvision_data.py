@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 from PIL import Image
 
 from octavo.cache import cache_dir, locked
-from octavo.data import readers
+from octavo.data import pairs, readers
+from octavo.data.pairs import Pairs
 from octavo.data.samples import Samples
-from octavo.errors import UserError, lookup
+from octavo.errors import UserError, lookup, suggest
 from octavo.progress import Progress, silent
 
 PREFIX = "torchvision:"
@@ -48,6 +49,8 @@ DATASETS: dict[str, tuple[Part, ...]] = {
     "EuroSAT": (Part("train", {}),), "Caltech101": (Part("train", {}),),
 }  # fmt: skip
 """Data sets by torchvision's name, with their parts. Where torchvision has only a test part, that is "val" here."""
+PAIR_DATASETS = ("VOCSegmentation",)
+"""Data sets of images and masks by torchvision's name: PASCAL VOC 2012."""
 
 
 def read(
@@ -63,13 +66,63 @@ def read(
     """
     if not str(data).startswith(PREFIX):
         return readers.read(data, layout, strict=strict)
-    if layout not in (None, "torchvision"):
-        raise UserError(f'layout: {data} is a torchvision data set; leave layout "{layout}" away')
-    name = str(data).removeprefix(PREFIX)
-    name = {known.lower(): known for known in DATASETS}.get(name.lower(), name)
-    lookup(DATASETS, name, "torchvision")
+    name = _known(data, layout, DATASETS, PAIR_DATASETS, "images and masks, for a segmenter")
     folder = export(name, cache or cache_dir(), progress)
     return replace(readers.read(folder, "csv", strict=strict), root=str(data), layout="torchvision")
+
+
+def read_pairs(
+    data: str | Path, layout: str | None = None, *, strict: bool = True, cache: Path | None = None,
+    progress: Progress = silent,
+) -> Pairs:  # fmt: skip
+    """Read images and masks: a folder, a CSV file (see `pairs.read_pairs`), or `torchvision:VOCSegmentation`.
+
+    Raises:
+        UserError: as `pairs.read_pairs`, and when the data set is unknown or can't be had.
+    """
+    if not str(data).startswith(PREFIX):
+        return pairs.read_pairs(data, layout, strict=strict)
+    name = _known(data, layout, PAIR_DATASETS, DATASETS, "images and their classes, for a classifier")
+    folder = _unpack_voc(name, cache or cache_dir(), progress)
+    return replace(pairs.read_pairs(folder, "voc", strict=strict), root=str(data), layout="torchvision")
+
+
+def holds_masks(data: str | Path, layout: str | None = None) -> bool:
+    """Return whether `data` is images with masks, and not images in classes; what can't be told counts as classes."""
+    if str(data).startswith(PREFIX):
+        return str(data).removeprefix(PREFIX).lower() in {name.lower() for name in PAIR_DATASETS}
+    if layout:
+        return layout in pairs.PAIR_READERS
+    return Path(data).exists() and any(reader.matches(Path(data)) for reader in pairs.PAIR_READERS.values())
+
+
+def _known(data: str | Path, layout: str | None, names: Iterable[str], others: Iterable[str], what: str) -> str:
+    """Return torchvision's own spelling of a data set's name; `others` are data sets of `what` instead."""
+    if layout not in (None, "torchvision"):
+        raise UserError(f'layout: {data} is a torchvision data set; leave layout "{layout}" away')
+    given = str(data).removeprefix(PREFIX)
+    if given.lower() in {other.lower() for other in others}:
+        raise UserError(f"{data}: holds {what}{suggest('', names)}")
+    name = {known.lower(): known for known in names}.get(given.lower(), given)
+    return lookup({known: known for known in names}, name, "torchvision")
+
+
+def _unpack_voc(name: str, cache: Path, progress: Progress) -> Path:
+    """Return `cache`/datasets/NAME, which holds torchvision's own folder VOC2012; it appears whole or not at all."""
+    folder = cache / "datasets" / name
+    if folder.is_dir():
+        return folder
+    with locked(cache, f"datasets-{name}"):
+        if not folder.is_dir():
+            raw = cache / "datasets" / f"{name}.raw"
+            unpacked = raw / "VOCdevkit"
+            if any(raw.glob("*.tar")):  # unpacked anew: a killed process may have left half of it
+                shutil.rmtree(unpacked, ignore_errors=True)
+            progress(f"get {name}", 0, 1)
+            _load(name, Part("train", {"image_set": "train", "download": not unpacked.is_dir()}), cache)
+            progress(f"get {name}", 1, 1)
+            unpacked.rename(folder)
+    return folder
 
 
 def export(name: str, cache: Path, progress: Progress = silent) -> Path:
@@ -104,7 +157,7 @@ def _load(name: str, part: Part, cache: Path) -> Any:
     raw.mkdir(parents=True, exist_ok=True)
     make = getattr(datasets, name)
     try:
-        return make(root=str(raw), download=True, **part.arguments)
+        return make(**{"root": str(raw), "download": True, **part.arguments})
     except Exception as error:  # each data set fails in its own way: network, checksum, archive, missing package
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(

@@ -1,0 +1,179 @@
+"""Views made into pixels: images, and their masks with them, a whole batch in one warp on its device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from octavo.data.augment import Size, Views
+from octavo.data.classes import IGNORE
+
+RENDER = 1
+"""Version of what is drawn here and in `augment`, to be raised when pictures change, so that no old features serve."""
+_ALIASED = 1.5  # a tilted view that shrinks by more than this is taken from a smaller, filtered copy of the image
+_LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision rounds it
+
+
+def render(pixels: Tensor, sizes: np.ndarray, views: Views, size: int | Size) -> Tensor:
+    """Return the pictures that `views` describe, float32 [B, 3, H, W] in [0, 1], on the device of `pixels`.
+
+    Each picture depends on its own image and view alone. Pixels taken as they are come out exactly as stored / 255;
+    upright views that shrink are filtered as Pillow's BILINEAR resize does (antialiased); all others are bilinear, with
+    black outside of the image, and are taken from a filtered smaller copy where they shrink by more than 1.5.
+
+    Args:
+        pixels: uint8 [B, 3, H, W], each image in the top left corner.
+        sizes: int [B, 2], height and width of each image within `pixels`.
+        views: what to show of each image.
+        size: side, or height and width, of the output in pixels, the one that the views were made for.
+    """
+    size = (size, size) if isinstance(size, int) else size
+    sizes, matrix = np.asarray(sizes, dtype=np.int64), views.matrix.numpy().astype(np.float64)
+    upright = (matrix[:, [0, 1, 2, 2], [1, 0, 0, 1]] == 0).all(axis=1)
+    scale, corner = matrix[:, [1, 0], [1, 0]], matrix[:, [1, 0], 2]
+    exact = upright & ((scale == 1) & (corner % 1 == 0) & (corner >= 0) & (corner + size <= sizes)).all(axis=1)
+    filtered = upright & ~exact & (np.abs(scale) > 1).any(axis=1)
+    reduced = ~upright & (_shrinkage(matrix, size) > _ALIASED).any(axis=1)
+    rest = ~(exact | filtered | reduced)
+    methods = ((exact, _cut), (filtered, _filter), (reduced, _shrink), (rest, _sample))
+    with torch.autocast(pixels.device.type, enabled=False):  # coordinates and pixels need float32's digits
+        out = pixels.new_empty((len(sizes), 3, *size), dtype=torch.float32)
+        for chosen, method in methods:
+            if chosen.all():
+                out = method(pixels, sizes, matrix, size)
+            elif chosen.any():
+                rows = torch.from_numpy(np.flatnonzero(chosen)).to(pixels.device)
+                out[rows] = method(pixels[rows], sizes[chosen], matrix[chosen], size).float()
+        out = out.float().div_(255).clamp_(0, 1)
+        return _recolour(out, views) if views.colour else out
+
+
+def _shrinkage(matrix: np.ndarray, size: Size) -> np.ndarray:
+    """Return how many stored pixels, down and across, lie in one step of the output at its centre: [B, 2]."""
+    centre = matrix @ np.array([size[1] / 2, size[0] / 2, 1.0])
+    x_y = centre[:, :2, None] / centre[:, 2:, None]
+    jacobian = (matrix[:, :2, :2] - x_y * matrix[:, 2:, :2]) / centre[:, 2:, None]
+    return np.linalg.norm(jacobian, axis=2)[:, ::-1]
+
+
+def _cut(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Tensor:
+    corners = matrix[:, [1, 0], 2].astype(int).tolist()
+    pieces = [image[:, y : y + size[0], x : x + size[1]] for image, (y, x) in zip(images, corners, strict=True)]
+    return torch.stack(pieces)
+
+
+def _triangle(lengths: Tensor, start: Tensor, step: Tensor, n: int, stored: int) -> Tensor:
+    """Return the weights [B, n, stored] of an antialiased resize along one axis, as Pillow's BILINEAR has them.
+
+    The i-th output lies at start + step (i + 0.5); only the first `lengths` [B] of `stored` pixels count.
+    """
+    centre = start[:, None] + step[:, None] * (torch.arange(n, device=start.device) + 0.5)
+    at = torch.arange(stored, device=start.device) + 0.5
+    away = (at - centre[..., None]).abs_().div_(step.abs().clamp(min=1)[:, None, None])
+    weights = (1 - away).clamp_(min=0).mul_((at < lengths[:, None])[:, None])
+    return weights.div_(weights.sum(dim=-1, keepdim=True).clamp_(min=1e-6))
+
+
+def _filter(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Tensor:
+    """Return the upright views [B, 3, H, W] of the images, antialiased, by two matrix products."""
+    count, _, height, width = images.shape
+    length, step, start = (
+        torch.from_numpy(v.astype(np.float32)).to(images.device)
+        for v in (sizes, matrix[:, [1, 0], [1, 0]], matrix[:, [1, 0], 2])
+    )
+    rows = _triangle(length[:, 0], start[:, 0], step[:, 0], size[0], height)
+    columns = _triangle(length[:, 1], start[:, 1], step[:, 1], size[1], width)
+    across = torch.bmm(images.float().reshape(count, 3 * height, width), columns.mT)
+    return torch.matmul(rows[:, None], across.view(count, 3, height, size[1]))
+
+
+def _shrink(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Tensor:
+    smaller = np.ceil(sizes / np.maximum(_shrinkage(matrix, size), 1)).astype(np.int64)
+    step = np.ones((len(sizes), 3, 1))
+    step[:, :2, 0] = (sizes / smaller)[:, ::-1]
+    canvas = (int(smaller.max()), int(smaller.max()))
+    return _sample(_filter(images, sizes, step * np.eye(3), canvas), smaller, matrix / step, size)
+
+
+def _sample(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Tensor:
+    """Return [B, 3, H, W] read bilinearly from images [B, 3, H, W]; black outside of each image.
+
+    Positions in the outer half of a border pixel read that pixel, so that an enlarged image has no dark seam and what
+    lies beside the image in `images` is never seen. No matrix products or fused operations: the same bits in any batch.
+    """
+    m = torch.from_numpy(matrix.astype(np.float32)).to(images.device)[..., None, None]
+    limit = torch.from_numpy(sizes.astype(np.float32)).to(images.device)[..., None, None]
+    x, y = _places(m, matrix, size)
+    inside = torch.ones_like(x, dtype=torch.bool)
+    grid = torch.empty((*x.shape, 2), device=images.device)
+    for axis, place in enumerate((x, y)):
+        length = limit[:, 1 - axis]
+        inside &= (place >= 0) & (place <= length)
+        torch.minimum(place.clamp_(min=0.5), length - 0.5, out=grid[..., axis])
+        grid[..., axis].mul_(2 / images.shape[3 - axis]).sub_(1)
+    out = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return out.mul_(inside[:, None])
+
+
+def _places(m: Tensor, matrix: np.ndarray, size: Size) -> tuple[Tensor, Tensor]:
+    """Return x and y [B, H, W] in the image of each pixel of the output.
+
+    `m` is `matrix` as float32 [B, 3, 3, 1, 1] on the device.
+    """
+    down, across = (torch.arange(n, device=m.device, dtype=torch.float32) + 0.5 for n in size)
+    across, down = across[None, None], down[None, :, None]
+    x, y = (m[:, i, 0] * across + (m[:, i, 1] * down + m[:, i, 2]) for i in (0, 1))
+    if (matrix[:, 2] != (0, 0, 1)).any():
+        z = m[:, 2, 0] * across + (m[:, 2, 1] * down + m[:, 2, 2])
+        z.clamp_(min=1e-6)  # what lies beyond the horizon then falls far outside of the image
+        x, y = x / z, y / z
+    return x, y
+
+
+def render_masks(masks: Tensor, sizes: np.ndarray, image_sizes: np.ndarray, views: Views, size: Size) -> Tensor:
+    """Return the masks under the same views as their images, int64 [B, H, W]: never interpolated, `IGNORE` outside.
+
+    Args:
+        masks: uint8 [B, H', W'], each in the top left corner.
+        sizes: int [B, 2], height and width of each mask within `masks`; a mask may be larger than its image.
+        image_sizes: int [B, 2], height and width of the images, for which the views were made.
+        views: what to show of each image.
+        size: height and width of the output in pixels.
+    """
+    matrix = views.matrix.numpy().astype(np.float64)
+    enlarged = np.asarray(sizes, np.float64) / np.asarray(image_sizes, np.float64)
+    matrix = matrix * np.concatenate([enlarged[:, ::-1], np.ones((len(enlarged), 1))], axis=1)[:, :, None]
+    m = torch.from_numpy(matrix.astype(np.float32)).to(masks.device)[..., None, None]
+    x, y = _places(m, matrix, size)
+    limit = torch.from_numpy(np.asarray(sizes, np.int64)).to(masks.device)[..., None, None]
+    column, row = x.floor().long(), y.floor().long()
+    inside = (column >= 0) & (column < limit[:, 1]) & (row >= 0) & (row < limit[:, 0])
+    place = (row.clamp_(0, masks.shape[1] - 1) * masks.shape[2] + column.clamp_(0, masks.shape[2] - 1)).flatten(1)
+    found = masks.flatten(1).gather(1, place).view_as(inside).long()
+    return torch.where(inside, found, IGNORE)
+
+
+def _recolour(images: Tensor, views: Views) -> Tensor:
+    """Change brightness, contrast and saturation as torchvision's adjust_* do, in each image's order, in place.
+
+    Each is a blend, clamped to [0, 1], with black, with the mean grey, or with the image in grey.
+    """
+    order = views.order.to(images.device)
+    factors = views.factors.to(images.device).gather(1, order)
+    for stage in range(3):
+        change, factor = order[:, stage, None, None], factors[:, stage, None, None]
+        grey = images[:, 0] * _LUMA[0] + images[:, 1] * _LUMA[1] + images[:, 2] * _LUMA[2]
+        mean = grey.mean(-1, keepdim=True).mean(-2, keepdim=True)  # by rows: the same bits in a batch of any size
+        other = torch.where(change == 2, grey, mean).mul_((change > 0) * (1 - factor))
+        images = images.mul_(factor[:, None]).add_(other[:, None]).clamp_(0, 1)
+    return images
+
+
+def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return (images - mean) / std for each channel of images [B, 3, H, W]."""
+    shape = (1, -1, 1, 1)
+    return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
