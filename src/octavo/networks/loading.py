@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
@@ -36,12 +36,25 @@ _POSITIONS = "encoder.pos_embedding"
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Where a network's weights came from: the file, its sha256, and how many tensors were taken and left."""
+    """Where a network's weights came from: the file, its sha256, and how many tensors were taken and left.
+
+    `notes` say in plain sentences what else there is to know, such as which layers start from random weights.
+    """
 
     path: Path
     sha256: str
     loaded: int
     unused: int
+    notes: tuple[str, ...] = ()
+
+
+class Extractor(Protocol):
+    """What published weights fill: a backbone, a pyramid or a segmentation network's backbone."""
+
+    name: str
+    """Name of the classification network that it is a part of."""
+    net: Any
+    """The part, an nn.Module with the network's own parameter names."""
 
 
 def sha256(path: Path) -> str:
@@ -73,8 +86,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return {_renamed(k): v for k, v in tensors.items()}
 
 
-def load_into(backbone: Backbone, path: Path) -> LoadReport:
-    """Fill a backbone from a file: torchvision's names (classifier or not), or a member saved by octavo.
+def load_into(backbone: Extractor, path: Path) -> LoadReport:
+    """Fill a backbone from a file: torchvision's names (classifier or not), or a network saved by octavo.
 
     Every parameter and buffer must be there in its shape (batch norm's `num_batches_tracked` may be absent), and only
     the classifier and the auxiliary heads that the backbone dropped may be left over. ViT's position embeddings are
@@ -88,11 +101,31 @@ def load_into(backbone: Backbone, path: Path) -> LoadReport:
     if isinstance(backbone.net, VisionTransformer):
         _interpolate(tensors, backbone, path)
     expected = backbone.net.state_dict()
-    spare = {k.split(".")[0] for k in whole(backbone.name, backbone.size).state_dict().keys() - expected.keys()}
+    original = whole(backbone.name, backbone.size) if isinstance(backbone, Backbone) else whole(backbone.name)
+    spare = {k.split(".")[0] for k in original.state_dict().keys() - expected.keys()}
     # A fine-tuned file may have another head in the classifier's place, so the first part of the name decides.
     _fill(expected, tensors, spare, f'{path}: not weights of "{backbone.name}"')
     used = sum(k in tensors for k in expected)
     return LoadReport(path, sha256(path), used, len(found) - used)
+
+
+def load_matching(net: nn.Module, path: Path) -> LoadReport:
+    """Take every tensor of a file that has a name and a shape of the network's; the rest of the network stays.
+
+    Raises:
+        UserError: the file can't be read, nothing in it fits, or a tensor that fits holds no finite numbers.
+    """
+    found, expected = read_tensors(path), net.state_dict()
+    fits = {k: v for k, v in found.items() if k in expected and v.shape == expected[k].shape}
+    if not fits:
+        raise UserError(f"{path}: can't be started from: no tensor in it has a name and a shape of this network's")
+    what = f"{path}: can't be started from"
+    _fill({k: expected[k] for k in fits}, fits, (), what)
+    note = f"{len(fits)} of the network's {len(expected)} tensors start from {path}"
+    rest = [k for k in expected if k not in fits and not k.endswith("num_batches_tracked")]
+    if rest:
+        note += f"; these start anew: {', '.join(dict.fromkeys(k.rpartition('.')[0] for k in rest))}"
+    return LoadReport(path, sha256(path), len(fits), len(found) - len(fits), (note,))
 
 
 def load_member(net: nn.Module, path: Path) -> None:
@@ -156,7 +189,7 @@ def backbone_part(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(tensors)
 
 
-def _interpolate(tensors: dict[str, Tensor], backbone: Backbone, path: Path) -> None:
+def _interpolate(tensors: dict[str, Tensor], backbone: Extractor, path: Path) -> None:
     net = backbone.net
     found = tensors.get(_POSITIONS)
     if found is None or not isinstance(net, VisionTransformer) or found.shape == net.encoder.pos_embedding.shape:

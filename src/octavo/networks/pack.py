@@ -13,8 +13,9 @@ from octavo.errors import UserError
 from octavo.files import write_atomic
 from octavo.networks.backbone import Backbone, weightless
 from octavo.networks.loading import SUFFIXES, backbone_part, read_tensors, sha256
+from octavo.networks.segmenter import CLASSIFIER, uses_classifier
 from octavo.networks.weights import Entry, entry, fetch, file_names, is_file, locate, sha_prefix
-from octavo.recipe import Member, Recipe
+from octavo.recipe import Network, Recipe, Segmenter
 
 SUMS = "SHA256SUMS"
 """Name of the list of hashes in a packed folder, in the form of the `sha256sum` tool."""
@@ -51,7 +52,7 @@ def table(recipe: Recipe, weights_dir: Path | None = None) -> list[Row]:
     Raises:
         UserError: an unknown backbone or set of weights, or no such folder.
     """
-    return [_row(member, weights_dir) for member in recipe.members]
+    return [_row(member, weights_dir) for member in recipe.networks]
 
 
 def pack(recipe: Recipe, out_dir: Path, weights_dir: Path | None = None, progress: bool = False) -> list[Path]:
@@ -59,13 +60,18 @@ def pack(recipe: Recipe, out_dir: Path, weights_dir: Path | None = None, progres
 
     Each is `NAME-TAG.safetensors`, in the precision it was published in and without the ImageNet classifier, which
     Octavo drops (vgg19_bn: 80 MB instead of 575); its metadata names the original and its sha256. SHA256SUMS lies
-    beside them. A member whose `weights` is a file of one's own isn't packed: the recipe names that file by its path.
+    beside them. Only a paper's FCN takes the first two layers of VGG's classifier along. A network whose `weights` is
+    a file of one's own isn't packed: the recipe names that file by its path.
 
     Raises:
         UserError: a file can't be had or is damaged.
     """
-    wanted = [entry(m.backbone, m.weights) for m in recipe.members if m.weights != "none" and not is_file(m.weights)]
-    written = [_pack_one(found, out_dir, weights_dir, progress) for found in dict.fromkeys(wanted)]
+    wanted = {
+        entry(net.extractor, net.weights): isinstance(net, Segmenter) and uses_classifier(net)
+        for net in recipe.networks
+        if net.weights != "none" and not is_file(net.weights)
+    }
+    written = [_pack_one(found, out_dir, weights_dir, progress, top) for found, top in wanted.items()]
     if written:
         sums = _read_sums(out_dir) | {path.name: sha256(path) for path in written}
         write_atomic(out_dir / SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode())
@@ -90,20 +96,20 @@ def verify(target: Path | Recipe, weights_dir: Path | None = None) -> list[Check
     return [_checked(path) for path in sorted(paths)]
 
 
-def _row(member: Member, weights_dir: Path | None) -> Row:
+def _row(member: Network, weights_dir: Path | None) -> Row:
     if member.weights == "none":
-        return Row(member.name, member.backbone, "none", "not needed", None, 0, "")
+        return Row(member.name, member.extractor, "none", "not needed", None, 0, "")
     if is_file(member.weights):
         path = Path(member.weights).expanduser()
         size = path.stat().st_size if path.is_file() else 0
-        return Row(member.name, member.backbone, "file", "found" if path.is_file() else "missing", path, size, "")
-    found = entry(member.backbone, member.weights)
+        return Row(member.name, member.extractor, "file", "found" if path.is_file() else "missing", path, size, "")
+    found = entry(member.extractor, member.weights)
     path = locate(found, weights_dir)
     size = path.stat().st_size if path else found.size_bytes
-    return Row(member.name, member.backbone, found.tag, "found" if path else "missing", path, size, found.url)
+    return Row(member.name, member.extractor, found.tag, "found" if path else "missing", path, size, found.url)
 
 
-def _pack_one(found: Entry, out_dir: Path, weights_dir: Path | None, progress: bool) -> Path:
+def _pack_one(found: Entry, out_dir: Path, weights_dir: Path | None, progress: bool, top: bool) -> Path:
     origin = fetch(found, weights_dir, True, progress)
     digest = sha256(origin)
     if not digest.startswith(sha_prefix(origin.name)):
@@ -111,14 +117,16 @@ def _pack_one(found: Entry, out_dir: Path, weights_dir: Path | None, progress: b
     metadata = {"backbone": found.backbone, "tag": found.tag, "url": found.url}
     metadata |= {"origin": origin.name, "origin_sha256": digest}
     path = out_dir / file_names(found)[1]
-    write_atomic(path, save(_extractor_part(found.backbone, origin), metadata))
+    write_atomic(path, save(_extractor_part(found.backbone, origin, top), metadata))
     return path
 
 
-def _extractor_part(backbone: str, origin: Path) -> dict[str, Tensor]:
+def _extractor_part(backbone: str, origin: Path, top: bool) -> dict[str, Tensor]:
     with weightless():
         needed = Backbone(backbone).net.state_dict().keys()
-    tensors = {k: v.contiguous() for k, v in backbone_part(read_tensors(origin)).items() if k in needed}
+    found = backbone_part(read_tensors(origin))
+    kept = needed | {k for k in found if top and k.startswith(CLASSIFIER)}
+    tensors = {k: v.contiguous() for k, v in found.items() if k in kept}
     lost = [name for name in needed - tensors.keys() if not name.endswith("num_batches_tracked")]
     if lost:
         raise UserError(f'{origin}: not weights of "{backbone}": "{min(lost)}" is missing')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from torch import Tensor
 
 from octavo.errors import UserError, lookup
 from octavo.files import write_atomic
-from octavo.networks.backbone import TIMM, Backbone, require
-from octavo.networks.loading import SUFFIXES, LoadReport, load_into
-from octavo.recipe import Member, Recipe
+from octavo.networks.backbone import TIMM, require
+from octavo.networks.loading import SUFFIXES, Extractor, LoadReport, load_into
+from octavo.recipe import Member, Network, Recipe
 
 ENVIRONMENT = "OCTAVO_WEIGHTS"
 """Environment variable that names the folder of weights files when none is given."""
@@ -163,7 +164,7 @@ def source(
 
 
 def load_pretrained(
-    backbone: Backbone, weights: str, weights_dir: Path | None = None, download: bool = True, progress: bool = False
+    backbone: Extractor, weights: str, weights_dir: Path | None = None, download: bool = True, progress: bool = False
 ) -> LoadReport | None:
     """Fill a backbone with what a member's `weights` names; None for `none`, which leaves it random.
 
@@ -181,25 +182,30 @@ def load_pretrained(
 
 
 def gather(
-    recipe: Recipe, weights_dir: Path | None = None, download: bool = True, progress: bool = False
+    recipe: Recipe,
+    weights_dir: Path | None = None,
+    download: bool = True,
+    progress: bool = False,
+    only: Collection[str] | None = None,
 ) -> dict[str, Path]:
-    """Return the weights file of each member that needs one, by name, downloading what is missing.
+    """Return the weights file of each network (of those in `only`) that needs one, by name, downloading what is missing.
 
     Raises:
-        UserError: the first that can't be had, with the member's path in the recipe.
+        UserError: the first that can't be had, with the network's path in the recipe.
     """
     paths = {}
-    for i, member in enumerate(recipe.members):
-        if member.weights != "none":
+    for i, member in enumerate(recipe.networks):
+        if member.weights != "none" and (only is None or member.name in only):
             try:
-                paths[member.name] = source(member.backbone, member.weights, weights_dir, download, progress)
+                paths[member.name] = source(member.extractor, member.weights, weights_dir, download, progress)
             except UserError as error:
-                raise UserError(f"members[{i}].{error}") from error
+                where = f"members[{i}]" if isinstance(member, Member) else "segmenter"
+                raise UserError(f"{where}.{error}") from error
     return paths
 
 
-def normalization(member: Member) -> tuple[Channels, Channels]:
-    """Return the mean and standard deviation (R, G, B; pixels in 0–1) that a member's weights expect.
+def normalization(member: Network) -> tuple[Channels, Channels]:
+    """Return the mean and standard deviation (R, G, B; pixels in 0–1) that a network's weights expect.
 
     They belong to the published set; `none` and files of one's own take ImageNet's.
 
@@ -208,7 +214,7 @@ def normalization(member: Member) -> tuple[Channels, Channels]:
     """
     if member.weights == "none" or is_file(member.weights):
         return IMAGENET_MEAN, IMAGENET_STD
-    found = entry(member.backbone, member.weights)
+    found = entry(member.extractor, member.weights)
     return found.mean, found.std
 
 
