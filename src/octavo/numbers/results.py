@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from statistics import NormalDist
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -21,6 +21,9 @@ def _valid(text: object) -> object:
 
 
 Name = Annotated[str, BeforeValidator(_valid)]
+
+
+Kind = TypeVar("Kind", bound="Result")
 
 
 class Result(BaseModel):
@@ -153,12 +156,7 @@ class Report(Result):
         Raises:
             UserError: the text is not such a report; `where` names its file.
         """
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(p) for p in first["loc"]) or "whole file"
-            raise UserError(f"{where}: not a report of this version: {place}: {first['msg']}; evaluate again") from None
+        return parse(cls, text, where)
 
 
 class Score(Result):
@@ -185,6 +183,20 @@ class Score(Result):
     def to_json(self) -> str:
         """Return the score as JSON text: sorted keys, a newline at the end."""
         return dump(self)
+
+
+def parse(kind: type[Kind], text: str, where: str) -> Kind:
+    """Return the report of a kind that JSON text holds.
+
+    Raises:
+        UserError: the text is not such a report; `where` names its file.
+    """
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(p) for p in first["loc"]) or "whole file"
+        raise UserError(f"{where}: not a report of this version: {place}: {first['msg']}; evaluate again") from None
 
 
 def dump(result: Result) -> str:

@@ -26,7 +26,7 @@ def report_tables(report: Report, *, every_class: bool = False) -> list[Table]:
 
 def score_tables(score: Score, *, level: float = 0.95, every_class: bool = False) -> list[Table]:
     """Return the tables of a score: its numbers, and the classes."""
-    table = _table(f"{score.correct} of {score.n} right", ("metric", f"value [{100 * level:g} %]"))
+    table = titled(f"{score.correct} of {score.n} right", ("metric", f"value [{100 * level:g} %]"))
     for title, value in (
         ("accuracy", score.accuracy),
         ("macro F1", score.macro_f1),
@@ -47,14 +47,15 @@ def with_ends(interval: Interval | None, *, signed: bool = False) -> str:
     return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
 
 
-def _table(title: str, columns: Sequence[str]) -> Table:
+def titled(title: str, columns: Sequence[str]) -> Table:
+    """Return an empty table: the first column folds, the others, of numbers, never wrap."""
     table = Table(title=title, title_justify="left", title_style="bold")
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left", no_wrap=i > 0)
     return table
 
 
-def _plain(name: str) -> Text:
+def plain(name: str) -> Text:
     """Return a name of the user's as it is: no markup, and nothing that steers a terminal."""
     return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name), overflow="fold")
 
@@ -64,25 +65,25 @@ def _systems(report: Report) -> Table:
     headline = f"{METRICS[report.headline].title} [{100 * report.level:g} %]"
     flattered = ", flattered" if report.flattered else ""
     title = f"{report.n} images of {report.split}{flattered}"
-    table = _table(title, ("system", headline, *(METRICS[name].title for name in shown)))
+    table = titled(title, ("system", headline, *(METRICS[name].title for name in shown)))
     for system in report.systems:
         own = system.kind == "ensemble"
         if own:
             table.add_section()
         values = (f"{system.metrics[name].value:.4f}" for name in shown)
         table.add_row(
-            _plain(system.name), with_ends(system.metrics[report.headline]), *values, style="bold" if own else None
+            plain(system.name), with_ends(system.metrics[report.headline]), *values, style="bold" if own else None
         )
     return table
 
 
 def _contributions(report: Report) -> Table:
     gain = with_ends(report.gain, signed=True)
-    table = _table("What each member adds", ("member", "weight", f"adds to accuracy [{100 * report.level:g} %]"))
+    table = titled("What each member adds", ("member", "weight", f"adds to accuracy [{100 * report.level:g} %]"))
     for part in report.contributions:
-        table.add_row(_plain(part.member), f"{part.weight:.3f}", with_ends(part.leave_one_out, signed=True))
+        table.add_row(plain(part.member), f"{part.weight:.3f}", with_ends(part.leave_one_out, signed=True))
     table.add_section()
-    best = _plain(f"ensemble − {report.best_member}")
+    best = plain(f"ensemble − {report.best_member}")
     table.add_row(best, "", gain, style="bold")
     return table
 
@@ -96,10 +97,10 @@ def class_table(results: Sequence[ClassResult], title: str, level: float, *, eve
         rows = sorted(rows, key=lambda r: r.f1 or 0.0)
         parts = [rows[:ENDS], rows[-ENDS:]]
         title = f"{title}: {ENDS} worst and {ENDS} best of {len(results)} by F1"
-    table = _table(title, ("class", "images", f"recognised [{100 * level:g} %]", "precision", "F1"))
+    table = titled(title, ("class", "images", f"recognised [{100 * level:g} %]", "precision", "F1"))
     for part in parts:
         for r in part:
             shares = ("–" if x is None else f"{x:.3f}" for x in (r.precision, r.f1))
-            table.add_row(_plain(r.name), str(r.support), with_ends(r.accuracy), *shares)
+            table.add_row(plain(r.name), str(r.support), with_ends(r.accuracy), *shares)
         table.add_section()
     return table

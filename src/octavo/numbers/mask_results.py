@@ -1,0 +1,136 @@
+"""The numbers of masks, and how they were made: what a segmenter's `metrics.json` holds, and the mIoU card."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from octavo.numbers.results import Interval, Name, Number, Report, Result, dump, parse
+
+Pixels = Annotated[int, Field(ge=0)]
+
+
+class MaskClass(Result):
+    """How one class came out; a share is `None` where it would divide by zero."""
+
+    name: Name
+    scored: bool
+    """Whether it enters the headline's mean."""
+    iou: Interval | None
+    """As the headline's rule counts it."""
+    accuracy: Number | None
+    """Share of its pixels that were recognised (= recall)."""
+    precision: Number | None
+    """Share of the pixels predicted as it that are it; pixels without a truth don't count."""
+    truth: Number
+    """Its share of the pixels with a truth."""
+    predicted: Number
+    """Share of the pixels with a truth that were predicted as it."""
+
+
+class SegmentReport(Result):
+    """Every number of an evaluation of masks with the rule by which it was made."""
+
+    format: Literal[1] = 1
+    task: Literal["segment"] = "segment"
+    split: str
+    n: Annotated[int, Field(ge=1)]
+    """Images scored."""
+    pixels: Pixels
+    """Their pixels with a truth."""
+    classes: tuple[Name, ...]
+    """The trained classes, in the order of channels."""
+    headline: Literal["miou"] = "miou"
+    """The metric to quote; a key of `metrics`."""
+    rule_name: str
+    """The headline's rule; a key of `RULES`."""
+    rule_title: str
+    rule: str
+    """Which data, the headline's rule, how the intervals were made."""
+    rules: dict[str, str]
+    """Metric → the sentence that defines it."""
+    level: Number
+    replicates: int
+    seed: int
+    flattered: bool
+    """Whether something was chosen or trained on the very images that are scored."""
+    metrics: dict[str, Interval | None]
+    """miou, pixel_accuracy, mean_accuracy, fw_iou; `None` where the rule has no number (a warning says why)."""
+    per_class: tuple[MaskClass, ...]
+    confusion: tuple[tuple[Pixels, ...], ...]
+    """[C+1,C+1] pixels of all images by truth (row) and prediction (column); the last of each is no class."""
+    warnings: tuple[Name, ...] = ()
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        side = len(self.classes) + 1
+        if len(self.per_class) != side - 1 or [len(row) for row in self.confusion] != [side] * side:
+            raise ValueError(f"{side - 1} classes need as many results and a confusion of {side} by {side}")
+        return self
+
+    @property
+    def miou(self) -> float | None:
+        """The headline's value; `None` where its rule has no number."""
+        interval = self.metrics[self.headline]
+        return None if interval is None else interval.value
+
+    def to_json(self) -> str:
+        """Return the report as JSON text: sorted keys, one form for one report, a newline at the end."""
+        return dump(self)
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "metrics.json") -> SegmentReport:
+        """Return the report that `to_json` wrote.
+
+        Raises:
+            UserError: the text is not such a report; `where` names its file.
+        """
+        return parse(cls, text, where)
+
+
+class RuleValue(Result):
+    """One line of the card: what one rule makes of the predictions."""
+
+    rule: str
+    """A key of `RULES`, or of `BESIDE`."""
+    title: str
+    source: str
+    """Library with version and function, or paper."""
+    value: Number | None
+    """`None` where the rule's formula divides zero by zero."""
+    note: str = ""
+    """What became of classes that don't occur, if there are any."""
+
+
+class MaskScore(Result):
+    """The mIoU card: how predicted masks compare with the truth, by every rule."""
+
+    report: SegmentReport
+    """The headline with its interval, class by class."""
+    rows: tuple[RuleValue, ...]
+    """The headline, the other rules of the mIoU, then what is told beside it."""
+    missing: int
+    """Images without a prediction, whose pixels count as no class."""
+    read_as: Literal["ids", "colours"]
+    """What the predicted masks hold."""
+    table: str
+    """The table of classes by which they were read."""
+
+    def to_json(self) -> str:
+        """Return the score as JSON text: sorted keys, a newline at the end."""
+        return dump(self)
+
+
+def read_report(text: str, where: str = "metrics.json") -> Report | SegmentReport:
+    """Return the report that JSON text holds, of either task.
+
+    Raises:
+        UserError: the text is no report; `where` names its file.
+    """
+    try:
+        task = json.loads(text).get("task")
+    except (ValueError, AttributeError):
+        task = None  # what is wrong with it is told by the parser below
+    return parse(SegmentReport if task == "segment" else Report, text, where)
