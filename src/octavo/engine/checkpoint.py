@@ -108,7 +108,7 @@ class Saver(pl.Callback):
         self.saved, self.lowest, self.place = time.monotonic(), float("inf"), (0, 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the lowest held-out loss so far."""
+        """Return the best held-out number so far, as one of which less is better."""
         return {"lowest": self.lowest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -143,10 +143,11 @@ class Saver(pl.Callback):
             raise Interrupted(self.stop.signal or signal.SIGTERM)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Keep the weights of the lowest held-out loss, where the recipe asks for them."""
-        loss = float(trainer.callback_metrics["holdout_loss"])
-        if self.best and loss < self.lowest:
-            self.lowest = loss
+        """Keep the weights of the best held-out number, where the recipe asks for them."""
+        goal = pl_module.goal
+        number = float(trainer.callback_metrics[goal.monitor]) * (1 if goal.mode == "min" else -1)
+        if self.best and number < self.lowest:
+            self.lowest = number
             if trainer.is_global_zero:
                 save_net(pl_module.best_net, self.best)
 
@@ -166,11 +167,8 @@ class Bar(pl.Callback):
         took = time.monotonic() - self.since
         last = batch.step + 1 == pl_module.steps
         if trainer.is_global_zero and (took > 0.5 or last):
-            loss, right, count = pl_module.tally.tolist()
-            note = (
-                f"epoch {batch.epoch + 1}/{self.epochs} loss {loss / count:.3f} accuracy {right / count:.3f} "
-                f"{self.images / max(took, 1e-9):,.0f} images/s"
-            )
+            rate = f"{self.images / max(took, 1e-9):,.0f} images/s"
+            note = f"epoch {batch.epoch + 1}/{self.epochs} {pl_module.goal.progress(pl_module.tally)} {rate}"
             with suppress(Interrupted):  # the Saver stops, once it has saved
                 self.progress(
                     self.what, batch.epoch * pl_module.steps + batch.step + 1, self.epochs * pl_module.steps, note

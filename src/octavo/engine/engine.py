@@ -1,24 +1,58 @@
-"""Where members are trained: one after another on this machine, each a function of its job and its folder."""
+"""Where networks are trained: one after another on this machine, each a function of its job and its folder."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
+from pytorch_lightning.callbacks import Callback
 from torch import nn
 
-from octavo.data.batches import in_order
+from octavo.engine import classify, material, scenes, segment
 from octavo.engine.checkpoint import Stop, save_net
 from octavo.engine.fit import chosen, fit
 from octavo.engine.folder import MemberFolder
-from octavo.engine.infer import outputs, ready
-from octavo.engine.job import Job, inputs_of, prepare
+from octavo.engine.infer import ready
+from octavo.engine.job import Job, Prepared
+from octavo.engine.material import Material
+from octavo.engine.watch import Watch
 from octavo.errors import UserError
-from octavo.networks.build import start_member
-from octavo.progress import Progress
+from octavo.progress import Progress, Say, unsaid
 
 
-def train_member(job: Job, folder: MemberFolder, progress: Progress, stop: Stop) -> None:
-    """Train one member in its folder, or go on with it; a finished one is left as it is.
+@dataclass(frozen=True)
+class Craft:
+    """What a task does in its own way.
+
+    Attributes:
+        material: recipe, data, layout, cache, whether to skip broken files → images, labels, parts.
+        prepare: a job → the network, its batches and its goal.
+        callbacks: what looks on while it is trained.
+        outputs: what the trained network says of the parts that weren't trained on → arrays to keep.
+        facts: what must be known of it to use it.
+    """
+
+    material: Callable[..., Material]
+    prepare: Callable[[Job, Progress], Prepared]
+    callbacks: Callable[[Job, Prepared, MemberFolder], Sequence[Callback]]
+    outputs: Callable[[Job, Prepared, nn.Module, MemberFolder, Progress], Mapping[str, np.ndarray]]
+    facts: Callable[[Job, Prepared], dict[str, Any]]
+
+
+CRAFTS: Mapping[str, Craft] = {
+    "classify": Craft(
+        material.prepare, classify.prepare, lambda job, prepared, folder: (), classify.outputs_of, classify.facts_of
+    ),
+    "segment": Craft(scenes.prepare, segment.prepare, segment.callbacks, segment.outputs_of, segment.facts_of),
+}
+"""How each task trains a network, by the name that recipes give it."""
+
+
+def train_member(job: Job, folder: MemberFolder, progress: Progress, stop: Stop, say: Say = unsaid) -> None:
+    """Train one network in its folder, or go on with it; a finished one is left as it is.
 
     Raises:
         Interrupted: the user asked to stop; the checkpoint is saved.
@@ -28,7 +62,7 @@ def train_member(job: Job, folder: MemberFolder, progress: Progress, stop: Stop)
         folder.tidy()
         return
     try:
-        _train(job, folder, progress, stop)
+        _train(job, folder, progress, stop, say)
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"member {job.member.name}: out of {job.hardware.kind} memory with batches of {job.train.batch_size}; "
@@ -36,48 +70,17 @@ def train_member(job: Job, folder: MemberFolder, progress: Progress, stop: Stop)
         ) from error
 
 
-def _train(job: Job, folder: MemberFolder, progress: Progress, stop: Stop) -> None:
+def _train(job: Job, folder: MemberFolder, progress: Progress, stop: Stop, say: Say) -> None:
+    craft = CRAFTS[job.recipe.task]
     with torch.random.fork_rng(devices=[]):
-        net, origin = start_member(job.member, job.recipe, job.classes, job.weights_dir)
-        inputs = inputs_of(job)
-        source, ways, trained = prepare(job, net, inputs, origin.sha256 if origin else None, progress)
-        task = fit(job, folder, trained, source, ways, progress, stop)
-        best = ready(chosen(job, folder, task, source, ways, progress), job.hardware.device)
-        logits = {
-            part: outputs(
-                best,
-                ways.plain,
-                in_order(source, indices, job.labels, job.train.batch_size),
-                job.hardware.device,
-                bf16=job.bf16,
-                progress=progress,
-                what=f"{job.member.name}: {part}",
-            )
-            for part, indices in job.parts.items()
-            if part != "fit" and len(indices)
-        }
-    if not all(np.isfinite(values).all() for values in logits.values()):
-        raise UserError(f"member {job.member.name}: its outputs are not finite, its training diverged; lower train.lr")
-    best = best.cpu()
-    if trained is net.head:
-        net.head = best  # pyright: ignore[reportAttributeAccessIssue]
-        best = net
-    save_net(best, folder.weights)
-    facts = {
-        "backbone": job.member.backbone,
-        "features": net.backbone.features,
-        "classes": job.classes,
-        "size": inputs.size,
-        "resize": inputs.resize,
-        "mean": inputs.mean,
-        "std": inputs.std,
-        "weights": {"source": job.member.weights, "file": origin.path.name, "sha256": origin.sha256}
-        if origin
-        else None,
-        "parameters": {"backbone": _count(net.backbone), "head": _count(net.head)},
+        prepared = craft.prepare(job, progress)
+        watch = Watch(job.member.name, say)
+        task = fit(job, folder, prepared, (*craft.callbacks(job, prepared, folder), watch), progress, stop)
+        best = ready(chosen(job, folder, task, prepared, progress), job.hardware.device)
+        outputs = craft.outputs(job, prepared, best, folder, progress)
+    save_net(prepared.joined(best.cpu()), folder.weights)
+    origin = prepared.origin
+    facts = craft.facts(job, prepared) | {
+        "weights": origin and {"source": job.member.weights, "file": origin.path.name, "sha256": origin.sha256}
     }
-    folder.finish(facts, logits, task.history)
-
-
-def _count(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
+    folder.finish(facts, outputs, task.history)

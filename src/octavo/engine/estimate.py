@@ -3,78 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from octavo.engine.hardware import Hardware
-from octavo.networks.build import build_member
-from octavo.recipe import Member, Recipe
+from octavo.networks.build import build_member, build_segmenter
+from octavo.recipe import ClassifyRecipe, Member, Network, Recipe, Segmenter, SegmentRecipe, Train
 
 STATE = {"sgd": 1, "adam": 2, "adamw": 2}
 """Numbers that an optimiser keeps for each parameter."""
-EFFICIENCY = 0.6
-"""Share of the matrix rate that networks reach: 0.5–0.9 for the eight members on a CPU; never measured on a GPU."""
 PASSES = 3
 """Cost of a training step in forward passes: forward, gradients of inputs, gradients of weights."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What training takes: seconds, bytes of memory and of disk at the highest point.
-
-    Seconds were compared with trainings on CPUs alone: within a factor of about two where a step is much work, too few
-    where it is little (small networks at 32 px: seven times too few), and on GPUs a guess.
-    """
-
-    seconds: float
-    memory: int
-    disk: int
-
-
-def estimate(recipe: Recipe, classes: int, counts: Mapping[str, int], hardware: Hardware) -> Estimate:
-    """Return the estimate for a recipe.
-
-    Operations are counted on the meta device, and set against the rate of a matrix product measured now; the time for
-    moving parameters through memory in each step is added.
-
-    Args:
-        recipe: the resolved recipe.
-        classes: number of classes C.
-        counts: images in each part (`fit`, `holdout`, `val`, …).
-        hardware: where it will run.
-    """
-    seconds, memory, weights, largest, features = 0.0, 0, 0, 0, {}
-    rates: dict[str, float] = {}
-    others = sum(n for part, n in counts.items() if part != "fit")
-    for member in recipe.members:
-        train = recipe.train_of(member)
-        rate = rates.setdefault(train.precision, EFFICIENCY * matrix_rate(hardware.device, train.precision == "bf16"))
-        cost = _cost(recipe, member, classes)
-        frozen = train.mode == "frozen" and train.cache
-        step = 16 * (cost.head if frozen else cost.parameters) * (2 + STATE[train.optimizer]) / 2
-        steps = train.epochs * -(-counts["fit"] // train.batch_size)
-        passes = (counts["fit"] * PASSES + counts.get("holdout", 0)) * train.epochs + others
-        key = (member.backbone, member.pool, recipe.size_of(member), member.weights)
-        if frozen:
-            fresh = key not in features
-            features[key] = cost.features * 4 * train.views * (counts["fit"] + others)
-            passes = (counts["fit"] + others) * train.views if fresh else 0
-        seconds += passes * cost.flops / rate + steps * step / BANDWIDTH[hardware.kind]
-        state = 4 * (cost.head if frozen else cost.parameters) * (1 + STATE[train.optimizer] + bool(train.ema))
-        passing = ALIVE * cost.widest * EVALUATED if train.mode == "frozen" else cost.activations * train.batch_size
-        memory = max(memory, 4 * cost.parameters + state + passing)
-        weights += 4 * cost.parameters
-        largest = max(largest, 2 * state)
-    return Estimate(seconds / hardware.count, int(memory * RESERVE) + BASE, weights + largest + sum(features.values()))
-
-
+EFFICIENCY = 1.0
+"""Share of the matrix rate that convolutions reach. On one Zen 4 core: 1.7 for 3×3 ones (vgg16), 0.6–1 for others."""
+TRAFFIC = {"cpu": 4e9, "mps": 100e9, "cuda": 1e12}
+"""Bytes per second of layers' outputs that are written, read and given back: what small images and depthwise layers
+cost. Measured on one Zen 4 core; for GPUs the order of magnitude alone, as in the next two."""
+CALL = {"cpu": 20e-6, "mps": 20e-6, "cuda": 10e-6}
+"""Seconds that starting one operation takes, however small it is."""
+STEP = 5e-3
+"""Seconds that a training step takes beside the network's own work: the batch, the loss, the Trainer."""
 BANDWIDTH = {"cpu": 10e9, "mps": 100e9, "cuda": 1e12}
 """Bytes per second that an optimiser's step moves: roughly on a CPU, and the order of magnitude alone on GPUs."""
 ALIVE, EVALUATED = 3, 64
-"""Without a backward pass: layers that are in memory at one time, and images in a batch."""
+"""Without a backward pass: layers that are in memory at one time, and a classifier's images in a batch."""
 BASE = 700 * 2**20
 """Memory of Python with torch loaded."""
 RESERVE = 1.7
@@ -82,39 +40,189 @@ RESERVE = 1.7
 
 
 @dataclass(frozen=True)
-class _Cost:
+class Estimate:
+    """What training takes: seconds, bytes of memory and of disk at the highest point.
+
+    Seconds are for a machine that does nothing else. On one Zen 4 core training steps took between a half and twice
+    as long (squeezenet1_1, mobilenet_v2 and v3, resnet18, densenet161 and vgg16 at 32–64 px, batches of 8–64); on GPUs
+    they are a guess.
+    """
+
+    seconds: float
+    memory: int
+    disk: int
+
+
+def estimate(
+    recipe: Recipe,
+    classes: int,
+    counts: Mapping[str, int],
+    hardware: Hardware,
+    *,
+    whole: tuple[int, int] | None = None,
+) -> Estimate:
+    """Return the estimate for a recipe of any task.
+
+    Operations, the bytes of their results and their number are counted on the meta device. The operations are set
+    against the rate of a matrix product measured now, the rest against constants of this module.
+
+    Args:
+        recipe: the resolved recipe.
+        classes: number of classes C.
+        counts: images in each part (`fit`, `holdout`, `val`, …).
+        hardware: where it will run.
+        whole: height and width of a typical image, in pixels: a segmenter is trained on crops of `data.size`, but
+            evaluated on whole images. By default they are as large as a crop.
+    """
+    seconds, memory, weights, state = 0.0, 0.0, 0, 0
+    rates: dict[str, float] = {}
+    features: dict[object, int] = {}
+    for network in recipe.networks:
+        train = recipe.train_of(network)
+        bf16 = train.precision == "bf16"
+        if train.precision not in rates:
+            rates[train.precision] = EFFICIENCY * matrix_rate(hardware.device, bf16)
+        cost = _cost(recipe, network, classes, whole)
+        cached, key = train.mode == "frozen" and train.cache, _extractor(recipe, network)
+        seconds += _seconds(cost, train, counts, rates[train.precision], hardware.kind, fresh=key not in features)
+        if cached:
+            features[key] = round(4 * cost.features * cost.area * train.views * sum(counts.values()))
+        memory = max(memory, _memory(cost, train))
+        weights += 4 * cost.parameters
+        state = max(state, 4 * cost.trained(train) * (1 + STATE[train.optimizer] + bool(train.ema)))
+    disk = weights + 2 * state + sum(features.values())
+    return Estimate(seconds / hardware.count, int(memory * RESERVE) + BASE, disk)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What one forward pass of one image is: floating-point operations, and bytes of results.
+
+    `calls` is the number of operations, however many images a batch has; `kept` the bytes that the backward pass
+    needs, and `widest` the largest of them.
+    """
+
     flops: float
+    moved: float
+    calls: int
+    kept: float
+    widest: float
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """A network's work up to the features and behind them, parameters (in all, in the head), numbers of features.
+
+    `area` is the size of the images it is evaluated on, as a multiple of those it is trained on, `batch` how many of
+    them are seen at once where a recipe doesn't say so.
+    """
+
+    body: _Work
+    tail: _Work
     parameters: int
     head: int
     features: int
-    activations: int
-    widest: int
+    area: float
+    batch: int
+
+    def trained(self, train: Train) -> int:
+        """Return how many parameters the optimiser has."""
+        return self.head if train.mode == "frozen" else self.parameters
 
 
-def _cost(recipe: Recipe, member: Member, classes: int) -> _Cost:
-    """Count for one image: operations forward, parameters, bytes kept for the backward pass, the widest layer."""
-    net = build_member(member, recipe, classes, "meta").train()
-    size, kept, widest = recipe.size_of(member), 0, 0
+def _seconds(cost: _Cost, train: Train, counts: Mapping[str, int], rate: float, kind: str, fresh: bool) -> float:
+    """Return how long a network is trained and evaluated; `fresh`: its features are in nobody's cache yet."""
+    fit, others = counts["fit"], cost.area * sum(n for part, n in counts.items() if part != "fit")
+    held = cost.area * counts.get("holdout", 0)
+    tail = (PASSES * fit + held) * train.epochs + others
+    body = tail
+    if train.mode == "frozen":
+        body = (fit + held) * train.epochs + others
+        if train.cache:
+            body = (fit * cost.area + others) * train.views if fresh else 0
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
+    def image(work: _Work) -> float:
+        return work.flops / rate + work.moved / TRAFFIC[kind] + work.calls * CALL[kind] / train.batch_size
+
+    steps = train.epochs * -(-fit // train.batch_size)
+    moving = 8 * cost.trained(train) * (2 + STATE[train.optimizer]) / BANDWIDTH[kind]
+    return body * image(cost.body) + tail * image(cost.tail) + steps * (STEP + moving)
+
+
+def _memory(cost: _Cost, train: Train) -> float:
+    """Return the bytes of weights, gradients, the optimiser's state and the layers' outputs."""
+    state = 4 * cost.trained(train) * (1 + STATE[train.optimizer] + bool(train.ema))
+    kept = cost.tail.kept + (cost.body.kept if train.mode == "finetune" else 0)
+    batch = cost.batch if train.mode == "frozen" else min(cost.batch, train.batch_size)
+    seen = ALIVE * max(cost.body.widest, cost.tail.widest) * cost.area * batch
+    return 4 * cost.parameters + state + max(kept * train.batch_size, seen)
+
+
+def _extractor(recipe: Recipe, network: Network) -> object:
+    """Return what networks must have in common to share cached features."""
+    if isinstance(recipe, ClassifyRecipe) and isinstance(network, Member):
+        return network.backbone, network.pool, recipe.size_of(network), network.weights
+    return network.name
+
+
+def _cost(recipe: Recipe, network: Network, classes: int, whole: tuple[int, int] | None) -> _Cost:
+    """Count what a network is and does, on the meta device."""
+    area, batch = 1.0, EVALUATED
+    body: Callable[[Tensor], Any]
+    tail: Callable[[Any], Any]
+    if isinstance(recipe, SegmentRecipe) and isinstance(network, Segmenter):
+        net = build_segmenter(network, recipe, classes, "meta").train()
+        height, width = recipe.data.size
+        body, tail, batch = net.features, lambda maps: net.decode(maps, (height, width)), 1
+        if whole:
+            area = max(1.0, whole[0] * whole[1] * recipe.data.scale**2 / (height * width))
+    elif isinstance(recipe, ClassifyRecipe) and isinstance(network, Member):
+        net = build_member(network, recipe, classes, "meta").train()
+        height = width = recipe.size_of(network)
+        body, tail = net.backbone, net.head
+    else:
+        raise TypeError(f"{type(recipe).__name__} with a {type(network).__name__}")
+    features, first = _counted(body, torch.empty(2, 3, height, width, device="meta"))
+    _, second = _counted(tail, features)
+    maps = [features] if isinstance(features, Tensor) else list(features)
+    numbers = sum(m.numel() for m in maps) // 2
+    return _Cost(first, second, _parameters(net), _parameters(net.head), numbers, area, batch)
+
+
+class _Traffic(TorchDispatchMode):
+    """Counts operations, and the bytes of their results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls, self.bytes = 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.calls += 1
+        self.bytes += sum(t.nbytes for t in (out if isinstance(out, list | tuple) else [out]) if isinstance(t, Tensor))
+        return out
+
+
+def _counted(run: Callable[[Any], Any], inputs: Any) -> tuple[Any, _Work]:
+    """Return what `run` makes of a batch of two on the meta device, and what that is per image."""
+    kept = widest = 0
+
+    def keep(tensor: Tensor) -> Tensor:
         nonlocal kept, widest
         # A Linear saves its weight's transpose, a view: parameters are counted on their own.
-        parameter = isinstance(tensor, torch.nn.Parameter) or isinstance(tensor._base, torch.nn.Parameter)
+        parameter = isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)
         kept += 0 if parameter else tensor.nbytes
         widest = max(widest, 0 if parameter else tensor.nbytes)
         return tensor
 
-    x = torch.empty(2, 3, size, size, device="meta")
-    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        net(x)
-    return _Cost(
-        counter.get_total_flops() / 2,
-        sum(p.numel() for p in net.parameters()),
-        sum(p.numel() for p in net.head.parameters()),
-        net.backbone.features,
-        kept // 2,
-        widest // 2,
-    )
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with FlopCounterMode(display=False) as counter, _Traffic() as traffic, hooks:
+        outputs = run(inputs)
+    return outputs, _Work(counter.get_total_flops() / 2, traffic.bytes / 2, traffic.calls, kept / 2, widest / 2)
+
+
+def _parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
 
 
 def matrix_rate(device: torch.device, bf16: bool) -> float:

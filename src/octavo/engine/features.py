@@ -50,11 +50,14 @@ class Features:
 
     def rows(self, indices: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return features float32 [B,F] and no sizes; outside training (epoch −1) the plain view's."""
+        return self.views[self.view_of(indices, epoch), indices], np.empty((0, 2), np.int64)
+
+    def view_of(self, indices: np.ndarray, epoch: int) -> np.ndarray:
+        """Return which view each image shows in an epoch, int64 [B]; the plain one, 0, outside training (epoch −1)."""
         count = len(self.views)
         if epoch < 0 or count == 1:
-            return self.views[0, indices], np.empty((0, 2), np.int64)
-        view = (uniform(self.seed, epoch, indices, n=1)[:, 0] * count).astype(np.int64)
-        return self.views[view, indices], np.empty((0, 2), np.int64)
+            return np.zeros(len(indices), np.int64)
+        return (uniform(self.seed, epoch, indices, n=1)[:, 0] * count).astype(np.int64)
 
 
 def _opened(path: Path, seed: int) -> Features:

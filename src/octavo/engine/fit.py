@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,24 +18,23 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
-from octavo.data.batches import Batch, Batches, Source, Steps, in_order, loader
+from octavo.data.batches import Batch, Batches, Steps, loader
 from octavo.engine.checkpoint import AtomicCheckpointIO, Bar, Saver, Stop, position
 from octavo.engine.folder import MemberFolder
-from octavo.engine.job import Job, class_weights
-from octavo.engine.task import Task, Ways
+from octavo.engine.job import Job, Prepared
+from octavo.engine.task import Task
 from octavo.errors import UserError
 from octavo.keyed import seed_of
 from octavo.networks.loading import load_member
-from octavo.networks.member import MemberNet
 from octavo.progress import Interrupted, Progress
 
 
 class _Data(pl.LightningDataModule):
     """The batches of a training, for each process its share."""
 
-    def __init__(self, job: Job, source: Source, start: tuple[int, int]) -> None:
+    def __init__(self, job: Job, prepared: Prepared, start: tuple[int, int]) -> None:
         super().__init__()
-        self.job, self.source, self.start = job, source, start
+        self.job, self.prepared, self.start = job, prepared, start
 
     def setup(self, stage: str) -> None:
         """Hush Lightning in a process that DDP started, as in the one that started it."""
@@ -46,7 +45,7 @@ class _Data(pl.LightningDataModule):
         job, trainer = self.job, self.trainer
         assert trainer is not None
         batches = Batches(
-            self.source,
+            self.prepared.source,
             job.parts["fit"],
             job.labels,
             job.train.batch_size,
@@ -59,30 +58,34 @@ class _Data(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the held-out images in their order."""
-        return in_order(self.source, self.job.parts["holdout"], self.job.labels, self.job.train.batch_size)
+        return self.prepared.in_order(self.job.parts["holdout"])
 
 
 def fit(
-    job: Job, folder: MemberFolder, net: nn.Module, source: Source, ways: Ways, progress: Progress, stop: Stop
+    job: Job, folder: MemberFolder, prepared: Prepared, extra: Sequence[Callback], progress: Progress, stop: Stop
 ) -> Task:
-    """Run Lightning's Trainer to the end of the member's training and return the task.
+    """Run Lightning's Trainer to the end of a network's training and return the task; `extra` callbacks look on.
 
     Raises:
         Interrupted: the user asked to stop; the checkpoint is saved.
         UserError: a full disk.
     """
-    train = job.train
+    train, source, net = job.train, prepared.source, prepared.trained
     start = position(folder.checkpoint) if folder.checkpoint.is_file() else (0, 0)
     steps = len(Batches(source, job.parts["fit"], job.labels, train.batch_size, world=job.hardware.count))
-    if train.channels_last and isinstance(net, MemberNet):
+    if train.channels_last and net is prepared.net:
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    task = Task(net, ways, train, steps=steps, seed=job.seed, class_weights=class_weights(job))
+    task = Task(net, prepared.ways, train, prepared.goal, steps=steps, seed=job.seed)
     callbacks: list[Callback] = [
         Saver(folder.checkpoint, train.checkpoint_minutes, stop, folder.best if train.keep == "best" else None),
         Bar(progress, f"{job.member.name}: train", train.epochs),
+        *extra,
     ]
     if train.patience:
-        callbacks.append(EarlyStopping("holdout_loss", patience=train.patience, check_on_train_epoch_end=False))
+        goal = prepared.goal
+        callbacks.append(
+            EarlyStopping(goal.monitor, mode=goal.mode, patience=train.patience, check_on_train_epoch_end=False)
+        )
     with _quiet(), _children(stop):
         trainer = pl.Trainer(
             accelerator="gpu" if job.hardware.kind == "cuda" else job.hardware.kind,
@@ -104,7 +107,7 @@ def fit(
         )
         trainer.fit(
             task,
-            datamodule=_Data(job, source, start),
+            datamodule=_Data(job, prepared, start),
             ckpt_path=folder.checkpoint if folder.checkpoint.is_file() else None,
         )
     return task
@@ -130,31 +133,32 @@ def _strategy(job: Job) -> str:
     return "ddp_spawn_find_unused_parameters_true" if job.train.head_epochs else "ddp_spawn"
 
 
-def chosen(job: Job, folder: MemberFolder, task: Task, source: Source, ways: Ways, progress: Progress) -> nn.Module:
+def chosen(job: Job, folder: MemberFolder, task: Task, prepared: Prepared, progress: Progress) -> nn.Module:
     """Return the network that the member becomes: last, averaged or best weights, its statistics computed anew."""
-    net = task.best_net
+    net, ways = task.best_net, prepared.ways
     if job.train.keep == "best":
         if not folder.best.is_file():
+            number = prepared.goal.monitor.replace("holdout_", "held-out ")
             raise UserError(
-                f"member {job.member.name}: its held-out loss was never a finite number, so its training diverged; "
+                f"member {job.member.name}: its {number} was never a finite number, so its training diverged; "
                 "lower train.lr"
             )
         load_member(net, folder.best)
-    frozen = net.backbone if job.train.mode == "frozen" and isinstance(net, MemberNet) else None
+    frozen = getattr(net, "backbone", None) if job.train.mode == "frozen" else None
     if job.train.reestimate_norm:
         torch.manual_seed(seed_of(job.seed, "norm"))
         device, what = job.hardware.device, f"{job.member.name}: batch-norm statistics"
-        batches = in_order(source, job.parts["fit"], job.labels, job.train.batch_size)
+        batches = prepared.in_order(job.parts["fit"])
 
         def images() -> Any:
             for done, batch in enumerate(batches, 1):
                 x = ways.plain(batch.to(device))
-                yield frozen.eval()(x) if frozen else x
+                yield frozen.eval()(x) if frozen is not None else x
                 progress(what, done, len(batches))
 
         net.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=job.bf16):
-            update_bn(images(), net.head if frozen else net)  # pyright: ignore[reportArgumentType]
+            update_bn(images(), net.head if frozen is not None else net)  # pyright: ignore[reportArgumentType]
     return net
 
 

@@ -9,20 +9,24 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
+from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
+from octavo.data.classes import ClassTable
 from octavo.errors import UserError, suggest
 from octavo.files import STALE, sweep, sync_folder, write_atomic
 from octavo.numbers.ensemble import Ensemble
+from octavo.numbers.mask_results import SegmentReport, read_report
 from octavo.numbers.results import Report
 from octavo.recipe import Recipe, dumps, load
 
 MANIFEST = "manifest.json"
+R = TypeVar("R", bound=Recipe)
 
 
 class MemberFolder:
@@ -34,7 +38,7 @@ class MemberFolder:
         self.checkpoint = folder / "last.ckpt"
         self.best = folder / "best.safetensors"
         self._facts = folder / "member.json"
-        self._logits = folder / "logits.safetensors"
+        self._outputs = folder / "outputs.safetensors"
         self._history = folder / "history.csv"
 
     @property
@@ -46,19 +50,33 @@ class MemberFolder:
         """Return what is known of the member: backbone, widths, normalisation, origin of its weights."""
         return json.loads(self._facts.read_text(encoding="utf-8"))
 
-    def logits(self) -> dict[str, np.ndarray]:
-        """Return the member's logits, part of the data → float32 [n,C]."""
-        return load_file(self._logits)
+    def outputs(self) -> dict[str, np.ndarray]:
+        """Return what it says of each part of the data: a member's logits float32 [n,C], or a segmenter's confusion
+        counts int64 [n,C+1,C+1] of each image."""
+        return load_file(self._outputs)
+
+    def stage_file(self, stage: int | str, name: str) -> Path:
+        """Return where the mask called `name`, predicted after an epoch (from 1) or by the `best`, is kept."""
+        folder = f"epoch_{stage:03d}" if isinstance(stage, int) else stage
+        return self.folder.parents[1] / "masks" / folder / f"{name}.png"
+
+    def predicted_file(self, part: str, name: str) -> Path:
+        """Return where the predicted mask called `name` of one part is kept."""
+        return self.folder.parents[1] / "predictions" / part / f"{name}.png"
+
+    def write_mask(self, path: Path, colours: np.ndarray) -> None:
+        """Write a mask in colours, uint8 [H,W,3], as PNG."""
+        write_atomic(path, lambda file: Image.fromarray(colours).save(file, "PNG"))
 
     def history(self) -> list[dict[str, str]]:
         """Return a row per epoch."""
         return _read_csv(self._history)
 
     def finish(
-        self, facts: Mapping[str, Any], logits: Mapping[str, np.ndarray], history: Sequence[Mapping[str, Any]]
+        self, facts: Mapping[str, Any], outputs: Mapping[str, np.ndarray], history: Sequence[Mapping[str, Any]]
     ) -> None:
         """Write what training gave, the facts last, and delete the checkpoint."""
-        write_atomic(self._logits, save({k: np.ascontiguousarray(v) for k, v in logits.items()}))
+        write_atomic(self._outputs, save({k: np.ascontiguousarray(v) for k, v in outputs.items()}))
         write_csv(self._history, history)
         write_atomic(self._facts, _json(facts))
         self.tidy()
@@ -114,10 +132,31 @@ class RunFolder:
         """The resolved recipe."""
         return load(self.path / "recipe.toml")
 
+    def recipe_as(self, kind: type[R]) -> R:
+        """Return the resolved recipe of a run of one kind.
+
+        Raises:
+            UserError: the run is of another task.
+        """
+        recipe = self.recipe
+        if not isinstance(recipe, kind):
+            raise UserError(f'{self.path}: is a run of task "{recipe.task}", for which this is not made')
+        return recipe
+
     @property
     def manifest(self) -> dict[str, Any]:
         """Versions, hashes of data and weights, seed, hardware."""
         return json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+
+    @property
+    def table(self) -> ClassTable:
+        """Names and colours of the classes of masks (runs of segmenters)."""
+        return ClassTable.from_dict(self.manifest["table"])
+
+    def stages(self) -> dict[str, Path]:
+        """Return the folders of predicted masks by stage, `epoch_NNN` in their order and then `best`."""
+        folders = [path for path in (self.path / "masks").glob("*") if path.is_dir()]
+        return {path.name: path for path in sorted(folders, key=lambda path: (path.name == "best", path.name))}
 
     @property
     def begun(self) -> bool:
@@ -199,13 +238,21 @@ class RunFolder:
         write_atomic(self.path / "ensemble.json", _json(ensemble.to_dict()))
 
     @property
-    def report(self) -> Report:
-        """The numbers of the run's own evaluation."""
+    def report(self) -> Report | SegmentReport:
+        """The numbers of the run's own evaluation.
+
+        Raises:
+            UserError: training has not come that far.
+        """
         path = self.path / "metrics.json"
-        return Report.from_json(path.read_text(encoding="utf-8"), str(path))
+        if not path.is_file():
+            raise UserError(
+                f"{self.path}: this run is not finished; go on with `octavo train --resume --out {self.path}`"
+            )
+        return read_report(path.read_text(encoding="utf-8"), str(path))
 
     @report.setter
-    def report(self, report: Report) -> None:
+    def report(self, report: Report | SegmentReport) -> None:
         write_atomic(self.path / "metrics.json", report.to_json().encode())
 
     def write_predictions(self, split: str, rows: Sequence[Mapping[str, Any]]) -> Path:

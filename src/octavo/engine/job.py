@@ -1,67 +1,68 @@
-"""What the training of one member depends on, and what follows from it."""
+"""What the training of one network depends on, and what it is prepared to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-import torchvision
-from torch import Tensor, nn
+from torch import nn
+from torch.utils.data import DataLoader
 
-from octavo.data.augment import RENDER
-from octavo.data.batches import PixelRows, Source
-from octavo.data.inputs import Inputs
+from octavo.data.batches import Batch, Labels, Source, in_order
+from octavo.data.classes import ClassTable
 from octavo.data.store import Pixels
-from octavo.engine.features import VIEW_EPOCH, cached, key_of
+from octavo.engine.goals import Goal
 from octavo.engine.hardware import Hardware
-from octavo.engine.infer import ready
-from octavo.engine.task import FeatureInputs, Ways
+from octavo.engine.task import Ways
 from octavo.keyed import seed_of
-from octavo.networks import weights
-from octavo.networks.member import MemberNet
-from octavo.progress import Progress
-from octavo.recipe import Member, Recipe, Train
+from octavo.networks.loading import LoadReport
+from octavo.recipe import Network, Recipe, Train
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that the training of one member depends on.
+    """All that the training of one network depends on.
 
     Attributes:
         recipe: the resolved recipe.
-        member: which of its members.
+        member: which of its networks.
         classes: number of classes C.
-        labels: int64 [N], class ids of all images.
+        labels: class ids of all images int64 [N], or their masks.
         parts: part of the data (`fit`, `holdout`, `val`, `test`) → int64 indices.
         pixels: the stored images.
         weights_dir: folder of weight files, searched first.
         cache: folder for features.
         hardware: what to compute on.
         tensorboard: folder for TensorBoard's event files, or None.
+        files: all images, as their paths are in the data.
+        names: of their predicted masks.
+        table: names and colours of the classes of masks.
     """
 
     recipe: Recipe
-    member: Member
+    member: Network
     classes: int
-    labels: np.ndarray
+    labels: Labels
     parts: Mapping[str, np.ndarray]
     pixels: Pixels
     weights_dir: Path | None
     cache: Path
     hardware: Hardware
     tensorboard: Path | None = None
+    files: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    table: ClassTable | None = None
 
     @property
     def train(self) -> Train:
-        """The member's own training settings."""
+        """The network's own training settings."""
         return self.recipe.train_of(self.member)
 
     @property
     def seed(self) -> int:
-        """The key of everything random in this member's training."""
+        """The key of everything random in this training."""
         return seed_of(self.recipe.seed, self.member.name)
 
     @property
@@ -70,81 +71,37 @@ class Job:
         return self.train.precision == "bf16"
 
 
-def inputs_of(job: Job) -> Inputs:
-    """Return how stored images become this member's input."""
-    data = job.recipe.data
-    mean, std = weights.normalization(job.member) if data.normalize == "weights" else ((0.0,) * 3, (1.0,) * 3)
-    return Inputs(
-        job.recipe.size_of(job.member),
-        data.resize,
-        mean,
-        std,
-        job.recipe.augment,
-        job.seed,
-        job.classes,
-        job.train.channels_last,
-    )
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A job made ready for the Trainer.
 
+    Attributes:
+        net: the whole network.
+        trained: what is trained of it: all of it, or its head on cached features.
+        source: where batches come from.
+        ways: how they become the input of `trained`.
+        goal: what is minimised and counted.
+        labels: class ids or masks of all images.
+        batch_size: images in a batch that isn't trained on.
+        origin: the weights file it started from, or None.
+    """
 
-def prepare(
-    job: Job, net: MemberNet, inputs: Inputs, sha256: str | None, progress: Progress
-) -> tuple[Source, Ways, nn.Module]:
-    """Return where batches come from, how they become inputs, and what is trained on them."""
-    source = PixelRows(job.pixels)
-    train, member = job.train, job.member
-    if train.mode == "finetune" or not train.cache:
-        return source, inputs, net
-    # Not the member's own seed: members with one extractor share its features.
-    fixed = replace(inputs, seed=seed_of("views", job.recipe.seed))
-    views = {"views": train.views, "augment": job.recipe.augment.model_dump(), "seed": fixed.seed}
-    key = key_of(
-        backbone=member.backbone,
-        pool=member.pool,
-        weights=sha256 or f"init {job.recipe.seed} {member.name} {member.zero_init_residual}",
-        size=inputs.size,
-        resize=inputs.resize,
-        mean=inputs.mean,
-        std=inputs.std,
-        pixels=job.pixels.digest,
-        precision=train.precision,
-        channels_last=train.channels_last,
-        render=RENDER,
-        torch=torch.__version__,
-        torchvision=torchvision.__version__,
-        device=job.hardware.kind,
-        views=views if train.views > 1 else None,
-    )
-    ways = [inputs.plain, *(lambda b, v=v: fixed.augmented(b, VIEW_EPOCH + v) for v in range(1, train.views))]
-    wanted = np.setdiff1d(np.arange(len(job.pixels)), np.array(sorted(job.pixels.broken), np.int64))
-    backbone = ready(net.backbone, job.hardware.device, train.channels_last)
+    net: nn.Module
+    trained: nn.Module
+    source: Source
+    ways: Ways
+    goal: Goal
+    labels: Labels
+    batch_size: int
+    origin: LoadReport | None
 
-    def told(what: str, done: int, total: int, note: str = "") -> None:
-        progress(f"{member.name}: {what}", done, total, note)
+    def in_order(self, indices: np.ndarray) -> DataLoader[Batch]:
+        """Return a loader over images once, in their order, without random change."""
+        return in_order(self.source, indices, self.labels, self.batch_size)
 
-    features = cached(
-        job.cache,
-        key,
-        backbone,
-        net.backbone.features,
-        source,
-        wanted,
-        len(job.pixels),
-        ways,
-        job.seed,
-        device=job.hardware.device,
-        bf16=job.bf16,
-        progress=told,
-    )
-    net.backbone.cpu()
-    return features, FeatureInputs(), net.head
-
-
-def class_weights(job: Job) -> Tensor | None:
-    """Return float32 [C], or None: given, or n / (C × count) over the training images."""
-    given = job.train.class_weights
-    if given == "none":
-        return None
-    if given != "balanced":
-        return torch.tensor(given, dtype=torch.float32)
-    counts = np.bincount(job.labels[job.parts["fit"]], minlength=job.classes)
-    return torch.from_numpy(counts.sum() / (job.classes * np.maximum(counts, 1))).float()
+    def joined(self, best: nn.Module) -> nn.Module:
+        """Return the whole network with what was trained of it as `best`."""
+        if self.trained is self.net:
+            return best
+        self.net.head = getattr(best, "head", best)  # pyright: ignore[reportAttributeAccessIssue]
+        return self.net

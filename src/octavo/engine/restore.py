@@ -17,7 +17,7 @@ from octavo.errors import UserError, lookup
 from octavo.networks.build import build_member
 from octavo.networks.loading import load_member
 from octavo.networks.member import MemberNet
-from octavo.recipe import Augment, Member, Recipe
+from octavo.recipe import Augment, ClassifyRecipe, Member
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def restore(run: RunFolder, name: str, device: torch.device) -> Trained:
     Raises:
         UserError: no such member, or it isn't trained yet.
     """
-    recipe = run.recipe
+    recipe = run.recipe_as(ClassifyRecipe)
     member = lookup({m.name: m for m in recipe.members}, name, f"{run.path}: member")
     files = run.member(name)
     if not files.finished:
@@ -84,7 +84,7 @@ def restore(run: RunFolder, name: str, device: torch.device) -> Trained:
     return Trained(name, net, inputs, device, train.precision == "bf16")
 
 
-def _unfilled(member: Member, recipe: Recipe, classes: int) -> MemberNet:
+def _unfilled(member: Member, recipe: ClassifyRecipe, classes: int) -> MemberNet:
     """Return the member's network on the CPU, for a weights file to fill; random weights are drawn only where needed.
 
     Buffers that no file holds (timm's tables of relative positions, for one) have their values from the building.

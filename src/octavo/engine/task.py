@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from octavo.data.batches import Batch
+from octavo.engine.goals import Goal
 from octavo.engine.schedule import factor
 from octavo.keyed import seed_of
 from octavo.recipe import Train
@@ -52,29 +53,24 @@ class FeatureInputs:
 
 
 class Task(pl.LightningModule):
-    """Trains `net` (a head on features, or a whole member) by cross-entropy.
+    """Trains `net` (a head on features, or a whole network) towards a goal.
 
     Everything that a stopped training needs is in the state dict: weights, averaged weights, the sums of the running
-    epoch (`tally`: loss × images, right answers, images) and the rows of the history. There is no random state: a
-    step's dropout is seeded by its key.
+    epoch (`tally`) and the rows of the history. There is no random state: a step's dropout is seeded by its key.
     """
 
     tally: Tensor
-    held: Tensor
 
-    def __init__(
-        self, net: nn.Module, inputs: Ways, train: Train, *, steps: int, seed: int, class_weights: Tensor | None = None
-    ) -> None:
-        """`steps` is the number of batches in an epoch; `class_weights` float32 [C]."""
+    def __init__(self, net: nn.Module, inputs: Ways, train: Train, goal: Goal, *, steps: int, seed: int) -> None:
+        """`steps` is the number of batches in an epoch."""
         super().__init__()
-        self.net, self.inputs, self.train_spec, self.steps, self.seed = net, inputs, train, steps, seed
+        self.net, self.inputs, self.train_spec, self.goal = net, inputs, train, goal
+        self.steps, self.seed = steps, seed
         self.averaged = None
         if train.ema:
             self.averaged = AveragedModel(net, multi_avg_fn=partial(_ema, train.ema), use_buffers=True)
             self.averaged.requires_grad_(False)  # DDP waits for the gradient of every parameter that could have one
         self.register_buffer("tally", torch.zeros(3))
-        self.register_buffer("held", torch.zeros(3), persistent=False)
-        self.loss = nn.CrossEntropyLoss(weight=class_weights, label_smoothing=train.label_smoothing)
         self.history: list[dict[str, float]] = []
         if train.mode == "frozen":
             self.thaw(0)
@@ -112,11 +108,12 @@ class Task(pl.LightningModule):
         inputs, targets = self.inputs.training(batch)
         torch.manual_seed(seed_of(self.seed, "step", batch.epoch, batch.step, self.global_rank))
         logits = self.net(inputs)
-        loss = self.loss(logits.float(), targets)
+        logits = logits.float()
+        loss = self.goal.loss(logits, targets)
         if batch.step == 0:
             self.tally.zero_()
         # Summed over processes at once: DDP gives all of them the buffers of the first.
-        self.tally += self.trainer.strategy.reduce(_sums(loss, logits, batch.labels), reduce_op="sum")
+        self.tally += self.trainer.strategy.reduce(self.goal.sums(loss, logits, targets, batch.labels), reduce_op="sum")
         return loss
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
@@ -132,30 +129,21 @@ class Task(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin the sums of the held-out images."""
-        self.held.zero_()
+        self.goal.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add one batch of held-out images to the sums, by the weights that the member would become now."""
-        logits = self.best_net(self.inputs.plain(batch)).float()
-        self.held += _sums(nn.functional.cross_entropy(logits, batch.labels), logits, batch.labels)
+        self.goal.hold(self.best_net(self.inputs.plain(batch)).float(), batch.labels)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the held-out loss, which early stopping and `keep = "best"` go by; every process sees all images."""
-        self.log("holdout_loss", self.held[0] / self.held[2], sync_dist=False)
+        """Log the number that early stopping and `keep = "best"` go by; every process sees all held-out images."""
+        self.log(self.goal.monitor, self.goal.held()[self.goal.monitor], sync_dist=False)
 
     def on_train_epoch_end(self) -> None:
         """Write the epoch's row of the history."""
-        tally, held = self.tally.cpu(), self.held.cpu()
-        row = {
-            "epoch": self.current_epoch + 1,
-            "step": self.global_step,
-            "lr": self.optimizers_lr(),
-            "train_loss": float(tally[0] / tally[2]),
-            "train_accuracy": float(tally[1] / tally[2]),
-        }
-        if held[2] > 0:
-            row |= {"holdout_loss": float(held[0] / held[2]), "holdout_accuracy": float(held[1] / held[2])}
-        row = {k: round(v, 6) if k.endswith(("loss", "accuracy")) else v for k, v in row.items()}
+        row = {"epoch": self.current_epoch + 1, "step": self.global_step, "lr": self.optimizers_lr()}
+        numbers = self.goal.trained(self.tally) | self.goal.held()
+        row |= {name: round(value, 6) for name, value in numbers.items()}
         self.history = [r for r in self.history if r["epoch"] < row["epoch"]] + [row]
         if self.logger:
             self.logger.log_metrics(row, step=self.global_step)
@@ -171,13 +159,6 @@ class Task(pl.LightningModule):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take back what `get_extra_state` gave."""
         self.history = list(state["history"])
-
-
-def _sums(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """Return float32 [3] (Apple GPUs have no float64): loss × images, right answers by `labels`, images."""
-    right = (logits.argmax(1) == labels).sum()
-    count = torch.tensor(float(len(labels)), device=logits.device)
-    return torch.stack([loss.detach().float() * count, right.float(), count])
 
 
 @torch.no_grad()

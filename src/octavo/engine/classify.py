@@ -1,0 +1,171 @@
+"""How a member of an ensemble of classifiers is trained: its input, its cached features, its logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from octavo.data.batches import PixelRows
+from octavo.data.inputs import Inputs
+from octavo.data.render import RENDER
+from octavo.engine.features import VIEW_EPOCH, Features, cached, key_of
+from octavo.engine.folder import MemberFolder
+from octavo.engine.goals import ClassifyGoal
+from octavo.engine.infer import outputs, ready
+from octavo.engine.job import Job, Prepared
+from octavo.engine.task import FeatureInputs
+from octavo.errors import UserError
+from octavo.keyed import seed_of
+from octavo.networks import weights
+from octavo.networks.backbone import parameters
+from octavo.networks.build import start_member
+from octavo.networks.member import MemberNet
+from octavo.progress import Progress
+from octavo.recipe import ClassifyRecipe, Member
+
+Outputs = Mapping[str, np.ndarray]
+
+
+def inputs_of(job: Job) -> Inputs:
+    """Return how stored images become this member's input."""
+    recipe, member = _own(job)
+    data = recipe.data
+    mean, std = weights.normalization(member) if data.normalize == "weights" else ((0.0,) * 3, (1.0,) * 3)
+    return Inputs(
+        recipe.size_of(member),
+        data.resize,
+        mean,
+        std,
+        recipe.augment,
+        job.seed,
+        job.classes,
+        job.train.channels_last,
+    )
+
+
+def prepare(job: Job, progress: Progress) -> Prepared:
+    """Return the member as its training starts, and its batches: stored pixels, or cached features of its extractor."""
+    recipe, member = _own(job)
+    net, origin = start_member(member, recipe, job.classes, job.weights_dir)
+    inputs, train = inputs_of(job), job.train
+    goal = ClassifyGoal(job.classes, class_weights(job), train.label_smoothing)
+    source, ways, trained = PixelRows(job.pixels), inputs, net
+    if train.mode == "frozen" and train.cache:
+        source = _features(job, net, inputs, origin.sha256 if origin else None, progress)
+        ways, trained = FeatureInputs(), net.head
+    return Prepared(net, trained, source, ways, goal, job.labels, train.batch_size, origin)
+
+
+def _features(job: Job, net: MemberNet, inputs: Inputs, sha256: str | None, progress: Progress) -> Features:
+    """Return the features of all images, computed by the network's extractor or found in the cache."""
+    recipe, member = _own(job)
+    train, source = job.train, PixelRows(job.pixels)
+    # Not the member's own seed: members with one extractor share its features.
+    fixed = replace(inputs, seed=seed_of("views", recipe.seed))
+    views = {"views": train.views, "augment": recipe.augment.model_dump(), "seed": fixed.seed}
+    key = key_of(
+        backbone=member.backbone,
+        pool=member.pool,
+        weights=sha256 or f"init {recipe.seed} {member.name} {member.zero_init_residual}",
+        size=inputs.size,
+        resize=inputs.resize,
+        mean=inputs.mean,
+        std=inputs.std,
+        pixels=job.pixels.digest,
+        precision=train.precision,
+        channels_last=train.channels_last,
+        render=RENDER,
+        torch=torch.__version__,
+        torchvision=torchvision.__version__,
+        device=job.hardware.kind,
+        views=views if train.views > 1 else None,
+    )
+    ways = [inputs.plain, *(lambda b, v=v: fixed.augmented(b, VIEW_EPOCH + v) for v in range(1, train.views))]
+    wanted = np.setdiff1d(np.arange(len(job.pixels)), np.array(sorted(job.pixels.broken), np.int64))
+    backbone = ready(net.backbone, job.hardware.device, train.channels_last)
+
+    def told(what: str, done: int, total: int, note: str = "") -> None:
+        progress(f"{member.name}: {what}", done, total, note)
+
+    features = cached(
+        job.cache,
+        key,
+        backbone,
+        net.backbone.features,
+        source,
+        wanted,
+        len(job.pixels),
+        ways,
+        job.seed,
+        device=job.hardware.device,
+        bf16=job.bf16,
+        progress=told,
+    )
+    net.backbone.cpu()
+    return features
+
+
+def outputs_of(job: Job, prepared: Prepared, best: nn.Module, folder: MemberFolder, progress: Progress) -> Outputs:
+    """Return the logits float32 [n,C] of every part but the one that was trained on.
+
+    Raises:
+        UserError: they aren't finite.
+    """
+    logits = {
+        part: outputs(
+            best,
+            prepared.ways.plain,
+            prepared.in_order(indices),
+            job.hardware.device,
+            bf16=job.bf16,
+            progress=progress,
+            what=f"{job.member.name}: {part}",
+        )
+        for part, indices in job.parts.items()
+        if part != "fit" and len(indices)
+    }
+    if not all(np.isfinite(values).all() for values in logits.values()):
+        raise UserError(f"member {job.member.name}: its outputs are not finite, its training diverged; lower train.lr")
+    return logits
+
+
+def facts_of(job: Job, prepared: Prepared) -> dict[str, Any]:
+    """Return what must be known of a trained member to use it."""
+    inputs, net = inputs_of(job), prepared.net
+    assert isinstance(net, MemberNet)
+    return {
+        "backbone": job.member.backbone,
+        "features": net.backbone.features,
+        "classes": job.classes,
+        "size": inputs.size,
+        "resize": inputs.resize,
+        "mean": inputs.mean,
+        "std": inputs.std,
+        "parameters": {"backbone": parameters(net.backbone), "head": parameters(net.head)},
+    }
+
+
+def class_weights(job: Job) -> Tensor | None:
+    """Return float32 [C], or None: given, or n / (C × count) over the training images."""
+    given = job.train.class_weights
+    if given == "none":
+        return None
+    if given != "balanced":
+        return torch.tensor(given, dtype=torch.float32)
+    return balanced(np.bincount(job.labels[job.parts["fit"]], minlength=job.classes))
+
+
+def balanced(counts: np.ndarray) -> Tensor:
+    """Return float32 [C]: n / (C × count), as scikit-learn's class_weight="balanced"; absent classes as if once."""
+    return torch.from_numpy(counts.sum() / (len(counts) * np.maximum(counts, 1))).float()
+
+
+def _own(job: Job) -> tuple[ClassifyRecipe, Member]:
+    assert isinstance(job.recipe, ClassifyRecipe) and isinstance(job.member, Member)
+    return job.recipe, job.member

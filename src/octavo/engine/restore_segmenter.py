@@ -1,0 +1,166 @@
+"""A trained segmenter from its run folder, ready to be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from octavo.data.classes import ClassTable
+from octavo.data.pixels import bounded
+from octavo.data.render import normalize
+from octavo.engine.folder import RunFolder
+from octavo.engine.infer import ready
+from octavo.errors import UserError
+from octavo.networks.build import build_segmenter
+from octavo.networks.loading import load_member
+from octavo.networks.segmenter import SegmenterNet
+from octavo.recipe import SegmentRecipe
+
+_FLIPS = ((), (3,), (2,), (2, 3))
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """Views of an image whose probabilities are averaged at test time; off as it stands.
+
+    Attributes:
+        flips: as it is, and mirrored left to right, top to bottom, and both.
+        scales: factors of the network's input, such as (0.75, 1.0, 1.25).
+    """
+
+    flips: bool = False
+    scales: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        """Refuse factors that make no view.
+
+        Raises:
+            UserError: a factor outside of 0.25 … 4.
+        """
+        for factor in self.scales:
+            if not 0.25 <= factor <= 4:
+                raise UserError(f"--scales {factor:g}: expected factors from 0.25 to 4, such as 0.75, 1 and 1.25")
+
+    @property
+    def off(self) -> bool:
+        """Whether there is one view alone, the image as it is."""
+        return not self.flips and self.scales == (1.0,)
+
+
+@dataclass(frozen=True)
+class TrainedSegmenter:
+    """A trained network, and how images become its input and its output masks.
+
+    Attributes:
+        name: of the segmenter.
+        net: the network, in eval mode, on `device`.
+        mean: per channel, subtracted from values in 0–1.
+        std: per channel, divided by.
+        scale: factor by which images are reduced before the network sees them.
+        table: its classes; channel c is `table.trained[c]`.
+        device: where it computes.
+        bf16: whether it computes in bfloat16, as it was trained.
+        channels_last: memory format of its input.
+        averaging: views whose probabilities are averaged.
+    """
+
+    name: str
+    net: SegmenterNet
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float
+    table: ClassTable
+    device: torch.device
+    bf16: bool = False
+    channels_last: bool = False
+    averaging: Averaging = Averaging()
+
+    @torch.inference_mode()
+    def scores(self, images: Tensor) -> Tensor:
+        """Return float32 [B,C,h,w] on `device` for images uint8 [B,3,h,w] that are already at the network's scale.
+
+        Logits; with averaged views, logarithms of mean probabilities.
+        """
+        x = normalize(images.to(self.device).float() / 255, self.mean, self.std)
+        return self._run(x) if self.averaging.off else self._averaged(x)
+
+    def logits(self, image: np.ndarray) -> np.ndarray:
+        """Return float32 [C,H,W], as `scores`, for one image uint8 [H,W,3] of any size."""
+        height, width = image.shape[:2]
+        small = torch.from_numpy(reduced(image, self.scale).transpose(2, 0, 1)[None].copy())
+        found = self.scores(small)
+        if found.shape[2:] != (height, width):
+            found = F.interpolate(found, (height, width), mode="bilinear", align_corners=False)
+        return found[0].cpu().numpy()
+
+    def small_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) in which the network sees an image of this size."""
+        narrow, small = bounded(width, height, None, self.scale)
+        return small, narrow
+
+    def _averaged(self, x: Tensor) -> Tensor:
+        size, views = (x.shape[2], x.shape[3]), []
+        for factor in self.averaging.scales:
+            to = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
+            seen = x if to == size else F.interpolate(x, to, mode="bilinear", antialias=True, align_corners=False)
+            for flip in _FLIPS if self.averaging.flips else _FLIPS[:1]:
+                found = self._run(seen.flip(flip)).flip(flip)
+                if to != size:
+                    found = F.interpolate(found, size, mode="bilinear", align_corners=False)
+                views.append(found.softmax(1))
+        return torch.stack(views).mean(0).clamp_min(torch.finfo(torch.float32).tiny).log()
+
+    def _run(self, x: Tensor) -> Tensor:
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.net(x).float()
+
+
+def reduced(image: np.ndarray, scale: float) -> np.ndarray:
+    """Return an image uint8 [H,W,3] reduced by the factor `scale`, antialiased, as `pixels.decode` does it."""
+    to = bounded(image.shape[1], image.shape[0], None, scale)
+    if to == (image.shape[1], image.shape[0]):
+        return image
+    return np.asarray(Image.fromarray(image).resize(to, Image.Resampling.BICUBIC, reducing_gap=3.0))
+
+
+def restore_segmenter(run: RunFolder, device: torch.device, averaging: Averaging = Averaging()) -> TrainedSegmenter:
+    """Return the trained segmenter of a run.
+
+    Raises:
+        UserError: a run of another task, or one that isn't trained yet.
+    """
+    recipe = run.recipe
+    if not isinstance(recipe, SegmentRecipe):
+        raise UserError(f"{run.path}: its recipe trains a classifier; expected a run of a segmenter")
+    spec = recipe.segmenter
+    files = run.member(spec.name)
+    if not files.finished:
+        raise UserError(f"{run.path}: not trained yet; go on with `octavo train --resume --out {run.path}`")
+    facts, train = files.facts(), recipe.train_of(spec)
+    net: Any = build_segmenter(spec, recipe, facts["classes"], "meta")
+    if dict(net.named_buffers()).keys() <= net.state_dict().keys():
+        net = net.to_empty(device="cpu")
+    else:  # buffers that no file holds have their values from the building
+        net = build_segmenter(spec, recipe, facts["classes"])
+    load_member(net, files.weights)
+    ready(net, device, train.channels_last)
+    return TrainedSegmenter(
+        spec.name,
+        net,
+        tuple(facts["mean"]),
+        tuple(facts["std"]),
+        facts["scale"],
+        run.table,
+        device,
+        train.precision == "bf16",
+        train.channels_last,
+        averaging,
+    )

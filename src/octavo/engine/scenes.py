@@ -1,0 +1,106 @@
+"""A recipe's images and masks, read, split and stored: what a segmenter is trained on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from octavo.data import store, torchvision_data
+from octavo.data.batches import MaskRows
+from octavo.data.doctor import resolve
+from octavo.data.pairs import Pairs
+from octavo.data.pixels import probe
+from octavo.engine.material import Material, part_of
+from octavo.errors import UserError, lookup
+from octavo.networks.build import check_segmenter
+from octavo.numbers.rules import RULES
+from octavo.progress import Progress
+from octavo.recipe import SegmentRecipe
+
+
+def prepare(
+    recipe: SegmentRecipe, data: str, layout: str | None, cache: Path, skip_broken: bool, *, progress: Progress
+) -> Material:
+    """Return the images and masks that `data` holds, split as the recipe says and decoded into the cache.
+
+    Raises:
+        UserError: data that can't be read or used, masks that nobody can tell the classes of, a network that can't be
+            built.
+    """
+    lookup(RULES, recipe.measure.rule, "measure.rule")
+    pairs = torchvision_data.read_pairs(data, layout, cache=cache, progress=progress)
+    decoder = resolve(pairs, recipe.data.classes, recipe.data.tolerant, progress)
+    check_segmenter(recipe, len(decoder.table.names))
+    if not pairs.own_split:
+        pairs = pairs.with_val(recipe.data.val, recipe.seed)
+    images = store.ImageDecoder(scale=recipe.data.scale)
+    pixels = store.build(pairs, images, cache, skip_broken=skip_broken, progress=progress)
+    masks = store.build(pairs.mask_files, decoder, cache, skip_broken=skip_broken, progress=progress)
+    broken = {**masks.broken, **pixels.broken}
+    fit, held = pairs.holdout(recipe.data.holdout, recipe.seed)
+    parts = {"fit": fit, "holdout": held, "val": pairs.splits.get("val", np.empty(0, np.int64))}
+    if "test" in pairs.splits:
+        parts["test"] = pairs.splits["test"]
+    parts = {part: np.setdiff1d(indices, np.array(sorted(broken), np.int64)) for part, indices in parts.items()}
+    _require(recipe, pairs, parts, len(decoder.table.names))
+    _same_sizes(pairs, images, pixels.sizes, masks.sizes, broken)
+    places = part_of(parts, broken, len(pairs.files))
+    names = mask_names(pairs.files, places)
+    rows = [
+        {"file": file, "mask": mask, "part": part, "name": name}
+        for file, mask, part, name in zip(pairs.files, pairs.masks, places, names, strict=True)
+    ]
+    return Material(
+        data,
+        pairs,
+        decoder.table.names,
+        MaskRows(masks),
+        pixels,
+        parts,
+        rows,
+        broken,
+        decoder.table,
+        names,
+    )
+
+
+def mask_names(files: Sequence[str], parts: Sequence[str]) -> tuple[str, ...]:
+    """Return a name for the predicted mask of each image, without ending: its stem, or where two of one part have the
+    same, its path with __ for /."""
+    stems = [PurePosixPath(file).stem for file in files]
+    count = Counter(zip(parts, stems, strict=True))
+    return tuple(
+        stem if count[part, stem] == 1 else str(PurePosixPath(file).with_suffix("")).replace("/", "__")
+        for file, part, stem in zip(files, parts, stems, strict=True)
+    )
+
+
+def _require(recipe: SegmentRecipe, pairs: Pairs, parts: Mapping[str, np.ndarray], classes: int) -> None:
+    """Refuse what would fail or mislead later."""
+    if len(parts["fit"]) < 1 or not len(parts["val"]):
+        raise UserError(
+            f"{pairs.root}: {len(parts['fit'])} images to train on and {len(parts['val'])} to validate; "
+            "expected at least 1 and 1"
+        )
+    if recipe.data.holdout and not len(parts["holdout"]):
+        raise UserError(f"{pairs.root}: too few images for data.holdout; set it to 0, or add images")
+    given = recipe.train.class_weights
+    if not isinstance(given, str) and len(given) != classes:
+        raise UserError(f"train.class_weights: {len(given)} weights for {classes} classes")
+
+
+def _same_sizes(
+    pairs: Pairs, decoder: store.ImageDecoder, images: np.ndarray, masks: np.ndarray, broken: Mapping[int, str]
+) -> None:
+    """Refuse masks that don't lie on their images; `images` and `masks` int [N,2] are the sizes in the stores."""
+    expected = np.array([decoder.size(width, height)[::-1] for height, width in masks.tolist()])
+    odd = [i for i in np.flatnonzero((expected != images).any(axis=1)).tolist() if i not in broken]
+    if odd:
+        header, (height, width) = probe(pairs.path(odd[0])), masks[odd[0]]
+        raise UserError(
+            f"{pairs.path(odd[0])}: is {header.width}×{header.height} pixels, its mask {width}×{height} ({len(odd)} "
+            "such pairs); image and mask must be of one size (octavo check lists them)"
+        )
