@@ -13,7 +13,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from octavo.data.augment import Resize, Views, draw, normalize, plain, render
+from octavo.data.augment import Resize, Views, draw, plain
+from octavo.data.render import normalize, render
 from octavo.recipe import Augment
 
 DIGITS = load_digits(return_X_y=True)[0].reshape(-1, 8, 8)

@@ -182,7 +182,7 @@ def test_a_loaders_process_leaves_signals_to_its_parent(number: signal.Signals) 
 
 @pytest.mark.skipif(not hasattr(signal, "alarm"), reason="signals as Unix has them")
 def test_a_loaders_process_ends_some_time_after_sigterm() -> None:
-    code = "import signal, time; from octavo import batches; batches.GRACE = 1; batches.own_signals(0); "
+    code = "import signal, time; from octavo.data import batches; batches.GRACE = 1; batches.own_signals(0); "
     ends = {}
     for name, times in (("once", 1), ("twice", 2)):
         text = code + f"[signal.raise_signal(signal.SIGTERM) for _ in range({times})]; time.sleep(60)"

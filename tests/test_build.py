@@ -12,7 +12,7 @@ from octavo.errors import UserError
 from octavo.networks import backbone
 from octavo.networks.backbone import parameters
 from octavo.networks.build import build_member, check_recipe, init_key, start_member
-from octavo.recipe import Recipe
+from octavo.recipe import ClassifyRecipe
 
 HEAD_6 = [{"width": 4096, "dropout": 0.5}, {"width": 4096}]
 HEAD_7 = [{"width": 4096, "dropout": 0.5}]
@@ -30,9 +30,9 @@ REFERENCE = [
 ]
 
 
-def made(*members: dict, **rest: object) -> Recipe:
+def made(*members: dict, **rest: object) -> ClassifyRecipe:
     named = [{"name": f"m{i}", "weights": "none"} | m for i, m in enumerate(members)]
-    return Recipe.model_validate({"name": "test", "data": {"size": 64}, "members": named, **rest})
+    return ClassifyRecipe.model_validate({"name": "test", "data": {"size": 64}, "members": named, **rest})
 
 
 def test_the_eight_members_are_the_references() -> None:

@@ -152,7 +152,7 @@ def test_cache(run_cli: Octavo, digits_folder: Path, cache: Path) -> None:
     assert run_cli("cache") == (0, f"{cache}: empty\n", "")
     from octavo.data import store, torchvision_data
 
-    store.build(torchvision_data.read(digits_folder), 32, cache)
+    store.build(torchvision_data.read(digits_folder), store.ImageDecoder(32), cache)
     code, out, _ = run_cli("cache")
     assert code == 0 and "pixels" in out and "".join(out.split()).find(str(cache / "pixels")) >= 0
     code, out, _ = run_cli("cache", "--clear", "all")

@@ -13,19 +13,19 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from octavo.bars import Bars
 from octavo.data.readers import read
-from octavo.data.store import Pixels, build
+from octavo.data.store import ImageDecoder, Pixels, build
 from octavo.engine import fit
 from octavo.engine.checkpoint import Stop
 from octavo.engine.features import Features
 from octavo.errors import UserError
 from octavo.options import Options
 from octavo.progress import Interrupted
-from octavo.recipe import Recipe
+from octavo.recipe import ClassifyRecipe
 from octavo.run import Run
 from octavo.verbs.training import train
 
 # squeezenet has no batch norm, whose statistics would be each process's own; 130 images are five even batches of 26
-RECIPE = Recipe.model_validate(
+RECIPE = ClassifyRecipe.model_validate(
     {
         "name": "ddp",
         "data": {"size": 32, "resize": "stretch", "normalize": "none", "holdout": 0.2},
@@ -95,7 +95,7 @@ def test_processes_share_the_wish_to_stop() -> None:
 
 
 def test_images_and_features_travel_by_name(digits_folder: Path, tmp_path: Path) -> None:
-    pixels = build(read(digits_folder), 8, tmp_path / "cache")
+    pixels = build(read(digits_folder), ImageDecoder(8), tmp_path / "cache")
     sent = pickle.dumps(pixels)
     assert len(sent) < 1000
     copy: Pixels = pickle.loads(sent)

@@ -12,13 +12,13 @@ from torch import nn
 from octavo import recipe
 from octavo.errors import UserError
 from octavo.networks.build import build_member
-from octavo.recipe import Recipe
+from octavo.recipe import ClassifyRecipe
 from octavo.verbs.describe import annotated, describe, output_shapes
 
 
-def made(name: str, size: int = 64, **rest: object) -> Recipe:
+def made(name: str, size: int = 64, **rest: object) -> ClassifyRecipe:
     member = {"name": "one", "backbone": name, "weights": "none", **rest}
-    return Recipe.model_validate({"name": "test", "data": {"size": size}, "members": [member]})
+    return ClassifyRecipe.model_validate({"name": "test", "data": {"size": size}, "members": [member]})
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from octavo.engine import estimate as module
-from octavo.engine.estimate import BASE, RESERVE, estimate, matrix_rate
+from octavo.engine.estimate import BASE, EFFICIENCY, RESERVE, estimate, matrix_rate
 from octavo.engine.hardware import Hardware
-from octavo.networks.build import build_member
-from octavo.recipe import Recipe
+from octavo.networks.build import build_member, build_segmenter
+from octavo.recipe import ClassifyRecipe, SegmentRecipe
 
 CPU = Hardware("cpu")
 COUNTS = {"fit": 1000, "holdout": 100, "val": 200}
@@ -21,20 +25,22 @@ def rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "matrix_rate", lambda device, bf16: 2e11 if bf16 else 1e11)
 
 
-def recipe(train: dict | None = None, members: int = 1, backbone: str = "resnet18", **rest: object) -> Recipe:
+def recipe(train: dict | None = None, members: int = 1, backbone: str = "resnet18", **rest: object) -> ClassifyRecipe:
     rows = [{"name": f"m{i}", "backbone": backbone, "weights": "none"} for i in range(members)]
     made = {"name": "t", "data": {"size": 64}, "train": {"epochs": 2} | (train or {}), "members": rows, **rest}
-    return Recipe.model_validate(made)
+    return ClassifyRecipe.model_validate(made)
 
 
 def flops(net: nn.Module, size: int) -> float:
-    """Two per multiplication of each convolution and Linear, counted layer by layer."""
+    """Two per multiplication of each convolution (transposed ones too) and Linear, counted layer by layer."""
     total = 0
 
     def count(layer: nn.Module, args: tuple, out: torch.Tensor) -> None:
         nonlocal total
         if isinstance(layer, nn.Conv2d):
             total += 2 * out.numel() * layer.in_channels // layer.groups * layer.kernel_size[0] * layer.kernel_size[1]
+        elif isinstance(layer, nn.ConvTranspose2d):
+            total += 2 * args[0].numel() * layer.out_channels * layer.kernel_size[0] * layer.kernel_size[1]
         elif isinstance(layer, nn.Linear):
             total += 2 * out.numel() * layer.in_features
 
@@ -44,17 +50,81 @@ def flops(net: nn.Module, size: int) -> float:
     return total
 
 
-def test_time_is_operations_over_the_measured_rate() -> None:
+@pytest.fixture
+def operations_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ideal machine: nothing but the networks' operations takes time."""
+    for name in ("TRAFFIC", "BANDWIDTH"):
+        monkeypatch.setattr(module, name, {"cpu": float("inf")})
+    monkeypatch.setattr(module, "CALL", {"cpu": 0.0})
+    monkeypatch.setattr(module, "STEP", 0.0)
+
+
+@pytest.mark.usefixtures("operations_alone")
+def test_operations_are_those_of_the_layers() -> None:
     made = recipe()
     net = build_member(made.members[0], made, 10, "meta")
     passes = (1000 * 3 + 100) * 2 + 300
-    found = estimate(made, 10, COUNTS, CPU)
-    compute = passes * flops(net, 64) / (0.6 * 1e11)
-    parameters = sum(p.numel() for p in net.parameters())
-    moving = 2 * 16 * 24 * parameters / 10e9  # 32 steps of some 24 bytes a parameter
-    assert found.seconds == pytest.approx(compute + moving, rel=0.02)
-    assert estimate(recipe({"precision": "bf16"}), 10, COUNTS, CPU).seconds < found.seconds
-    assert estimate(made, 10, COUNTS, Hardware("cpu", 2)).seconds == pytest.approx(found.seconds / 2)
+    found = estimate(made, 10, COUNTS, CPU).seconds
+    assert found == pytest.approx(passes * flops(net, 64) / (EFFICIENCY * 1e11), rel=0.01)
+    assert estimate(recipe({"precision": "bf16"}), 10, COUNTS, CPU).seconds == pytest.approx(found / 2)
+    assert estimate(made, 10, COUNTS, Hardware("cpu", 2)).seconds == pytest.approx(found / 2)
+    # frozen, the extractor has no backward pass: two thirds of the work of training go, up to the head's
+    frozen = estimate(recipe({"mode": "frozen", "cache": False}), 10, COUNTS, CPU).seconds
+    assert frozen == pytest.approx(found * (1100 * 2 + 300) / passes, rel=0.01)
+
+
+@pytest.mark.usefixtures("operations_alone")
+def test_a_step_costs_something_however_small_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STEP", 1.0)
+    small, large = (estimate(recipe({"batch_size": n}), 10, COUNTS, CPU).seconds for n in (10, 100))
+    assert small - large == pytest.approx(2 * (100 - 10))
+    monkeypatch.setattr(module, "STEP", 0.0)
+    monkeypatch.setattr(module, "CALL", {"cpu": 1.0})
+    per_call = estimate(recipe({"batch_size": 10}), 10, COUNTS, CPU).seconds / (((1000 * 3 + 100) * 2 + 300) / 10)
+    net = build_member(recipe().members[0], recipe(), 10, "meta")
+    layers = sum(not list(m.children()) for m in net.modules())
+    assert layers <= per_call <= 3 * layers
+
+
+STEPS, BATCH = 3, {"squeezenet1_1": 64, "vgg16": 8}
+
+
+@pytest.mark.parametrize(("backbone", "size"), [("squeezenet1_1", 32), ("vgg16", 64)])
+def test_time_is_within_a_factor_of_three_of_real_steps(
+    backbone: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processor time of this thread, the least of several tries: other work on the machine doesn't count."""
+    threads, batch = torch.get_num_threads(), BATCH[backbone]
+    torch.set_num_threads(1)
+    try:
+        a = torch.randn(1024, 1024)
+        rate = 2 * 1024**3 / least(lambda: a @ a)
+        made = recipe({"epochs": 1, "batch_size": batch}, backbone=backbone, data={"size": size})
+        net = build_member(made.members[0], made, 10)
+        optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, fused=True)
+        images, labels = torch.randn(batch, 3, size, size), torch.arange(batch) % 10
+
+        def step() -> None:
+            nn.functional.cross_entropy(net(images), labels).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        took = least(step)
+    finally:
+        torch.set_num_threads(threads)
+    monkeypatch.setattr(module, "matrix_rate", lambda device, bf16: rate)
+    found = estimate(made, 10, {"fit": batch}, CPU).seconds
+    assert took / 3 < found < took * 3
+
+
+def least(work: Callable[[], object]) -> float:
+    """Seconds of this thread's processor time that work takes at best."""
+    best = float("inf")
+    for _ in range(STEPS + 1):
+        start = time.thread_time()
+        work()
+        best = min(best, time.thread_time() - start)
+    return best
 
 
 @pytest.mark.parametrize(
@@ -90,3 +160,46 @@ def test_a_frozen_extractor_runs_once_and_is_shared() -> None:
 
 def test_the_rate_is_a_plausible_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1e8 < matrix_rate(torch.device("cpu"), False) < 1e14
+
+
+def segmenter(train: dict | None = None, **rest: Any) -> SegmentRecipe:
+    made = {
+        "name": "s",
+        "task": "segment",
+        "data": {"size": 64},
+        "train": {"epochs": 2, "batch_size": 4} | (train or {}),
+    }
+    small = {"weights": "none", "hidden": [{"width": 32}]}
+    return SegmentRecipe.model_validate(made | {"segmenter": small} | rest)
+
+
+@pytest.mark.usefixtures("operations_alone")
+def test_a_segmenter_is_trained_on_crops_and_evaluated_on_whole_images() -> None:
+    made = segmenter()
+    net = build_segmenter(made.segmenter, made, 7, "meta")
+    one = flops(net, 64) / (EFFICIENCY * 1e11)
+    crops = estimate(made, 7, COUNTS, CPU).seconds
+    assert crops == pytest.approx(((1000 * 3 + 100) * 2 + 300) * one, rel=0.02)
+    large = estimate(made, 7, COUNTS, CPU, whole=(128, 256)).seconds
+    assert large - crops == pytest.approx(7 * (100 * 2 + 300) * one, rel=0.02)
+    halved = segmenter(data={"size": 64, "scale": 0.5})
+    assert estimate(halved, 7, COUNTS, CPU, whole=(128, 256)).seconds == pytest.approx(crops + (large - crops) / 7)
+
+
+def test_a_segmenters_pyramid_is_kept_for_whole_images() -> None:
+    frozen, plain = segmenter({"mode": "frozen"}), segmenter()
+    net = build_segmenter(frozen.segmenter, frozen, 7, "meta")
+    pyramid = 4 * sum(m.numel() for m in net.features(torch.empty(1, 3, 64, 64, device="meta")))
+    weights = 4 * sum(p.numel() for p in net.parameters())
+    head = 4 * sum(p.numel() for p in net.head.parameters())
+    found = estimate(frozen, 7, COUNTS, CPU, whole=(128, 128))
+    assert found.disk == pytest.approx(1300 * 4 * pyramid + weights + 4 * head)
+    assert estimate(plain, 7, COUNTS, CPU).disk == pytest.approx(5 * weights)
+    assert found.seconds < estimate(plain, 7, COUNTS, CPU, whole=(128, 128)).seconds
+    assert estimate(segmenter({"batch_size": 8}), 7, COUNTS, CPU).memory > estimate(plain, 7, COUNTS, CPU).memory
+
+
+@pytest.mark.parametrize("more", [{"network": "fcn", "border": "pad100"}, {"network": "lraspp_mobilenet_v3_large"}])
+def test_every_kind_of_segmenter(more: dict) -> None:
+    found = estimate(segmenter(segmenter=more | {"weights": "none"}), 7, COUNTS, CPU)
+    assert found.seconds > 0 and found.memory > BASE and found.disk > 0

@@ -25,7 +25,7 @@ def run(trained: RunFolder, tmp_path: Path) -> RunFolder:
 
 
 def stacked(run: RunFolder, part: str) -> np.ndarray:
-    return np.stack([run.member(name).logits()[part] for name in run.ensemble.names]).astype(np.float64)
+    return np.stack([run.member(name).outputs()[part] for name in run.ensemble.names]).astype(np.float64)
 
 
 def assert_numbers(report: Report, logits: np.ndarray, labels: np.ndarray, weights: tuple[float, ...]) -> None:

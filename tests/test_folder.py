@@ -9,9 +9,9 @@ import pytest
 from octavo.engine.folder import RunFolder, read_weights, write_csv
 from octavo.errors import UserError
 from octavo.numbers.ensemble import Ensemble
-from octavo.recipe import Member, Recipe
+from octavo.recipe import ClassifyRecipe, Member
 
-RECIPE = Recipe(name="r", members=(Member(name="a", backbone="resnet18"), Member(name="b", backbone="vgg11")))
+RECIPE = ClassifyRecipe(name="r", members=(Member(name="a", backbone="resnet18"), Member(name="b", backbone="vgg11")))
 # fmt: off
 NAMES = [
     "plain", "a,b", 'say "so"', "=1+1", " led by a space", "two\nlines", "return\rhere", "Grüße", "日本", "tab\there",

@@ -15,7 +15,7 @@ from PIL import Image
 
 from octavo.data.pixels import FORMATS, BrokenImage, decode, probe
 from octavo.data.readers import list_images, read
-from octavo.data.store import build
+from octavo.data.store import ImageDecoder, build
 from octavo.verbs.check import check
 from octavo.verbs.predict import predict
 
@@ -165,7 +165,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_damaged_files_go_through_check_list_and_store(damaged: Path, tmp_path: Path) -> None:
     samples = read(damaged)
     assert len(samples.files) == len(list_images([damaged])) == COUNT
-    pixels = build(samples, 16, tmp_path / "cache", skip_broken=True)
+    pixels = build(samples, ImageDecoder(16), tmp_path / "cache", skip_broken=True)
     refused = set()
     for index in range(COUNT):
         try:

@@ -13,12 +13,12 @@ from octavo.engine.hardware import Hardware
 from octavo.engine.material import Material, prepare
 from octavo.errors import UserError
 from octavo.progress import silent
-from octavo.recipe import Recipe
+from octavo.recipe import ClassifyRecipe
 
 
-def recipe(**sections: object) -> Recipe:
+def recipe(**sections: object) -> ClassifyRecipe:
     member = {"name": "m", "backbone": "squeezenet1_1", "weights": "none"}
-    return Recipe.model_validate({"name": "t", "data": {"size": 32}, "members": [member], **sections})
+    return ClassifyRecipe.model_validate({"name": "t", "data": {"size": 32}, "members": [member], **sections})
 
 
 def made(folder: Path, cache: Path, skip_broken: bool = False, **sections: object) -> Material:

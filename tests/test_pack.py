@@ -17,7 +17,7 @@ from octavo.errors import UserError
 from octavo.networks.backbone import Backbone
 from octavo.networks.pack import pack, table, verify
 from octavo.networks.weights import load_pretrained
-from octavo.recipe import Recipe
+from octavo.recipe import ClassifyRecipe
 
 
 @pytest.fixture(autouse=True)
@@ -44,9 +44,9 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def recipe(*members: tuple[str, str]) -> Recipe:
+def recipe(*members: tuple[str, str]) -> ClassifyRecipe:
     rows = [{"name": f"m{i}", "backbone": name, "weights": own} for i, (name, own) in enumerate(members)]
-    return Recipe.model_validate({"name": "t", "data": {"size": 64}, "members": rows})
+    return ClassifyRecipe.model_validate({"name": "t", "data": {"size": 64}, "members": rows})
 
 
 THREE = recipe(("squeezenet1_1", "imagenet"), ("squeezenet1_1", "IMAGENET1K_V1"), ("shufflenet_v2_x0_5", "imagenet"))

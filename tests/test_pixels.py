@@ -354,6 +354,47 @@ def test_bounded(width: int, height: int, side: int | None, expected: tuple[int,
     assert bounded(width, height, side) == expected
 
 
+SCALES = [(512, 512, None, 0.5, (256, 256)), (513, 511, None, 0.5, (256, 256)), (3, 1, None, 0.1, (1, 1)),
+          (2448, 2448, None, 0.25, (612, 612)), (640, 480, None, 1.0, (640, 480)), (640, 480, 120, 0.5, (160, 120)),
+          (640, 480, 300, 0.5, (320, 240)), (7, 5, None, 0.999, (7, 5))]  # fmt: skip
+
+
+@pytest.mark.parametrize("width, height, side, scale, expected", SCALES)
+def test_bounded_by_a_factor(
+    width: int, height: int, side: int | None, scale: float, expected: tuple[int, int]
+) -> None:
+    assert bounded(width, height, side, scale) == expected
+    assert decode(saved(Image.new("L", (width, height)), "PNG"), side=side, scale=scale).shape[1::-1] == expected
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, 1.001, float("nan")])
+def test_a_factor_never_enlarges(scale: float) -> None:
+    with pytest.raises(ValueError, match="expected 0 < scale ≤ 1"):
+        bounded(8, 8, None, scale)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+@pytest.mark.parametrize("size", [(400, 300), (301, 403)])
+@pytest.mark.parametrize("scale", [0.5, 0.3, 0.125])
+def test_scale_reduces_and_keeps_the_picture(form: str, size: tuple[int, int], scale: float) -> None:
+    image = Image.fromarray(smooth(size[1], size[0]))
+    result = decode(saved(image, form), scale=scale)
+    target = (round(size[0] * scale), round(size[1] * scale))
+    assert result.shape == (*target[::-1], 3)
+    assert np.abs(result.astype(int) - np.asarray(image.resize(target, Image.Resampling.BICUBIC))).mean() < 2
+
+
+def test_scale_is_antialiased_and_follows_the_orientation() -> None:
+    checker = ((np.indices((512, 256)).sum(0) % 2) * 255).astype(np.uint8)
+    assert np.abs(decode(saved(Image.fromarray(checker), "PNG"), scale=0.25).astype(int) - 127).max() <= 2
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = decode(saved(Image.fromarray(smooth(40, 80)), "JPEG", exif=exif, quality=95), scale=0.5)
+    expected = np.asarray(Image.fromarray(smooth(40, 80)).rotate(-90, expand=True).resize((20, 40)))
+    assert turned.shape == (40, 20, 3)
+    assert np.abs(turned.astype(int) - expected).mean() < 3
+
+
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
 @pytest.mark.parametrize("size", [(400, 300), (300, 400), (513, 257), (64, 2000)])
 def test_side_bounds_both_sides_and_keeps_the_picture(form: str, size: tuple[int, int]) -> None:

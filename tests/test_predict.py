@@ -74,7 +74,7 @@ def test_predictions_equal_the_evaluation_of_the_same_files(trained: RunFolder, 
     found = predict(trained, [digits_folder / "val_10"], device="cpu")
     evaluated = dict(rows(trained.path / "predictions" / "val.csv")[1:])
     assert dict(zip(found.files, found.labels, strict=True)) == evaluated
-    logits = np.stack([trained.member(n).logits()["val"] for n in trained.ensemble.names])
+    logits = np.stack([trained.member(n).outputs()["val"] for n in trained.ensemble.names])
     expected = softmax(np.tensordot(np.array(trained.ensemble.weights), logits.astype(np.float64), 1), axis=1)
     order = [found.files.index(Path(file).name) for file in trained.files("val")]
     np.testing.assert_allclose(found.probabilities[order], expected, atol=1e-4)
@@ -85,7 +85,7 @@ def test_predictions_equal_the_evaluation_of_the_same_files(trained: RunFolder, 
 def test_one_member_alone(trained: RunFolder, digits_folder: Path) -> None:
     found = octavo.load(trained.path, "cpu").predict(digits_folder / "val_10", member="squeeze")
     order = [found.files.index(Path(file).name) for file in trained.files("val")]
-    expected = softmax(trained.member("squeeze").logits()["val"], axis=1)
+    expected = softmax(trained.member("squeeze").outputs()["val"], axis=1)
     np.testing.assert_allclose(found.probabilities[order], expected, atol=1e-4)
     with pytest.raises(UserError, match='--member: unknown "squeez"; did you mean "squeeze"'):
         predict(trained, [digits_folder / "val_10"], member="squeez")

@@ -9,8 +9,7 @@ import pytest
 
 from octavo.errors import UserError
 from octavo.networks.build import check_recipe
-from octavo.recipe import Recipe, dumps, load, shipped
-from octavo.schema import Train
+from octavo.recipe import ClassifyRecipe, Train, dumps, load, shipped
 
 MINE = """
 description = "two"
@@ -180,6 +179,32 @@ def test_set_of_what_is_not_there(change: str, words: str, mine: Path) -> None:
     assert words in lines[0]
 
 
+def test_all_mistakes_of_all_sets_are_told_at_once(mine: Path) -> None:
+    assert refused(mine, "a", "nonsense") == [
+        f"--set {change}: expected KEY=VALUE such as train.epochs=3 or members[2].lr=1e-4"
+        for change in ("a", "nonsense")
+    ]
+    changes = ("train.epochs=4", "members[7].lr=1", "train.lr[0]=1", "train.epoch=3", "a", "members[0].poool=avg")
+    lines = refused(mine, *changes)
+    assert [line.split(": ")[0 if line.startswith("--set") else 1] for line in lines] == [
+        "--set members[7].lr=1", "--set train.lr[0]=1", "--set a", "train.epoch", "members[0].poool"
+    ]  # fmt: skip
+    assert [line.split(": ", 1)[0] for line in refused(mine, "a", "task=clasify")] == ["--set a", str(mine)]
+
+
+def test_an_override_that_fails_has_no_followers(mine: Path) -> None:
+    """`data.holdout=0` needs another combination, which the second override would have named."""
+    assert refused(mine, "data.holdout=0", "ensemble.combine") == [
+        "--set ensemble.combine: expected KEY=VALUE such as train.epochs=3 or members[2].lr=1e-4"
+    ]
+
+
+@pytest.mark.parametrize("task", ["clasify", "3"])
+def test_an_unknown_task_is_refused(mine: Path, task: str) -> None:
+    (line,) = refused(mine, f"task={task}")
+    assert line.startswith(f'{mine}: task: unknown "{task}"; ')
+
+
 def test_unknown_recipes_and_files(tmp_path: Path) -> None:
     for name, words in (
         ("octett", 'did you mean "octet"?'),
@@ -206,7 +231,7 @@ def test_shipped_recipes_load_build_and_come_back(name: str, tmp_path: Path) -> 
 
 
 def test_everything_comes_back_from_toml(tmp_path: Path) -> None:
-    recipe = Recipe.model_validate(
+    recipe = ClassifyRecipe.model_validate(
         {
             "name": "all",
             "description": "ü \"q\" \\ 'x'\nline",

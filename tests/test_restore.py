@@ -15,7 +15,7 @@ from octavo.engine.folder import RunFolder
 from octavo.engine.restore import batch_of, restore
 from octavo.errors import UserError
 from octavo.networks.build import build_member
-from octavo.recipe import Recipe
+from octavo.recipe import ClassifyRecipe
 from octavo.verbs.predict import predict
 from octavo.verbs.training import Options, train
 
@@ -41,7 +41,7 @@ def test_member_is_a_plain_module_whose_logits_are_the_stored_ones(trained: RunF
         with torch.no_grad():
             logits = net(inputs(trained, part))
         # Octavo's own resizing may differ from interpolate's in rounding.
-        np.testing.assert_allclose(logits.numpy(), trained.member(name).logits()[part], atol=2e-2, rtol=2e-2)
+        np.testing.assert_allclose(logits.numpy(), trained.member(name).outputs()[part], atol=2e-2, rtol=2e-2)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -50,7 +50,7 @@ def test_logits_of_decoded_images_are_the_stored_ones(trained: RunFolder, name: 
     images = [np.asarray(Image.open(f"{root}/{file}").convert("RGB")) for file in trained.files("val")]
     member = restore(trained, name, torch.device("cpu"))
     np.testing.assert_allclose(
-        member.logits(batch_of(images)), trained.member(name).logits()["val"], atol=1e-4, rtol=1e-4
+        member.logits(batch_of(images)), trained.member(name).outputs()["val"], atol=1e-4, rtol=1e-4
     )
 
 
@@ -60,7 +60,7 @@ def swin(digits_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFo
     pytest.importorskip("timm")
     member = {"name": "swin", "backbone": "timm:swin_tiny_patch4_window7_224", "weights": "none", "mode": "frozen"}
     data = {"size": 32, "stored": 16, "normalize": "none"}
-    made = Recipe.model_validate({"name": "t", "data": data, "train": {"epochs": 1}, "members": [member]})
+    made = ClassifyRecipe.model_validate({"name": "t", "data": data, "train": {"epochs": 1}, "members": [member]})
     folder = tmp_path_factory.mktemp("swin")
     return train(made, digits_folder, (), Options(out=folder / "run", cache=folder / "cache", device="cpu"))
 
@@ -74,7 +74,7 @@ def test_buffers_that_no_file_holds_are_whole(swin: RunFolder, digits_folder: Pa
         torch.testing.assert_close(net.get_buffer(name), made.get_buffer(name))
     found = predict(swin, [digits_folder / "val_10"], device="cpu")
     assert set(found.files) == {Path(file).name for file in swin.files("val")}
-    logits = dict(zip((Path(f).name for f in swin.files("val")), swin.member("swin").logits()["val"], strict=True))
+    logits = dict(zip((Path(f).name for f in swin.files("val")), swin.member("swin").outputs()["val"], strict=True))
     expected = softmax(np.stack([logits[file] for file in found.files]), axis=1)
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-4)
 

@@ -178,16 +178,44 @@ def test_splits(tmp_path: Path) -> None:
     rows = [("a.png", "cat"), ("b.png", "cat")]
     found = score(written(tmp_path, rows), whole, replicates=20)
     assert (found.split, found.n, found.correct) == ("all", 2, 1)
+    assert found.rule.startswith("Scored on the 2 labelled images of the whole truth. Accuracy")
     parted = truth(["a.png", "b.png"], [0, 1], val=1)
     assert score(written(tmp_path, rows), parted, split="all", replicates=20).n == 2
     with pytest.raises(UserError, match='unknown "vall"; did you mean "val"'):
         score(written(tmp_path, rows), parted, split="vall")
 
 
+@pytest.mark.parametrize(
+    ("val", "split", "scored"),
+    [
+        (None, None, "scored on all images; "),
+        (1, "all", "scored on all images; "),
+        (1, "train", "scored on training images; "),
+        (1, None, None),
+        (1, "val", None),
+    ],
+)
+def test_images_that_may_have_been_trained_on_are_told(
+    tmp_path: Path, val: int | None, split: str | None, scored: str | None
+) -> None:
+    data = truth(["a.png", "b.png"], [0, 0], val=val, classes=["cat"])
+    rows = [(f, "cat") for f in ("a.png", "b.png") if split != "train" or f == "a.png"]
+    rows = rows[1:] if scored is None else rows
+    found = score(written(tmp_path, rows), data, split=split, replicates=20)
+    flattered = [w for w in found.warnings if "flattered" in w]
+    if scored is None:
+        assert not flattered
+    else:
+        assert flattered == [f"{scored}if some of them were trained on, the score is flattered"]
+
+
 def test_images_without_a_label_are_left_out_and_told(tmp_path: Path) -> None:
     data = truth(["a.png", "b.png"], [0, -1])
     found = score(written(tmp_path, [("a.png", "cat"), ("b.png", "cat")]), data, replicates=20)
-    assert found.n == 1 and any("no known label" in w for w in found.warnings)
+    assert found.n == 1 and "1 image of val has no known label and is left out" in found.warnings
+    two = truth(["a.png", "b.png", "c.png"], [0, -1, -1])
+    rows = [(f, "cat") for f in two.files]
+    assert "2 images of val have no known label and are left out" in score(written(tmp_path, rows), two).warnings
     assert any("2 of 3 classes" in w for w in found.warnings)
     with pytest.raises(UserError, match="no labelled image"):
         score(written(tmp_path, [("b.png", "cat")]), truth(["b.png"], [-1]))

@@ -7,12 +7,15 @@ import hashlib
 import json
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import namedtuple
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from octavo.data import store
+from octavo.data import decoding, store
 from octavo.data.pixels import BrokenImage, decode
 from octavo.data.readers import Samples, read
-from octavo.data.store import Pixels, build, estimate, store_key
+from octavo.data.store import ImageDecoder, Pixels, build, estimate, store_key
 from octavo.errors import UserError
 
 SIZES = ((12, 9), (30, 7), (9, 9), (40, 64))
@@ -43,7 +46,7 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(store, "decode", fail)
+    monkeypatch.setattr(decoding, "decode", fail)
 
 
 @pytest.mark.parametrize("side", [None, 8, 100])
@@ -51,7 +54,10 @@ def test_images_of_many_sizes(side: int | None, tmp_path: Path) -> None:
     samples = photos(tmp_path / "data")
     said: list[tuple[int, int]] = []
     pixels = build(
-        samples, side, tmp_path / "cache", progress=lambda what, done, total, note="": said.append((done, total))
+        samples,
+        ImageDecoder(side),
+        tmp_path / "cache",
+        progress=lambda what, done, total, note="": said.append((done, total)),
     )
     assert said == [(i + 1, 12) for i in range(12)]
     assert len(pixels) == 12
@@ -71,15 +77,15 @@ def test_images_of_many_sizes(side: int | None, tmp_path: Path) -> None:
 
 def test_strips_do_not_make_giant_batches(tmp_path: Path) -> None:
     samples = photos(tmp_path / "data", 4, sizes=((12, 9), (5000, 10), (10, 9000), (40, 64)))
-    pixels = build(samples, 8, tmp_path / "cache")
+    pixels = build(samples, ImageDecoder(8), tmp_path / "cache")
     assert pixels.sizes.tolist() == [[11, 8], [1, 64], [64, 1], [8, 13]]  # by class
     assert pixels.batch(np.arange(4))[0].shape == (4, 3, 64, 64)
-    assert estimate(samples, 8) == pytest.approx(3 * pixels.sizes.prod(axis=1).sum(), abs=4)
+    assert estimate(samples, ImageDecoder(8)) == pytest.approx(3 * pixels.sizes.prod(axis=1).sum(), abs=4)
 
 
 def test_images_of_one_size_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = photos(tmp_path / "data", sizes=((16, 24),))
-    pixels = build(samples, 16, tmp_path / "cache")
+    pixels = build(samples, ImageDecoder(16), tmp_path / "cache")
     monkeypatch.setattr(Pixels, "image", lambda *_: pytest.fail("an image of its own"))
     batch, sizes = pixels.batch(np.array([3, 1]))
     assert sizes.tolist() == [[16, 24]] * 2
@@ -90,7 +96,7 @@ def test_images_of_one_size_are_read_at_once(tmp_path: Path, monkeypatch: pytest
 
 
 def test_indices_outside_are_refused(tmp_path: Path) -> None:
-    pixels = build(photos(tmp_path / "data"), 8, tmp_path / "cache")
+    pixels = build(photos(tmp_path / "data"), ImageDecoder(8), tmp_path / "cache")
     for index in (-1, 12):
         with pytest.raises(IndexError):
             pixels.batch([0, index])
@@ -99,37 +105,41 @@ def test_indices_outside_are_refused(tmp_path: Path) -> None:
 
 def test_a_second_run_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = photos(tmp_path / "data")
-    first = build(samples, 8, tmp_path / "cache")
+    first = build(samples, ImageDecoder(8), tmp_path / "cache")
     no_decoding(monkeypatch)
-    again = build(read(tmp_path / "data"), 8, tmp_path / "cache")
+    again = build(read(tmp_path / "data"), ImageDecoder(8), tmp_path / "cache")
     assert (again.key, again.digest) == (first.key, first.digest)
     np.testing.assert_array_equal(again.batch(range(12))[0], first.batch(range(12))[0])
     split = samples.with_val(0.3, 0)
-    assert build(split, 8, tmp_path / "cache").key == first.key
+    assert build(split, ImageDecoder(8), tmp_path / "cache").key == first.key
 
 
 def test_key_names_what_went_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = photos(tmp_path / "data")
-    keys = [store_key(samples, 8), store_key(samples, 9), store_key(samples, None)]
+    keys = [
+        store_key(samples, ImageDecoder(8)),
+        store_key(samples, ImageDecoder(9)),
+        store_key(samples, ImageDecoder(None)),
+    ]
     path = samples.path(0)
     os.utime(path, ns=(0, 12345))
-    keys.append(store_key(samples, 8))
+    keys.append(store_key(samples, ImageDecoder(8)))
     path.write_bytes(path.read_bytes() + b"\0")
     os.utime(path, ns=(0, 12345))
-    keys.append(store_key(samples, 8))
+    keys.append(store_key(samples, ImageDecoder(8)))
     path.rename(path.with_name("new.png"))
-    keys.append(store_key(read(tmp_path / "data"), 8))
-    keys.append(store_key(samples, 8))
-    monkeypatch.setattr(store, "DECODER", "2/other")
-    keys.append(store_key(samples, 8))
+    keys.append(store_key(read(tmp_path / "data"), ImageDecoder(8)))
+    keys.append(store_key(samples, ImageDecoder(8)))
+    monkeypatch.setattr(decoding, "DECODER", "2/other")
+    keys.append(store_key(samples, ImageDecoder(8)))
     shutil.copytree(tmp_path / "data", tmp_path / "copy", copy_function=shutil.copy2)
-    keys.append(store_key(read(tmp_path / "copy"), 8))
+    keys.append(store_key(read(tmp_path / "copy"), ImageDecoder(8)))
     assert len(set(keys)) == len(keys)
 
 
 def test_digest_is_of_the_pixels_alone(tmp_path: Path) -> None:
     samples = photos(tmp_path / "data", count=4)
-    pixels = build(samples, None, tmp_path / "cache")
+    pixels = build(samples, ImageDecoder(None), tmp_path / "cache")
     arrays = []
     for index in range(4):
         with Image.open(samples.path(index)) as image:
@@ -138,7 +148,7 @@ def test_digest_is_of_the_pixels_alone(tmp_path: Path) -> None:
     sizes = np.array([array.shape[:2] for array in arrays], "<i4").tobytes()
     assert pixels.digest == hashlib.sha256(planes + sizes).hexdigest()
     shutil.copytree(tmp_path / "data", tmp_path / "copy")
-    copied = build(read(tmp_path / "copy"), None, tmp_path / "cache")
+    copied = build(read(tmp_path / "copy"), ImageDecoder(None), tmp_path / "cache")
     assert copied.digest == pixels.digest
     assert copied.key != pixels.key
 
@@ -155,7 +165,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     samples = photos(tmp_path / "data")
     spoil(samples, *range(7))
     with pytest.raises(UserError) as caught:
-        build(samples, 8, tmp_path / "cache")
+        build(samples, ImageDecoder(8), tmp_path / "cache")
     text = str(caught.value)
     assert "7 of 12 files can't be decoded" in text
     assert text.count(".png (") == 5
@@ -170,7 +180,7 @@ def test_skip_broken_records_them(sizes: tuple[tuple[int, int], ...], tmp_path: 
     samples = photos(tmp_path / "data", sizes=sizes)
     spoil(samples, 0, 4)
     samples.path(11).unlink()
-    pixels = build(samples, 8, tmp_path / "cache", skip_broken=True)
+    pixels = build(samples, ImageDecoder(8), tmp_path / "cache", skip_broken=True)
     assert set(pixels.broken) == {0, 4, 11}
     assert pixels.broken[11] == "no such file or directory"
     assert pixels.sizes[[0, 4, 11]].tolist() == [[0, 0]] * 3
@@ -186,22 +196,22 @@ def test_skip_broken_records_them(sizes: tuple[tuple[int, int], ...], tmp_path: 
         with pytest.raises(ValueError, match="is broken"):
             pixels.image(index)
     with pytest.raises(UserError, match="3 of 12 files"):
-        build(samples, 8, tmp_path / "cache")
+        build(samples, ImageDecoder(8), tmp_path / "cache")
 
 
 def test_a_refusal_costs_no_second_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = photos(tmp_path / "data")
     spoil(samples, 3)
     with pytest.raises(UserError):
-        build(samples, 8, tmp_path / "cache")
+        build(samples, ImageDecoder(8), tmp_path / "cache")
     tried: list[Path] = []
 
     def watched(path: Path, **_: object) -> np.ndarray:
         tried.append(path)
         return decode(path)
 
-    monkeypatch.setattr(store, "decode", watched)
-    assert set(build(samples, 8, tmp_path / "cache", skip_broken=True).broken) == {3}
+    monkeypatch.setattr(decoding, "decode", watched)
+    assert set(build(samples, ImageDecoder(8), tmp_path / "cache", skip_broken=True).broken) == {3}
     assert set(tried) == {samples.path(3)}
 
 
@@ -215,15 +225,15 @@ def test_a_file_that_has_become_readable_is_taken(tmp_path: Path, monkeypatch: p
         return decode(path, **arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "decode", refuse)
-        assert build(samples, 8, tmp_path / "cache", skip_broken=True).broken == {2: "permission denied"}
-    assert not build(samples, 8, tmp_path / "cache").broken
+        patch.setattr(decoding, "decode", refuse)
+        assert build(samples, ImageDecoder(8), tmp_path / "cache", skip_broken=True).broken == {2: "permission denied"}
+    assert not build(samples, ImageDecoder(8), tmp_path / "cache").broken
 
 
 def test_nothing_but_broken_files(tmp_path: Path) -> None:
     samples = photos(tmp_path / "data", count=4)
     spoil(samples, 0, 1, 2, 3)
-    pixels = build(samples, 8, tmp_path / "cache", skip_broken=True)
+    pixels = build(samples, ImageDecoder(8), tmp_path / "cache", skip_broken=True)
     assert len(pixels.broken) == len(pixels) == 4
 
 
@@ -233,7 +243,7 @@ def test_nothing_but_broken_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut", "longer", "no pixels", "bad index", "no index", "bad sizes", "empty folder"])
 def test_a_damaged_store_is_built_again(damage: str, tmp_path: Path) -> None:
     samples = photos(tmp_path / "data")
-    pixels = build(samples, 8, tmp_path / "cache")
+    pixels = build(samples, ImageDecoder(8), tmp_path / "cache")
     expected, folder, digest = pixels.batch(range(12))[0], pixels.folder, pixels.digest
     del pixels
     buffer, index, sizes = folder / "pixels.bin", folder / "index.json", folder / "sizes.npy"
@@ -253,7 +263,7 @@ def test_a_damaged_store_is_built_again(damage: str, tmp_path: Path) -> None:
         case "empty folder":
             shutil.rmtree(folder)
             folder.mkdir()
-    again = build(samples, 8, tmp_path / "cache")
+    again = build(samples, ImageDecoder(8), tmp_path / "cache")
     assert again.digest == digest
     np.testing.assert_array_equal(again.batch(range(12))[0], expected)
 
@@ -266,20 +276,20 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build(samples, 8, tmp_path / "cache", progress=stop)
+        build(samples, ImageDecoder(8), tmp_path / "cache", progress=stop)
     assert list((tmp_path / "cache" / "pixels").iterdir()) == []
-    assert not build(samples, 8, tmp_path / "cache").broken
+    assert not build(samples, ImageDecoder(8), tmp_path / "cache").broken
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from octavo.data.readers import read
-from octavo.data.store import build
+from octavo.data.store import ImageDecoder, build
 def progress(what, done, total, note=""):
     if done == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
-build(read(sys.argv[1]), 8, Path(sys.argv[2]), progress=progress)
+build(read(sys.argv[1]), ImageDecoder(8), Path(sys.argv[2]), progress=progress)
 """
 
 
@@ -294,9 +304,9 @@ def test_kill_9_leaves_no_store_and_the_next_build_sweeps(tmp_path: Path) -> Non
     for moment in (1, 12):
         assert run(KILLED, tmp_path / "data", cache, moment) == -signal.SIGKILL
         assert [p.suffix for p in (cache / "pixels").iterdir()] == [".tmp"]
-    build(other, 8, cache)  # sweeps what the killed build of another data set left
+    build(other, ImageDecoder(8), cache)  # sweeps what the killed build of another data set left
     assert [p.suffix for p in (cache / "pixels").iterdir()] == [""]
-    pixels = build(samples, 8, cache)
+    pixels = build(samples, ImageDecoder(8), cache)
     np.testing.assert_array_equal(pixels.batch([3])[0][0].transpose(1, 2, 0), decode(samples.path(3), side=8))
     assert {p.suffix for p in (cache / "pixels").iterdir()} == {""}
 
@@ -308,8 +318,8 @@ def _race(data: str, cache: str, decodings: Any, digests: Any) -> None:
         time.sleep(0.005)
         return decode(path, **arguments)
 
-    store.decode = counted
-    digests.put(build(read(data), 8, Path(cache)).digest)
+    decoding.decode = counted
+    digests.put(build(read(data), ImageDecoder(8), Path(cache)).digest)
 
 
 def test_processes_that_build_at_once_decode_once(tmp_path: Path) -> None:
@@ -334,16 +344,16 @@ def test_processes_that_build_at_once_decode_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("side", [None, 8])
 def test_estimate_is_exact_for_few_files(side: int | None, tmp_path: Path) -> None:
     samples = photos(tmp_path / "data")
-    size = (build(samples, side, tmp_path / "cache").folder / "pixels.bin").stat().st_size
-    assert abs(estimate(samples, side) - size) <= 1
+    size = (build(samples, ImageDecoder(side), tmp_path / "cache").folder / "pixels.bin").stat().st_size
+    assert abs(estimate(samples, ImageDecoder(side)) - size) <= 1
 
 
 def test_estimate_reads_at_most_200_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = photos(tmp_path / "data", count=450, sizes=((8, 8),))
     read_headers: list[Path] = []
-    probe = store.probe
-    monkeypatch.setattr(store, "probe", lambda path: read_headers.append(path) or probe(path))
-    assert estimate(samples, None) == 450 * 192
+    probe = decoding.probe
+    monkeypatch.setattr(decoding, "probe", lambda path: read_headers.append(path) or probe(path))
+    assert estimate(samples, ImageDecoder(None)) == 450 * 192
     assert len(read_headers) == 200
 
 
@@ -353,7 +363,7 @@ def test_too_small_a_disk_is_refused_before_writing(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(store.shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 10**7, 10**7))
     no_decoding(monkeypatch)
     with pytest.raises(UserError, match=r"12 MB needed, 10 MB free"):
-        build(samples, None, tmp_path / "cache")
+        build(samples, ImageDecoder(None), tmp_path / "cache")
     assert not (tmp_path / "cache" / "pixels").exists()
 
 
@@ -367,19 +377,146 @@ def test_a_disk_that_fills_up(code: int, tmp_path: Path, monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         patch.setattr(store.os, "fsync", full)
         with pytest.raises(UserError, match="not enough room"):
-            build(samples, 8, tmp_path / "cache")
+            build(samples, ImageDecoder(8), tmp_path / "cache")
     assert list((tmp_path / "cache" / "pixels").iterdir()) == []
-    build(samples, 8, tmp_path / "cache")
+    build(samples, ImageDecoder(8), tmp_path / "cache")
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file, not a folder")
     with pytest.raises(UserError, match="OCTAVO_CACHE"):
-        build(photos(tmp_path / "data"), 8, tmp_path / "cache")
+        build(photos(tmp_path / "data"), ImageDecoder(8), tmp_path / "cache")
 
 
 def test_the_index_tells_where_it_comes_from(tmp_path: Path) -> None:
     samples = photos(tmp_path / "data")
-    meta = json.loads((build(samples, 8, tmp_path / "cache").folder / "index.json").read_text())
+    meta = json.loads((build(samples, ImageDecoder(8), tmp_path / "cache").folder / "index.json").read_text())
     assert meta["folder"] == str(tmp_path / "data")
-    assert (meta["side"], meta["images"]) == (8, 12)
+    assert (meta["decoder"], meta["images"]) == (ImageDecoder(8).key, 12)
+    assert (meta["planes"], meta["fill"]) == (3, 0)
+
+
+# ── Masks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Grey:
+    """Grey values as they are, 200 and above refused: a decoder of masks."""
+
+    key: str = "grey"
+    planes: int = 1
+    fill: int = 255
+
+    def decode(self, path: Path) -> np.ndarray:
+        values = decode(path)[..., :1]
+        if values.max() >= 200:
+            raise BrokenImage(f"value {values.max()} is of no class")
+        return values
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        return width, height
+
+
+@dataclass(frozen=True)
+class Listed:
+    root: str
+    files: tuple[str, ...]
+    folder: str = ""
+
+    def path(self, index: int) -> Path:
+        return Path(self.folder or self.root) / self.files[index]
+
+
+def masks(root: Path, sizes: tuple[tuple[int, int], ...] = SIZES) -> tuple[Listed, list[np.ndarray]]:
+    rng = np.random.default_rng(1)
+    arrays = [rng.integers(0, 200, size, dtype=np.uint8) for size in sizes]
+    root.mkdir()
+    for i, array in enumerate(arrays):
+        Image.fromarray(array).save(root / f"{i}_mask.png")
+    return Listed(str(root), tuple(f"{i}_mask.png" for i in range(len(sizes)))), arrays
+
+
+@pytest.mark.parametrize("sizes", [SIZES, ((9, 7),) * 3])
+def test_masks_have_one_plane_and_are_filled_with_255(sizes: tuple[tuple[int, int], ...], tmp_path: Path) -> None:
+    files, arrays = masks(tmp_path / "data", sizes)
+    said: list[str] = []
+    stored = build(files, Grey(), tmp_path / "cache", progress=lambda what, done, total, note="": said.append(what))
+    assert set(said) == {"decode masks"}
+    assert (stored.planes, stored.fill) == (1, 255)
+    assert stored.sizes.tolist() == [list(a.shape) for a in arrays]
+    batch, found = stored.batch(range(len(arrays)))
+    assert batch.shape == (len(arrays), 1, *np.max(sizes, axis=0))
+    for row, (height, width), array in zip(batch[:, 0], found.tolist(), arrays, strict=True):
+        np.testing.assert_array_equal(row[:height, :width], array)
+        assert (row[height:] == 255).all()
+        assert (row[:, width:] == 255).all()
+    assert estimate(files, Grey()) == sum(a.size for a in arrays) == (stored.folder / "pixels.bin").stat().st_size
+    copy = pickle.loads(pickle.dumps(stored))
+    assert (copy.planes, copy.fill, copy.digest) == (1, 255, stored.digest)
+    np.testing.assert_array_equal(copy.batch([1])[0], stored.batch([1])[0])
+
+
+def test_images_and_masks_of_the_same_files_are_kept_apart(tmp_path: Path) -> None:
+    files, _ = masks(tmp_path / "data")
+    image, mask = (build(files, decoder, tmp_path / "cache") for decoder in (ImageDecoder(), Grey()))
+    assert image.key != mask.key
+    assert (image.planes, mask.planes) == (3, 1)
+    assert build(files, Grey(key="other"), tmp_path / "cache").key not in (image.key, mask.key)
+
+
+def test_broken_masks_are_called_masks(tmp_path: Path) -> None:
+    files, _ = masks(tmp_path / "data")
+    Image.new("L", (4, 4), 201).save(files.path(2))
+    with pytest.raises(UserError, match=r"1 of 4 masks can't be decoded: 2_mask\.png \(value 201 is of no class\)"):
+        build(files, Grey(), tmp_path / "cache")
+    assert set(build(files, Grey(), tmp_path / "cache", skip_broken=True).broken) == {2}
+    assert not build(files, ImageDecoder(), tmp_path / "cache").broken
+
+
+def test_what_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, _ = masks(tmp_path / "data")
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda _: usage(9, 9, 0))
+    advice = {ImageDecoder(8): "lower data.stored", ImageDecoder(scale=0.5): "lower data.scale"}
+    for decoder, text in advice.items():
+        with pytest.raises(UserError, match=f"decoded images .*{text} in the recipe"):
+            build(files, decoder, tmp_path / "cache")
+    with pytest.raises(UserError, match=r"decoded masks .*to another disk$"):
+        build(files, Grey(), tmp_path / "cache")
+
+
+def test_images_reduced_by_a_factor(tmp_path: Path) -> None:
+    samples = photos(tmp_path / "data")
+    decoder = ImageDecoder(side=10, scale=0.5)
+    pixels = build(samples, decoder, tmp_path / "cache")
+    keys = {store_key(samples, d) for d in (decoder, ImageDecoder(10), ImageDecoder(10, 0.25), ImageDecoder(scale=0.5))}
+    assert len(keys) == 4
+    for index in range(len(samples.files)):
+        np.testing.assert_array_equal(
+            pixels.image(index).transpose(1, 2, 0), decode(samples.path(index), side=10, scale=0.5)
+        )
+    assert abs(estimate(samples, decoder) - 3 * pixels.sizes.prod(axis=1).sum()) <= 1
+
+
+def test_large_images_are_decoded_a_few_at_a_time(tmp_path: Path) -> None:
+    """Sixteen at a time in each thread, with others waiting, would be gigabytes of aerial images."""
+    big = photos(tmp_path / "big", 64, sizes=((1200, 1000),))  # 3.6 MB each
+    waiting, most, lock = set(), [0], threading.Lock()
+
+    class Watched(Grey):
+        def decode(self, path: Path) -> np.ndarray:
+            with lock:
+                waiting.add(path)
+                most[0] = max(most[0], len(waiting))
+            return np.zeros((1, 1, 1), np.uint8)
+
+        def size(self, width: int, height: int) -> tuple[int, int]:
+            return 3 * width, height
+
+    paths = [big.path(i) for i in range(64)]
+    for path, _ in zip(paths, store.decoded(paths, Watched()), strict=True):
+        time.sleep(0.001)
+        with lock:
+            waiting.discard(path)
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    assert most[0] <= 4 * threads + 2

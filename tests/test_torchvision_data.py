@@ -16,7 +16,7 @@ from PIL import Image
 from torchvision import datasets
 
 from octavo.data import torchvision_data
-from octavo.data.torchvision_data import DATASETS, Part, export, read
+from octavo.data.torchvision_data import DATASETS, PAIR_DATASETS, Part, export, read, read_pairs
 from octavo.errors import UserError
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -161,3 +161,96 @@ def test_folders_are_passed_on(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         read(tmp_path)
     assert read(tmp_path, strict=False).problems[0].fatal
+
+
+# ── Images and masks ────────────────────────────────────────────────────────────────────────────────────────────────
+
+LISTS = {"train": ("2007_1", "2007_2"), "val": ("2008_3",), "trainval": ("2007_1", "2007_2", "2008_3")}
+
+
+def voc(root: Path) -> Path:
+    """Write VOC 2012 in its own form, with three images, as its archive unpacks."""
+    kit = root / "VOCdevkit" / "VOC2012"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (kit / folder).mkdir(parents=True)
+    for number, name in enumerate(LISTS["trainval"]):
+        Image.new("RGB", (8, 6), (number, 0, 0)).save(kit / "JPEGImages" / f"{name}.jpg")
+        mask = Image.new("P", (8, 6), number)
+        mask.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+        mask.save(kit / "SegmentationClass" / f"{name}.png")
+    for split, names in LISTS.items():
+        (kit / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    return kit
+
+
+def archive_voc(raw: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Pack it as it is downloaded, and have torchvision expect this archive."""
+    from torchvision.datasets import voc as module
+
+    voc(made)
+    raw.mkdir(parents=True)
+    facts = module.DATASET_YEAR_DICT["2012"]
+    file = raw / facts["filename"]
+    with tarfile.open(file, "w") as tar:
+        tar.add(made / "VOCdevkit", "VOCdevkit")
+    monkeypatch.setitem(module.DATASET_YEAR_DICT, "2012", {**facts, "md5": hashlib.md5(file.read_bytes()).hexdigest()})
+    return file
+
+
+@pytest.mark.parametrize("name", PAIR_DATASETS)
+def test_every_data_set_of_pairs_exists(name: str) -> None:
+    inspect.signature(getattr(datasets, name)).bind(root="x", image_set="train", download=True)
+
+
+def test_voc_from_its_published_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = tmp_path / "datasets" / "VOCSegmentation.raw"
+    archive_voc(raw, tmp_path / "made", monkeypatch)
+    (raw / "VOCdevkit" / "VOC2012").mkdir(parents=True)  # what a killed process left
+    pairs = read_pairs("torchvision:vocsegmentation", cache=tmp_path)
+    assert (pairs.root, pairs.layout, pairs.own_split) == ("torchvision:vocsegmentation", "torchvision", True)
+    assert {s: [Path(pairs.files[i]).stem for i in index] for s, index in pairs.splits.items()} == {
+        s: list(LISTS[s]) for s in ("train", "val")
+    }
+    expected = datasets.VOCSegmentation(str(tmp_path / "made"), image_set="train")
+    for index in pairs.splits["train"].tolist():
+        image, mask = expected[index]
+        with Image.open(pairs.path(index)) as own, Image.open(pairs.mask_path(index)) as own_mask:
+            np.testing.assert_array_equal(np.asarray(own), np.asarray(image))
+            np.testing.assert_array_equal(np.asarray(own_mask), np.asarray(mask))
+    monkeypatch.setattr(torchvision_data, "_load", lambda *_: pytest.fail("loaded again"))
+    assert read_pairs("torchvision:VOCSegmentation", "torchvision", cache=tmp_path).files == pairs.files
+
+
+def test_voc_unpacked_by_hand(tmp_path: Path) -> None:
+    voc(tmp_path / "datasets" / "VOCSegmentation.raw")
+    assert len(read_pairs("torchvision:VOCSegmentation", cache=tmp_path).files) == 3
+
+
+def test_voc_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Offline:
+        def __init__(self, **_: Any) -> None:
+            raise OSError("<urlopen error\nno route>")
+
+    monkeypatch.setattr(datasets, "VOCSegmentation", Offline)
+    with pytest.raises(UserError, match=r"can't be downloaded or read \(<urlopen error no route>\); put torchvision's"):
+        read_pairs("torchvision:VOCSegmentation", cache=tmp_path)
+    assert not (tmp_path / "datasets" / "VOCSegmentation").exists()
+
+
+def test_names_of_the_other_task(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds images and their classes, for a classifier; expected one of: VOC"):
+        read_pairs("torchvision:CIFAR10", cache=tmp_path)
+    with pytest.raises(UserError, match="holds images and masks, for a segmenter; expected one of: CIFAR10"):
+        read("torchvision:VOCSegmentation", cache=tmp_path)
+    with pytest.raises(UserError, match='unknown "VOCSegmentatio"; did you mean "VOCSegmentation"'):
+        read_pairs("torchvision:VOCSegmentatio", cache=tmp_path)
+    with pytest.raises(UserError, match="is a torchvision data set"):
+        read_pairs("torchvision:VOCSegmentation", "voc", cache=tmp_path)
+
+
+def test_folders_of_pairs_are_passed_on(tmp_path: Path) -> None:
+    for name in ("1_sat.png", "1_mask.png", "2_sat.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    with pytest.raises(UserError, match="have no mask: 2_sat.png"):
+        read_pairs(tmp_path)
+    assert read_pairs(tmp_path, "course", strict=False).masks == ("1_mask.png",)

@@ -42,7 +42,7 @@ from octavo.networks.head import make_head
 from octavo.networks.member import MemberNet
 from octavo.options import Options
 from octavo.progress import silent
-from octavo.recipe import Recipe
+from octavo.recipe import ClassifyRecipe
 from octavo.schema import Section
 from octavo.verbs.training import _out, combine
 
@@ -60,9 +60,9 @@ def keys_of(section: type[Section], prefix: str = "") -> Iterator[str]:
             yield from keys_of(inner, f"{prefix}{name}.")
 
 
-def recipe(train: dict[str, Any] | None = None, member: dict[str, Any] | None = None, **rest: Any) -> Recipe:
+def recipe(train: dict[str, Any] | None = None, member: dict[str, Any] | None = None, **rest: Any) -> ClassifyRecipe:
     own = {"name": "m", "backbone": "squeezenet1_1", "weights": "none", **(member or {})}
-    return Recipe.model_validate({"name": "test", "train": BASE | (train or {}), "members": [own], **rest})
+    return ClassifyRecipe.model_validate({"name": "test", "train": BASE | (train or {}), "members": [own], **rest})
 
 
 class Bench:
@@ -79,12 +79,12 @@ class Bench:
             torch.manual_seed(0)
             return MemberNet(nn.Sequential(nn.Linear(WIDTH, 5), nn.Tanh()), nn.Sequential(nn.Linear(5, CLASSES)))  # type: ignore[arg-type]
 
-    def job(self, recipe: Recipe, pixels: Pixels | None = None) -> Job:
+    def job(self, recipe: ClassifyRecipe, pixels: Pixels | None = None) -> Job:
         parts = {"fit": FIT, "holdout": HELD}
         hardware = Hardware("cpu")
         return Job(recipe, recipe.members[0], CLASSES, self.labels, parts, pixels, None, self.folder, hardware)  # type: ignore[arg-type]
 
-    def fit(self, recipe: Recipe, net: nn.Module | None = None, stop: Stop | None = None) -> Task:
+    def fit(self, recipe: ClassifyRecipe, net: nn.Module | None = None, stop: Stop | None = None) -> Task:
         self.runs += 1
         self.files = MemberFolder(self.folder / f"run{self.runs}")
         self.files.folder.mkdir()
@@ -93,7 +93,7 @@ class Bench:
             self.job(recipe), self.files, net or self.net(), self.source, FeatureInputs(), silent, stop or Stop()
         )
 
-    def chosen(self, recipe: Recipe, task: Task) -> nn.Module:
+    def chosen(self, recipe: ClassifyRecipe, task: Task) -> nn.Module:
         return chosen(self.job(recipe), self.files, task, self.source, FeatureInputs(), silent)
 
     def tensors(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -381,7 +381,7 @@ def reestimate_norm(bench: Bench) -> None:
         assert not torch.allclose(bench.chosen(made, plain).backbone[0].running_mean, x.mean(0))  # type: ignore[index]
 
 
-def job_on_digits(bench: Bench, made: Recipe) -> tuple[Job, Material]:
+def job_on_digits(bench: Bench, made: ClassifyRecipe) -> tuple[Job, Material]:
     found = bench.material()
     labels = found.samples.labels
     return replace(bench.job(made, found.pixels), classes=10, labels=labels, parts=found.parts), found
@@ -550,7 +550,7 @@ class Finished:
 
     def __init__(self, **ensemble: Any) -> None:
         members = [{"name": n, "backbone": "squeezenet1_1", "weights": "none"} for n in "abc"]
-        self.recipe = Recipe.model_validate({"name": "t", "members": members, "ensemble": ensemble})
+        self.recipe = ClassifyRecipe.model_validate({"name": "t", "members": members, "ensemble": ensemble})
         rng = np.random.default_rng(1)
         self.truth = {part: rng.integers(0, CLASSES, 60) for part in ("holdout", "val")}
         noise = {"a": (0.6, 1.5), "b": (1.0, 1.0), "c": (1.4, 0.7)}
@@ -657,7 +657,7 @@ def hidden_activation(bench: Bench) -> None:
         torch.testing.assert_close(net(x), net[-1](function(net[0](x))))
 
 
-def first_weight(made: Recipe) -> Tensor:
+def first_weight(made: ClassifyRecipe) -> Tensor:
     return next(build_member(made.members[0], made, CLASSES).parameters())
 
 
@@ -862,7 +862,7 @@ EFFECTS: dict[str, Callable[[Bench], None]] = {
 
 
 def test_every_key_has_an_effect_here() -> None:
-    assert set(EFFECTS) == set(keys_of(Recipe))
+    assert set(EFFECTS) == set(keys_of(ClassifyRecipe))
 
 
 @pytest.mark.parametrize("key", sorted(EFFECTS))

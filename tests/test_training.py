@@ -65,7 +65,7 @@ def test_run_holds_what_went_in_and_what_came_out(trained: RunFolder, digits_fol
         assert len(set(trained.labels(part))) == 10
     report, labels = trained.report, trained.labels("val")
     for system in report.systems[:-1]:
-        answers = trained.member(system.name).logits()["val"].argmax(1)
+        answers = trained.member(system.name).outputs()["val"].argmax(1)
         assert system.metrics["accuracy"].value == pytest.approx(accuracy_score(labels, answers), abs=1e-9)
     assert report.ensemble.metrics["accuracy"].value > 0.8  # it has learned
     assert not report.flattered and report.fitted_on == "holdout"
@@ -79,7 +79,7 @@ def test_history_has_a_row_for_each_epoch_of_each_member(trained: RunFolder) -> 
     mobile = rows[-1]
     assert int(mobile["step"]) == 4 * 6 and float(mobile["lr"]) == 1e-3
     # The last row's held-out accuracy is before the batch-norm statistics were computed anew; vgg's head has none.
-    held = accuracy_score(trained.labels("holdout"), trained.member("vgg").logits()["holdout"].argmax(1))
+    held = accuracy_score(trained.labels("holdout"), trained.member("vgg").outputs()["holdout"].argmax(1))
     assert float(rows[39]["holdout_accuracy"]) == pytest.approx(held, abs=1e-6)
     losses = [float(row["train_loss"]) for row in rows[:40]]
     assert losses[-1] < 0.8 * losses[0]
@@ -234,7 +234,7 @@ def test_what_a_user_is_told_before_and_between(recipe: Path, digits_folder: Pat
     run = train(recipe, digits_folder, (), Options(out=tmp_path / "run", device="cpu"), say=said.append)
     assert said[0] == f"{digits_folder}: layout prefix, 10 classes, images: 130 fit, 30 holdout, 40 val"
     assert said[1].startswith("estimate: about ") and "memory" in said[1] and "disk" in said[1]
-    held = accuracy_score(run.labels("holdout"), run.member("squeeze").logits()["holdout"].argmax(1))
+    held = accuracy_score(run.labels("holdout"), run.member("squeeze").outputs()["holdout"].argmax(1))
     assert said[2] == f"run: {run.path}"  # early, since it may be a name that the user didn't give
     assert said[3] == f"squeeze: accuracy {held:.3f} on 30 held-out training images"
     assert train.__doc__
@@ -258,7 +258,7 @@ def test_weights_of_the_recipe_are_taken(recipe: Path, digits_folder: Path, tmp_
 def test_without_held_out_images(recipe: Path, digits_folder: Path, tmp_path: Path) -> None:
     run = run_of(recipe, digits_folder, tmp_path / "run", "data.holdout=0", "ensemble.combine=mean_logit")
     assert run.manifest["data"]["parts"] == {"fit": 160, "holdout": 0, "val": 40}
-    assert set(run.member("squeeze").logits()) == {"val"}
+    assert set(run.member("squeeze").outputs()) == {"val"}
 
 
 def test_diverged_training_is_said(recipe: Path, digits_folder: Path, tmp_path: Path) -> None:

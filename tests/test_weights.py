@@ -17,7 +17,7 @@ from octavo.errors import UserError
 from octavo.networks import weights
 from octavo.networks.backbone import Backbone, names
 from octavo.networks.weights import Entry, check_name, entry, fetch, gather, load_pretrained, locate, normalization
-from octavo.recipe import Member, Recipe
+from octavo.recipe import ClassifyRecipe, Member
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +38,10 @@ def state() -> dict[str, Tensor]:
     return torchvision.models.squeezenet1_1(weights=None).state_dict()
 
 
-def recipe(**member: str) -> Recipe:
-    return Recipe.model_validate({"name": "t", "members": [{"name": "one", "backbone": "squeezenet1_1", **member}]})
+def recipe(**member: str) -> ClassifyRecipe:
+    return ClassifyRecipe.model_validate(
+        {"name": "t", "members": [{"name": "one", "backbone": "squeezenet1_1", **member}]}
+    )
 
 
 @pytest.mark.parametrize("name", names())

@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from filelock import FileLock, Timeout
 
 from octavo.errors import UserError, lookup
+from octavo.files import write_atomic
 
 KINDS = {"pixels": "decoded images", "features": "outputs of frozen extractors", "datasets": "torchvision data sets"}
 """What the cache holds: folder name -> in words. Everything in it can be made again."""
 
 
+FACTS = "facts.json"
+"""Name of the file beside cached features that says what they were made from (pixels have it in their index.json)."""
+
+
 @dataclass(frozen=True)
 class CacheEntry:
-    """One thing in the cache: its kind (a key of KINDS), place, size in bytes, and time of change (Unix seconds)."""
+    """One thing in the cache.
+
+    Attributes:
+        kind: a key of KINDS.
+        path: where it lies; a `.tmp` is being built, or what a killed build has left.
+        bytes: its size.
+        used: when it was last used (Unix seconds), as far as `mark_used` was told.
+        source: the folder, file or `torchvision:NAME` it was made from; empty where nothing says so.
+        images: how many images it holds; None where nothing says so.
+        what: what of these images it holds, in words: `masks`, `vgg16, 64 px`, …; may be empty.
+    """
 
     kind: str
     path: Path
     bytes: int
-    modified: float
+    used: float
+    source: str = ""
+    images: int | None = None
+    what: str = ""
 
 
 def cache_dir() -> Path:
@@ -38,8 +58,46 @@ def caches(root: Path) -> list[CacheEntry]:
     entries: list[CacheEntry] = []
     for kind in KINDS:
         for path in sorted((root / kind).iterdir()) if (root / kind).is_dir() else ():
-            entries.append(CacheEntry(kind, path, _bytes(path), path.stat().st_mtime))
+            entries.append(CacheEntry(kind, path, _bytes(path), path.stat().st_mtime, *_origin(kind, path)))
     return entries
+
+
+def mark_used(folder: Path) -> None:
+    """Note that an entry of the cache is used now; a cache that can only be read stays as it is."""
+    with suppress(OSError):
+        os.utime(folder)
+
+
+def note_facts(folder: Path, *, source: str, images: int, what: str) -> None:
+    """Say beside an entry, for `octavo cache`, what it was made from: see `CacheEntry`."""
+    write_atomic(folder / FACTS, json.dumps({"folder": source, "images": images, "what": what}).encode())
+
+
+def source_of(store: Path) -> str:
+    """Return what a store of pixels was made from, or nothing where that can't be told."""
+    return _origin("pixels", store)[0]
+
+
+def _origin(kind: str, path: Path) -> tuple[str, int | None, str]:
+    """Return source, images and what of them: what can't be told is empty."""
+    if path.name.endswith(".tmp"):
+        return "", None, "being built, or left by a build that was killed"
+    if kind == "datasets":
+        name, own = path.name.removesuffix(".raw"), path.name.endswith(".raw")
+        return f"torchvision:{name}", None, "torchvision's own files" if own else "as PNG files"
+    facts = _facts(path / ("index.json" if kind == "pixels" else FACTS))
+    images = facts.get("images")
+    what = facts.get("what", "masks" if facts.get("planes") == 1 else "")
+    return str(facts.get("folder", "")), images if isinstance(images, int) else None, str(what)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Return what a file of facts says; nothing for one that isn't there or is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def clear(root: Path, kind: str | None = None) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo.engine.folder import RunFolder
+from octavo.numbers.mask_results import SegmentReport
 from octavo.numbers.results import Report
 from octavo.recipe import Recipe
 
@@ -22,18 +23,28 @@ class Members(Mapping[str, "nn.Module"]):
 
     def __init__(self, folder: RunFolder, device: str) -> None:
         self._folder, self._device = folder, device
-        self._names = tuple(m.name for m in folder.recipe.members)
+        self._names = tuple(m.name for m in folder.recipe.networks)
         self._loaded: dict[str, nn.Module] = {}
 
     def __getitem__(self, name: str) -> nn.Module:
-        """Return a plain `nn.Module` in eval mode: images float [B,3,S,S], normalised, → logits [B,C]."""
+        """Return a plain `nn.Module` in eval mode: images float [B,3,S,S], normalised, → logits [B,C].
+
+        A segmenter takes images [B,3,H,W] of any size and gives logits [B,C,H,W].
+        """
         if name not in self._loaded:
             if name not in self._names:
                 raise KeyError(name)
             from octavo.engine.hardware import find
-            from octavo.engine.restore import restore
 
-            self._loaded[name] = restore(self._folder, name, find(self._device).device).net
+            device = find(self._device).device
+            if self._folder.recipe.task == "segment":
+                from octavo.engine.restore_segmenter import restore_segmenter
+
+                self._loaded[name] = restore_segmenter(self._folder, device).net
+            else:
+                from octavo.engine.restore import restore
+
+                self._loaded[name] = restore(self._folder, name, device).net
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -72,7 +83,7 @@ class Run:
         return tuple(self._files.manifest["classes"])
 
     @property
-    def report(self) -> Report:
+    def report(self) -> Report | SegmentReport:
         """The numbers that training ended with."""
         return self._files.report
 
@@ -82,18 +93,40 @@ class Run:
         ensemble = self._files.ensemble
         return dict(zip(ensemble.names, ensemble.weights, strict=True))
 
-    def evaluate(self, data: str | Path | None = None, **options: Any) -> Report:
-        """Grade the run on its own validation images or on other `data`; see `octavo.verbs.evaluate.evaluate`."""
+    def evaluate(self, data: str | Path | None = None, **options: Any) -> Report | SegmentReport:
+        """Grade the run on its own validation images or on other `data`.
+
+        See `octavo.verbs.evaluate` and, for segmenters, `octavo.verbs.evaluate_masks`.
+        """
+        if self.recipe.task == "segment":
+            from octavo.verbs.evaluate_masks import evaluate_masks
+
+            return evaluate_masks(self._files, data=data, device=self._device, **options)
         from octavo.verbs.evaluate import evaluate
 
         return evaluate(self._files, data=data, device=self._device, **options)
 
     def predict(self, images: str | Path | Sequence[str | Path], *, member: str | None = None) -> Predictions:
-        """Return the ensemble's (or one member's) answer on image files and folders; see
-        `octavo.verbs.predict`."""
+        """Return the ensemble's (or one member's) answer on image files and folders; see `octavo.verbs.predict`.
+
+        Raises:
+            UserError: unreadable files are in the result; a segmenter's run has `masks` instead.
+        """
         from octavo.verbs.predict import predict
 
         return predict(self._files, _listed(images), device=self._device, member=member)
+
+    def masks(self, images: str | Path | Sequence[str | Path]) -> dict[str, np.ndarray]:
+        """Return a segmenter's masks: file → channel indices uint8 [H,W], names in `classes`.
+
+        For images that are larger than memory would like, and to write files, see `octavo.verbs.predict_masks`.
+
+        Raises:
+            UserError: a run of classifiers, no images, or a file that can't be read.
+        """
+        from octavo.verbs.predict_masks import masks_of
+
+        return masks_of(self._files, _listed(images), device=self._device)
 
     def embed(self, images: str | Path | Sequence[str | Path], layer: str) -> np.ndarray:
         """Return one layer's output, float32 [n,·]; `vgg16.head.0` is 256 numbers; see `octavo.verbs.predict.embed`."""

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from octavo.errors import UserError
+from octavo.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from octavo.numbers.results import Report
+    from octavo.cache import CacheEntry
+    from octavo.numbers.mask_results import MaskScore, SegmentReport
+    from octavo.numbers.results import Report, Score
     from octavo.progress import Progress
 
 RecipeArgument = Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")]
@@ -45,12 +49,29 @@ def line_of(error: Any) -> str:
     return str(error)
 
 
-def show(report: Report, all_classes: bool) -> None:
+def show(report: Report | SegmentReport, all_classes: bool) -> None:
     """Print the tables of a report, the rule by which they were made, and what to beware of."""
-    from octavo.numbers.tables import report_tables
+    if report.task == "segment":
+        from octavo.numbers.mask_tables import segment_tables
 
-    print_tables(report_tables(report, every_class=all_classes))
-    for line in (report.rule, *(f"beware: {warning}" for warning in report.warnings)):
+        print_tables(segment_tables(report, every_class=all_classes))
+    else:
+        from octavo.numbers.tables import report_tables
+
+        print_tables(report_tables(report, every_class=all_classes))
+    _explain(report.rule, report.warnings)
+
+
+def show_score(score: Score) -> None:
+    """Print the tables of a score, the rule by which they were made, and what to beware of."""
+    from octavo.numbers.tables import score_tables
+
+    print_tables(score_tables(score))
+    _explain(score.rule, score.warnings)
+
+
+def _explain(rule: str, warnings: Iterable[str]) -> None:
+    for line in (rule, *(f"beware: {warning}" for warning in warnings)):
         console().print(line, markup=False, soft_wrap=False)
 
 
@@ -59,6 +80,68 @@ def print_tables(tables: Iterable[Table]) -> None:
     out = console()
     for table in tables:
         out.print(table)
+
+
+def show_caches(root: Path) -> None:
+    """Print what lies in the cache folder `root`, from which data and how large, and how to clear it."""
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    from octavo.cache import KINDS, caches
+
+    entries, out = caches(root), console()
+    if not entries:
+        out.print(f"{root}: empty", markup=False, soft_wrap=True)
+        return
+    right = {"justify": "right", "no_wrap": True}
+    made_from = Column("made from", overflow="fold")
+    table = Table(
+        "kind", Column("MiB", **right), Column("images", **right), Column("used", no_wrap=True), made_from, box=None
+    )
+    for entry in entries:
+        used = datetime.fromtimestamp(entry.used).date().isoformat()
+        images = "" if entry.images is None else f"{entry.images:,}"
+        table.add_row(entry.kind, _mebibytes(entry.bytes), images, used, Text(_made_from(entry)))
+    out.print(table)
+    total = _mebibytes(sum(entry.bytes for entry in entries))
+    lines = (
+        f"{root}: {counted(len(entries), 'entry', 'entries')}, {total} MiB",
+        f"--clear {', '.join(KINDS)} or all removes them; whatever is needed again is made again.",
+    )
+    out.print("\n".join(lines), markup=False, soft_wrap=True)
+
+
+def _made_from(entry: CacheEntry) -> str:
+    """Return in words what an entry of the cache was made from."""
+    home = str(Path.home())
+    source = "~" + entry.source.removeprefix(home) if entry.source.startswith(home + os.sep) else entry.source
+    words = " — ".join(filter(None, (source, entry.what)))
+    return (
+        "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words) or f"unknown ({entry.path.name})"
+    )
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.1f}"
+
+
+def show_masks(score: MaskScore) -> None:
+    """Print the mIoU card of masks, their classes, the rule of the headline, and what to beware of."""
+    from octavo.numbers.mask_tables import mask_score_tables
+
+    print_tables(mask_score_tables(score))
+    _explain(score.report.rule, score.report.warnings)
+
+
+def refuse(options: Mapping[str, object], what: str) -> None:
+    """Refuse options that mean nothing for what is at hand.
+
+    Raises:
+        UserError: the first that was given.
+    """
+    for name, value in options.items():
+        if value:
+            raise UserError(f"{name}: means nothing for {what}; leave it away")
 
 
 def writable(out: Path | None) -> None:

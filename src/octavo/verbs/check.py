@@ -2,75 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from octavo.data import torchvision_data
-from octavo.data.pixels import MAX_PIXELS, SUFFIXES, BrokenImage, Header, decode, probe, strict
 from octavo.data.samples import Samples
 from octavo.data.walk import one_line
 from octavo.progress import Progress, silent
-from octavo.threads import in_threads
+from octavo.verbs.look import Duplicates, Flaw, Section, Seen, Sizes, duplicates_of, look_at_all, sizes_of
 
-TINY, EXTREME, HUGE = 8, 10, 50_000_000
-"""Suspicious: a side below TINY pixels, an aspect ratio above EXTREME, more than HUGE pixels."""
 IMBALANCE = 10
 """A problem: the largest training class has this many times the images of the smallest."""
 
-_SIDE = 512  # bounds decoding time for photographs; two images that agree at this size are the same picture
-_GROUP = 32
 _SHOWN = 10
-
-
-class Section(BaseModel):
-    """A part of the report: immutable."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class Flaw(Section):
-    """One file and what is wrong with it."""
-
-    file: str
-    reason: str
-
-
-class Sizes(Section):
-    """How large the images are: (width, height) in pixels, each dimension's own minimum, median and maximum."""
-
-    smallest: tuple[int, int]
-    median: tuple[int, int]
-    largest: tuple[int, int]
-    common: tuple[tuple[int, int, int], ...]
-    """The most frequent sizes, as (width, height, count)."""
-
-
-class Duplicates(Section):
-    """Images that are the same: by their bytes, or by their pixels (at no more than 512 on the shorter side)."""
-
-    files: tuple[str, ...]
-    splits: tuple[str, ...]
-    classes: tuple[str, ...]
-    same_bytes: bool
-
-    @property
-    def leak(self) -> bool:
-        """Whether the image is in more than one split, so that a score on it is flattered."""
-        return len(set(self.splits)) > 1
-
-    @property
-    def contradictory(self) -> bool:
-        """Whether the same image has two labels."""
-        return len(set(self.classes)) > 1
 
 
 class CheckReport(Section):
@@ -102,17 +52,6 @@ class CheckReport(Section):
         return not (self.errors or self.broken)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What one file turned out to be."""
-
-    header: Header | None = None
-    content: bytes = b""
-    pixels: bytes = b""
-    broken: str = ""
-    suspicious: str = ""
-
-
 def check(
     data: str | Path, layout: str | None = None, *, cache: Path | None = None, progress: Progress = silent
 ) -> CheckReport:
@@ -122,7 +61,7 @@ def check(
         UserError: when nothing can be told: no such folder, no known layout.
     """
     samples = torchvision_data.read(data, layout, strict=False, cache=cache, progress=progress)
-    seen = _look_at_all(samples, progress)
+    seen = look_at_all(samples, progress)
     headers = [s.header for s in seen if s.header]
     counts = {
         split: tuple(np.bincount(own[own >= 0], minlength=len(samples.classes)).tolist())
@@ -135,7 +74,7 @@ def check(
         images=len(samples.files),
         classes=samples.classes,
         counts=counts,
-        sizes=_sizes(headers),
+        sizes=sizes_of(headers),
         formats=dict(Counter(h.format for h in headers).most_common()),
         modes=dict(Counter(h.mode for h in headers).most_common()),
         errors=tuple(p.text for p in samples.problems if p.fatal),
@@ -148,64 +87,6 @@ def check(
     )
 
 
-def _look_at_all(samples: Samples, progress: Progress) -> list[_Seen]:
-    total = len(samples.files)
-
-    def group(start: int) -> list[_Seen]:
-        with strict():
-            return [_look_at(samples.path(i)) for i in range(start, min(start + _GROUP, total))]
-
-    seen: list[_Seen] = []
-    for some in in_threads(group, range(0, total, _GROUP)):
-        seen += some
-        progress("check", len(seen), total)
-    return seen
-
-
-def _look_at(path: Path) -> _Seen:
-    try:
-        header = probe(path, MAX_PIXELS)
-        image = decode(path, MAX_PIXELS, side=_SIDE)
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").digest()
-    except (BrokenImage, OSError) as error:
-        return _Seen(broken=str(error))
-    pixels = hashlib.sha256(str(image.shape).encode())
-    pixels.update(image.data)
-    return _Seen(header, content, pixels.digest(), suspicious="; ".join(_suspicions(path, header, image)))
-
-
-def _suspicions(path: Path, header: Header, image: np.ndarray) -> Iterable[str]:
-    short, long = sorted((header.width, header.height))
-    if short < TINY:
-        yield f"tiny: {header.width}×{header.height}"
-    if long > EXTREME * short:
-        yield f"extreme aspect ratio: {header.width}×{header.height}"
-    if short * long > HUGE:
-        yield f"huge: {header.width}×{header.height}"
-    if (image == image[0, 0]).all():
-        yield "one colour only: " + ",".join(map(str, image[0, 0].tolist()))
-    if path.suffix.lower() not in SUFFIXES[header.format]:
-        yield f"named {path.suffix}, but is {header.format}"
-
-
-def _sizes(headers: Sequence[Header]) -> Sizes | None:
-    if not headers:
-        return None
-    sizes = np.array([(h.width, h.height) for h in headers])
-
-    def pair(values: np.ndarray) -> tuple[int, int]:
-        return int(values[0]), int(values[1])
-
-    common = Counter((h.width, h.height) for h in headers).most_common(5)
-    return Sizes(
-        smallest=pair(sizes.min(0)),
-        median=pair(np.median(sizes, axis=0)),
-        largest=pair(sizes.max(0)),
-        common=tuple((w, h, n) for (w, h), n in common),
-    )
-
-
 def _imbalance(samples: Samples, counts: Sequence[int]) -> Iterable[str]:
     if counts and max(counts) >= IMBALANCE * max(min(counts), 1):
         most, least = (samples.classes[int(f(counts))] for f in (np.argmax, np.argmin))
@@ -215,24 +96,11 @@ def _imbalance(samples: Samples, counts: Sequence[int]) -> Iterable[str]:
         )
 
 
-def _duplicates(samples: Samples, seen: Sequence[_Seen]) -> tuple[Duplicates, ...]:
-    """Group equal images; groups that are equal by bytes are so by pixels too."""
-    split_of = {int(i): split for split, index in samples.splits.items() for i in index}
-    groups: dict[bytes, list[int]] = {}
-    for index, one in enumerate(seen):
-        if one.pixels:
-            groups.setdefault(one.pixels, []).append(index)
-    found = [
-        Duplicates(
-            files=tuple(samples.files[i] for i in group),
-            splits=tuple(split_of[i] for i in group),
-            classes=tuple(samples.classes[samples.labels[i]] if samples.labels[i] >= 0 else "?" for i in group),
-            same_bytes=len({seen[i].content for i in group}) == 1,
-        )
-        for group in groups.values()
-        if len(group) > 1
-    ]
-    return tuple(sorted(found, key=lambda d: (not d.leak, not d.contradictory)))
+def _duplicates(samples: Samples, seen: Sequence[Seen]) -> tuple[Duplicates, ...]:
+    def name(index: int) -> str:
+        return samples.classes[samples.labels[index]] if samples.labels[index] >= 0 else "?"
+
+    return duplicates_of(samples.files, samples.splits, name, seen)
 
 
 def render(report: CheckReport, console: Console) -> None:
@@ -240,25 +108,30 @@ def render(report: CheckReport, console: Console) -> None:
     split = "own split" if report.own_split else "no validation part of its own"
     console.print(Text.assemble((report.data, "bold"), f": layout {report.layout}, {split}"))
     console.print(f"{report.images:,} images, {len(report.classes):,} classes", highlight=False)
-    if report.sizes:
-        small, mid, large = (f"{w}×{h}" for w, h in (report.sizes.smallest, report.sizes.median, report.sizes.largest))
-        common = ", ".join(f"{w}×{h} ({n:,})" for w, h, n in report.sizes.common)
-        console.print(f"sizes: {small} smallest, {mid} median, {large} largest; most common {common}", highlight=False)
-        kinds = ", ".join(f"{k} {n:,}" for k, n in [*report.formats.items(), *report.modes.items()])
-        console.print(f"formats and modes: {kinds}", highlight=False)
+    show_sizes(console, report.sizes, report.formats, report.modes)
     console.print(_table(report))
     leaks = [d for d in report.duplicates if d.leak]
     double = [d for d in report.duplicates if d.contradictory and not d.leak]
     plain = [d for d in report.duplicates if not d.leak and not d.contradictory]
-    _list(console, "errors", "red", report.errors)
-    _list(console, "broken files", "red", [f"{f.file}: {f.reason}" for f in report.broken])
-    _list(console, "the same image in two splits: the score is flattered", "red", [_same(d) for d in leaks])
-    _list(console, "the same image under two classes", "yellow", [_same(d) for d in double])
-    _list(console, "duplicates", "yellow", [_same(d) for d in plain])
-    _list(console, "suspicious files", "yellow", [f"{f.file}: {f.reason}" for f in report.suspicious])
-    _list(console, "warnings", "yellow", report.warnings)
+    listed(console, "errors", "red", report.errors)
+    listed(console, "broken files", "red", [f"{f.file}: {f.reason}" for f in report.broken])
+    listed(console, "the same image in two splits: the score is flattered", "red", [same_text(d) for d in leaks])
+    listed(console, "the same image under two classes", "yellow", [same_text(d) for d in double])
+    listed(console, "duplicates", "yellow", [same_text(d) for d in plain])
+    listed(console, "suspicious files", "yellow", [f"{f.file}: {f.reason}" for f in report.suspicious])
+    listed(console, "warnings", "yellow", report.warnings)
     verdict = ("ready to train on", "green") if report.ok else ("not ready: see errors and broken files", "red")
     console.print(Text(*verdict))
+
+
+def show_sizes(console: Console, sizes: Sizes | None, formats: Mapping[str, int], modes: Mapping[str, int]) -> None:
+    """Show how large images are and what kinds of files."""
+    if sizes:
+        small, mid, large = (f"{w}×{h}" for w, h in (sizes.smallest, sizes.median, sizes.largest))
+        common = ", ".join(f"{w}×{h} ({n:,})" for w, h, n in sizes.common)
+        console.print(f"sizes: {small} smallest, {mid} median, {large} largest; most common {common}", highlight=False)
+        kinds = ", ".join(f"{k} {n:,}" for k, n in [*formats.items(), *modes.items()])
+        console.print(f"formats and modes: {kinds}", highlight=False)
 
 
 def _table(report: CheckReport) -> Table:
@@ -276,14 +149,16 @@ def _table(report: CheckReport) -> Table:
     return table
 
 
-def _same(duplicates: Duplicates) -> str:
+def same_text(duplicates: Duplicates) -> str:
+    """Return one line that names images that are the same."""
     how = "same bytes" if duplicates.same_bytes else "same pixels"
     places = zip(duplicates.files[:4], duplicates.splits, duplicates.classes, strict=False)
     more = f" and {len(duplicates.files) - 4} more" if len(duplicates.files) > 4 else ""
     return " = ".join(f"{f} ({s}, {c})" for f, s, c in places) + f"{more}: {how}"
 
 
-def _list(console: Console, title: str, style: str, lines: Sequence[str]) -> None:
+def listed(console: Console, title: str, style: str, lines: Sequence[str]) -> None:
+    """Show at most ten lines under a title that counts them all; nothing where there are none."""
     if not lines:
         return
     console.print(Text(f"{title}: {len(lines):,}", style=f"bold {style}"))

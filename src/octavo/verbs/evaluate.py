@@ -19,6 +19,7 @@ from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.grade import grade
 from octavo.numbers.results import Report
 from octavo.progress import Progress, silent
+from octavo.recipe import ClassifyRecipe
 
 BATCH = 64
 
@@ -63,7 +64,7 @@ def evaluate(
         UserError: an unfinished run, a split that isn't there, a class that the run doesn't know.
     """
     if data is None:
-        parts = dict.fromkeys(run.member(run.ensemble.names[0]).logits())
+        parts = dict.fromkeys(run.member(run.ensemble.names[0]).outputs())
         lookup(parts, split or "val", "--split")
         if split in (None, "val"):
             return regrade(run, progress=progress)
@@ -73,7 +74,11 @@ def evaluate(
     indices, name = _part(samples, split)
     labels = _labels(run, samples)
     pixels = store.build(
-        samples, run.recipe.stored_side, cache or cache_dir(), skip_broken=skip_broken, progress=progress
+        samples,
+        store.ImageDecoder(run.recipe_as(ClassifyRecipe).stored_side),
+        cache or cache_dir(),
+        skip_broken=skip_broken,
+        progress=progress,
     )
     own = pixels.digest == run.manifest["data"]["pixels"]
     if split is None and own:
@@ -103,7 +108,7 @@ def evaluate(
 def _graded(
     run: RunFolder, ensemble: Ensemble, logits: np.ndarray, labels: np.ndarray, split: str, progress: Progress
 ) -> Report:
-    recipe = run.recipe
+    recipe = run.recipe_as(ClassifyRecipe)
     fitted = ensemble.combine == "greedy"
     where = recipe.ensemble.fit_on
     fit = (_stored(run, where), run.labels(where)) if fitted else None
@@ -124,7 +129,7 @@ def _graded(
 
 def _stored(run: RunFolder, part: str) -> np.ndarray:
     """Return the stored logits float32 [M,n,C] of one part."""
-    return np.stack([run.member(name).logits()[part] for name in run.ensemble.names])
+    return np.stack([run.member(name).outputs()[part] for name in run.ensemble.names])
 
 
 def _part(samples: Samples, split: str | None) -> tuple[np.ndarray, str]:

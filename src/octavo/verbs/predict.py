@@ -12,13 +12,14 @@ import numpy as np
 from scipy.special import softmax
 
 from octavo.data.batches import Batch
-from octavo.data.store import decoded
+from octavo.data.store import ImageDecoder, decoded
 from octavo.data.walk import list_images
 from octavo.engine.folder import RunFolder, write_csv
 from octavo.engine.hardware import find
 from octavo.engine.restore import batch_of, restore
 from octavo.errors import UserError, lookup
 from octavo.progress import Progress, silent
+from octavo.recipe import ClassifyRecipe
 
 BATCH = 64
 
@@ -100,7 +101,7 @@ def predict(
     paths = list_images(images)
     ids = shown(paths, images)
     names, errors, parts = [], {}, []
-    for done, files, batch in _batches(paths, run.recipe.stored_side, errors):
+    for done, files, batch in _batches(paths, run.recipe_as(ClassifyRecipe).stored_side, errors):
         names += [ids[path] for path in files]
         if batch:
             logits = np.stack([net.logits(batch) for net in trained])
@@ -123,13 +124,13 @@ def embed(
     Raises:
         UserError: no such member or layer, or a file that can't be read.
     """
-    names = [m.name for m in run.recipe.members]
+    names = [m.name for m in run.recipe_as(ClassifyRecipe).members]
     name = max((n for n in names if layer.startswith(f"{n}.")), key=len, default="")
     if not name:
         raise UserError(f'layer: "{layer}" names no member; expected MEMBER.LAYER with one of: {", ".join(names)}')
     trained = restore(run, name, find(device).device)
     paths, errors, parts = list_images(images), {}, []
-    for done, _, batch in _batches(paths, run.recipe.stored_side, errors):
+    for done, _, batch in _batches(paths, run.recipe_as(ClassifyRecipe).stored_side, errors):
         if errors:
             path, reason = next(iter(errors.items()))
             raise UserError(f"{path}: {reason}")
@@ -159,7 +160,7 @@ def _batches(
     paths: Sequence[Path], side: int, errors: dict[Path, str]
 ) -> Iterator[tuple[int, list[Path], Batch | None]]:
     """Yield (files done, readable files, their batch); what can't be read goes into `errors`."""
-    stream = zip(paths, decoded(paths, side), strict=True)
+    stream = zip(paths, decoded(paths, ImageDecoder(side)), strict=True)
     done = 0
     while group := list(islice(stream, BATCH)):
         done += len(group)

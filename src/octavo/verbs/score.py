@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.grade import absent_classes, class_results
 from octavo.numbers.metrics import METRICS, accuracy_of, balanced_accuracy_of, macro_f1_of
 from octavo.numbers.results import Score, wilson
+from octavo.words import counted
 
 COLUMNS = ("image_id", "label")
 _SHOWN = 3  # how many offending lines an error quotes
@@ -69,12 +70,21 @@ def score(
         UserError: an unreadable file, unknown, ambiguous or doubled image ids, labels that are no class (with their
             lines), or missing predictions.
     """
-    path = Path(predictions)
     lookup({"refuse": 0, "wrong": 0}, missing, "missing")
     samples = truth if isinstance(truth, Samples) else read(truth, layout)
-    rows = read_rows(path)
     part, name = _part(samples, split)
     scored = part[samples.labels[part] >= 0]
+    predicted, facts = _answers(Path(predictions), samples, part, scored, name, missing)
+    boot = Bootstrap(samples.labels[scored], replicates, seed, level)
+    words = {"rule": _rule(boot, name, facts["missing"]), "warnings": _warnings(boot, samples, part, name)}
+    return Score.model_validate(_numbers(predicted, samples, boot) | facts | words | {"split": name})
+
+
+def _answers(
+    path: Path, samples: Samples, part: NDArray[np.int64], scored: NDArray[np.int64], name: str, missing: str
+) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """Return class ids [N] for the labelled images of a part, -1 for none, and what a Score says of how they came."""
+    rows = read_rows(path)
     if not len(scored):
         raise UserError(f"{samples.root}: split {name} has no labelled image to score")
     images, matched = _matched(path, rows, samples, part, name)
@@ -83,29 +93,33 @@ def score(
     gone = [samples.files[i] for i in scored.tolist() if i not in answer]
     if gone and missing == "refuse":
         raise UserError(
-            f'{path}: {len(gone)} of {len(scored)} images of {name} have no prediction, first "{_plain(gone[0])}"; '
+            f'{path}: {len(gone):,} of {len(scored):,} images of {name} have no prediction, first "{_plain(gone[0])}"; '
             "add them, or ask for missing ones to be counted as wrong"
         )
     predicted = np.array([answer.get(i, -1) for i in scored.tolist()], np.int64)
-    boot = Bootstrap(samples.labels[scored], replicates, seed, level)
-    more = {"split": name, "missing": len(gone), "matched_by": matched, "labels_as": labels_as}
-    return Score.model_validate(_numbers(predicted, samples, boot) | _words(boot, samples, part, name, gone) | more)
+    return predicted, {"missing": len(gone), "matched_by": matched, "labels_as": labels_as}
 
 
-def _words(
-    boot: Bootstrap, samples: Samples, part: NDArray[np.int64], name: str, gone: Sequence[str]
-) -> dict[str, object]:
-    """Return the rule and the warnings of a Score."""
-    n = len(boot.labels)
-    rules = f"Macro F1: {METRICS['macro_f1'].rule} Balanced accuracy: {METRICS['balanced_accuracy'].rule}"
-    rule = (
-        f"Scored on the {n} labelled images of split {name}, {len(gone)} of them without a prediction and so wrong. "
-        f"Accuracy: share of right ones, with Wilson's interval. {rules} {boot.rule}"
+def _rule(boot: Bootstrap, name: str, gone: int) -> str:
+    """Return how the numbers were made, in words."""
+    images, part = counted(len(boot.labels), "labelled image"), "the whole truth" if name == "all" else f"split {name}"
+    left = f", {gone:,} of them without a prediction and so wrong" if gone else ""
+    return (
+        f"Scored on the {images} of {part}{left}. Accuracy: share of right ones, with Wilson's interval. Macro F1: "
+        f"{METRICS['macro_f1'].rule} Balanced accuracy: {METRICS['balanced_accuracy'].rule} {boot.rule}"
     )
-    unlabelled = len(part) - n
-    notes = (f"{unlabelled} images of {name} have no known label and are left out",) if unlabelled else ()
-    counts = np.bincount(boot.labels, minlength=len(samples.classes))
-    return {"rule": rule, "warnings": (*notes, *absent_classes(counts, samples.classes))}
+
+
+def _warnings(boot: Bootstrap, samples: Samples, part: NDArray[np.int64], name: str) -> tuple[str, ...]:
+    """Return what to beware of: images that may have been trained on, images and classes that aren't scored."""
+    notes = []
+    if name in ("all", "train"):
+        what = "all images" if name == "all" else "training images"
+        notes.append(f"scored on {what}; if some of them were trained on, the score is flattered")
+    if unlabelled := len(part) - len(boot.labels):
+        are = "has no known label and is" if unlabelled == 1 else "have no known label and are"
+        notes.append(f"{counted(unlabelled, 'image')} of {name} {are} left out")
+    return (*notes, *absent_classes(np.bincount(boot.labels, minlength=len(samples.classes)), samples.classes))
 
 
 def _numbers(predicted: NDArray[np.int64], samples: Samples, boot: Bootstrap) -> dict[str, object]:
@@ -251,7 +265,7 @@ def _matched(
     for why, bad in wrong.items():
         example = samples.files[part[0]]
         hint = f'expected each image of {name} in {samples.root} once, named like "{_plain(example)}"'
-        raise UserError(f"{path}: {len(bad)} of {len(rows)} image ids {why}: {_lines(bad, 'image')}; {hint}")
+        raise UserError(f"{path}: {len(bad):,} of {len(rows):,} image ids {why}: {_lines(bad, 'image')}; {hint}")
     return images, dict(ways)
 
 
@@ -273,7 +287,7 @@ def _ids(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> tuple[list[
         known, what, hint = by_name, "names", ""
     bad = [row for row, label in zip(rows, labels, strict=True) if label not in known]
     hint = hint or suggest(bad[0].label.strip(), classes)
-    raise UserError(f"{path}: {len(bad)} of {len(rows)} labels are no class {what}: {_lines(bad, 'label')}{hint}")
+    raise UserError(f"{path}: {len(bad):,} of {len(rows):,} labels are no class {what}: {_lines(bad, 'label')}{hint}")
 
 
 def _lines(rows: Sequence[Row], field: Literal["image", "label"]) -> str:

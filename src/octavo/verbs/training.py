@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from octavo.cache import cache_dir
 from octavo.engine.checkpoint import Stop
-from octavo.engine.engine import train_member
+from octavo.engine.engine import CRAFTS, train_member
 from octavo.engine.estimate import estimate
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import Hardware, find
 from octavo.engine.job import Job
-from octavo.engine.material import Material, prepare
+from octavo.engine.material import Material
 from octavo.errors import UserError
 from octavo.networks import pack, weights
 from octavo.networks.loading import sha256
 from octavo.networks.weights import is_file
 from octavo.numbers.ensemble import Ensemble
 from octavo.options import Options
-from octavo.progress import Progress, silent
-from octavo.recipe import Recipe, dumps, load
+from octavo.progress import Progress, Say, silent, unsaid
+from octavo.recipe import ClassifyRecipe, Network, Recipe, SegmentData, SegmentRecipe, dumps, load
 from octavo.verbs.evaluate import regrade
+from octavo.verbs.evaluate_masks import regrade_masks
+
+N = TypeVar("N", bound=Network)
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def train(
     options: Options | None = None,
     *,
     progress: Progress = silent,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = unsaid,
 ) -> RunFolder:
     """Train a recipe on a folder of images and return its run.
 
@@ -74,6 +78,7 @@ def train(
     cache = options.cache or cache_dir()
     with Stop().listening() as stop:
         told = _Told(progress, stop)
+        prepare = CRAFTS[resolved.task].material
         material = prepare(
             resolved, str(data or _data_of(before)), options.layout, cache, options.skip_broken, progress=told
         )
@@ -86,21 +91,36 @@ def train(
             if before:
                 _same(before, resolved, material, origins)
                 before.sweep()
-            job = Job(resolved, resolved.members[0], len(material.samples.classes), material.samples.labels,
-                      material.parts, material.pixels, options.weights_dir, cache, hardware,
-                      run.path / "tensorboard" if options.tensorboard else None)  # fmt: skip
-            _train_members(run, job, told, stop, say)
-            run.ensemble = combine(run)
-            regrade(run, progress=told)
+            job = Job(
+                resolved,
+                resolved.networks[0],
+                len(material.classes),
+                material.labels,
+                material.parts,
+                material.pixels,
+                options.weights_dir,
+                cache,
+                hardware,
+                run.path / "tensorboard" if options.tensorboard else None,
+                material.samples.files,
+                material.names,
+                material.table,
+            )
+            _train_networks(run, job, told, stop, say)
+            if isinstance(resolved, ClassifyRecipe):
+                run.ensemble = combine(run)
+                regrade(run, progress=told)
+            else:
+                regrade_masks(run, progress=told)
     return run
 
 
 def _origins(recipe: Recipe, options: Options, before: RunFolder | None, progress: Progress) -> dict[str, str]:
     """Return the sha256 of the weights file of each member that is still to be trained, downloading what is missing."""
-    todo = [m for m in recipe.members if before is None or not before.member(m.name).finished]
+    todo = [m for m in recipe.networks if before is None or not before.member(m.name).finished]
     if not todo:
         return {}
-    paths = weights.gather(recipe.model_copy(update={"members": tuple(todo)}), options.weights_dir, progress=True)
+    paths = weights.gather(recipe, options.weights_dir, progress=True, only=[m.name for m in todo])
     hashes: dict[Path, str] = {}
     for done, path in enumerate(dict.fromkeys(paths.values()), 1):
         hashes[path] = sha256(path)
@@ -108,20 +128,25 @@ def _origins(recipe: Recipe, options: Options, before: RunFolder | None, progres
     return {name: hashes[path] for name, path in paths.items()}
 
 
-def _train_members(run: RunFolder, job: Job, progress: Progress, stop: Stop, say: Callable[[str], None]) -> None:
-    """Train the members one after another, and say how each came out, for a user who waits for the others."""
-    names = [member.name for member in job.recipe.members]
+def _train_networks(run: RunFolder, job: Job, progress: Progress, stop: Stop, say: Say) -> None:
+    """Train the networks one after another, and say how each came out, for a user who waits for the others."""
+    names = [network.name for network in job.recipe.networks]
+    for network in job.recipe.networks:
+        train_member(replace(job, member=network), run.member(network.name), progress, stop, say)
+        run.collect_history(names)
+        if isinstance(job.labels, np.ndarray):
+            say(_came_out(run, job, network.name))
+
+
+def _came_out(run: RunFolder, job: Job, name: str) -> str:
     part = "holdout" if len(job.parts["holdout"]) else "val"
     words = {"holdout": "held-out training images", "val": "validation images"}[part]
     truth = job.labels[job.parts[part]]
-    for member in job.recipe.members:
-        train_member(replace(job, member=member), run.member(member.name), progress, stop)
-        run.collect_history(names)
-        right = float(np.mean(run.member(member.name).logits()[part].argmax(1) == truth))
-        say(f"{member.name}: accuracy {right:.3f} on {len(truth):,} {words}")
+    right = float(np.mean(run.member(name).outputs()[part].argmax(1) == truth))
+    return f"{name}: accuracy {right:.3f} on {len(truth):,} {words}"
 
 
-def _before(out: Path, named: bool, options: Options, say: Callable[[str], None]) -> RunFolder | None:
+def _before(out: Path, named: bool, options: Options, say: Say) -> RunFolder | None:
     """Return the run to go on with, or None to begin one; refuses a folder that is taken before any work is done.
 
     A run that was killed before it began has left nothing: with recipe and data `named`, it simply begins.
@@ -135,15 +160,31 @@ def _before(out: Path, named: bool, options: Options, say: Callable[[str], None]
 
 
 def _settled(recipe: Recipe, hardware: Hardware) -> Recipe:
-    """Return the recipe with `precision = "auto"` as it is on this hardware, and weight files by their whole path."""
-    members = tuple(
-        m.model_copy(update={"weights": str(Path(m.weights).expanduser().absolute())}) if is_file(m.weights) else m
-        for m in recipe.members
-    )
+    """Return the recipe with `precision = "auto"` as it is on this hardware, and files by their whole path."""
     train = recipe.train
     if train.precision == "auto":
         train = train.model_copy(update={"precision": "bf16" if hardware.bf16 else "32"})
-    return recipe.model_copy(update={"train": train, "members": members})
+    recipe = recipe.model_copy(update={"train": train})
+    if isinstance(recipe, SegmentRecipe):
+        segmenter = _by_whole_path(recipe.segmenter)
+        if segmenter.start:
+            segmenter = segmenter.model_copy(update={"start": _whole_path(segmenter.start)})
+        return recipe.model_copy(update={"segmenter": segmenter, "data": _table_found(recipe.data)})
+    assert isinstance(recipe, ClassifyRecipe)
+    return recipe.model_copy(update={"members": tuple(map(_by_whole_path, recipe.members))})
+
+
+def _by_whole_path(network: N) -> N:
+    return network.model_copy(update={"weights": _whole_path(network.weights)}) if is_file(network.weights) else network
+
+
+def _table_found(data: SegmentData) -> SegmentData:
+    is_path = data.classes is not None and (data.classes.endswith(".toml") or "/" in data.classes)
+    return data.model_copy(update={"classes": _whole_path(str(data.classes))}) if is_path else data
+
+
+def _whole_path(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def _begun(
@@ -153,7 +194,7 @@ def _begun(
     out: Path,
     options: Options,
     origins: Mapping[str, str],
-    say: Callable[[str], None],
+    say: Say,
 ) -> RunFolder:
     """Return a new run's folder with recipe, samples and manifest in it."""
     _announce(recipe, material, hardware, out, say)
@@ -162,28 +203,30 @@ def _begun(
         "weights": dict(origins),
         "options": replace(options, device=hardware.kind).kept(),
     }
-    run.begin(recipe, manifest, material.rows())
+    run.begin(recipe, manifest, material.rows)
     return run
 
 
 def combine(run: RunFolder) -> Ensemble:
     """Return the ensemble of a run's members, its weights fitted where the recipe says."""
     recipe = run.recipe
+    assert isinstance(recipe, ClassifyRecipe)
     spec, names = recipe.ensemble, [m.name for m in recipe.members]
     if spec.combine != "greedy" or len(names) == 1:
         name = "mean_logit" if spec.combine == "greedy" else spec.combine
         return Ensemble.fit(names, name, given=spec.weights or None)
-    logits = np.stack([run.member(name).logits()[spec.fit_on] for name in names])
+    logits = np.stack([run.member(name).outputs()[spec.fit_on] for name in names])
     return Ensemble.fit(names, "greedy", logits, run.labels(spec.fit_on), rounds=spec.rounds)
 
 
 def _share(recipe: Recipe, material: Material, hardware: Hardware) -> None:
     """Refuse batches that can't be shared out: each device needs two images of each batch."""
     least = 2 * hardware.count
-    for i, member in enumerate(recipe.members):
-        size = min(recipe.train_of(member).batch_size, material.counts["fit"])
-        if size < least:
-            where = "train.batch_size" if member.batch_size is None else f"members[{i}].batch_size"
+    for i, network in enumerate(recipe.networks):
+        size = min(recipe.train_of(network).batch_size, material.counts["fit"])
+        if size < least and (least > 2 or isinstance(recipe, ClassifyRecipe)):
+            own = getattr(network, "batch_size", None)
+            where = "train.batch_size" if own is None else f"members[{i}].batch_size"
             raise UserError(f"{where}: batches of {size} on {hardware.count} devices; expected {least} or more")
 
 
@@ -212,22 +255,22 @@ def _data_of(run: RunFolder | None) -> str:
     return str(run.manifest["data"]["root"])
 
 
-def _announce_downloads(recipe: Recipe, options: Options, say: Callable[[str], None]) -> None:
+def _announce_downloads(recipe: Recipe, options: Options, say: Say) -> None:
     missing = {row.path or row.url: row for row in pack.table(recipe, options.weights_dir) if row.state == "missing"}
     if missing:
         size = sum(row.size_bytes for row in missing.values())
         say(f"weights to download: {len(missing)} files, {size / 1e6:,.0f} MB (torch hub's cache keeps them)")
 
 
-def _announce(recipe: Recipe, material: Material, hardware: Hardware, out: Path, say: Callable[[str], None]) -> None:
+def _announce(recipe: Recipe, material: Material, hardware: Hardware, out: Path, say: Say) -> None:
     """Say what is trained on what, and what it will take; refuse if the disk is too small."""
-    samples, broken = material.samples, len(material.pixels.broken)
+    samples, broken, classes = material.samples, len(material.broken), len(material.classes)
     counts = ", ".join(f"{n:,} {part}" for part, n in material.counts.items())
     left = f", {broken} broken files left out" if broken else ""
-    say(f"{samples.root}: layout {samples.layout}, {len(samples.classes)} classes, images: {counts}{left}")
+    say(f"{samples.root}: layout {samples.layout}, {classes} classes, images: {counts}{left}")
     for problem in samples.problems:
         say(f"note: {problem.text}")
-    need = estimate(recipe, len(samples.classes), material.counts, hardware)
+    need = estimate(recipe, classes, material.counts, hardware)
     parent = next(p for p in out.absolute().parents if p.exists())
     free = shutil.disk_usage(parent).free
     say(
@@ -256,7 +299,7 @@ def _same(run: RunFolder, recipe: Recipe, material: Material, origins: Mapping[s
             f"{run.path}: --resume with another recipe (was: {was}; now: {now}); leave the recipe out, or "
             "choose another --out"
         )
-    if run.manifest["data"]["pixels"] != material.pixels.digest or run.samples() != material.rows():
+    if run.manifest["data"]["pixels"] != material.pixels.digest or run.samples() != material.rows:
         raise UserError(
             f"{run.path}: --resume, but the images or labels in {material.samples.root} have changed since; "
             "restore them, or choose another --out"

@@ -1,0 +1,176 @@
+"""Commands that use a run, or judge predictions: evaluate, predict, score, explain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from octavo.errors import UserError
+from octavo.terminal import (
+    CacheOption,
+    DataOption,
+    DeviceOption,
+    LayoutOption,
+    RunArgument,
+    SkipOption,
+    progress_shown,
+    refuse,
+    show,
+    show_masks,
+    show_score,
+    writable,
+)
+from octavo.words import counted
+
+use_app = typer.Typer(rich_markup_mode=None)
+
+
+@use_app.command()
+def evaluate(
+    run: RunArgument,
+    data: DataOption = None,
+    split: Annotated[str | None, typer.Option("--split", help="val, test or holdout; val by default.")] = None,
+    layout: LayoutOption = None,
+    cache: CacheOption = None,
+    device: DeviceOption = "auto",
+    skip_broken: SkipOption = False,
+    rule: Annotated[str | None, typer.Option("--rule", help="Rule of the mIoU, instead of the recipe's.")] = None,
+    all_classes: Annotated[bool, typer.Option("--all-classes", help="Every class in the table.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the numbers as JSON too.")] = None,
+) -> None:
+    """Grade a run, each number with its 95 % interval: accuracy and calibration, or mIoU by a named rule."""
+    from octavo.engine.folder import RunFolder
+    from octavo.files import write_atomic
+    from octavo.recipe import SegmentRecipe
+
+    writable(out)
+    folder = RunFolder.open(run)
+    given: dict[str, Any] = {"data": data, "split": split, "layout": layout, "device": device, "cache": cache}
+    with progress_shown() as progress:
+        if isinstance(folder.recipe, SegmentRecipe):
+            from octavo.verbs.evaluate_masks import evaluate_masks
+
+            report = evaluate_masks(folder, **given, skip_broken=skip_broken, rule=rule, progress=progress)
+        else:
+            from octavo.verbs.evaluate import evaluate as run_evaluation
+
+            if rule:
+                raise UserError("--rule: is for segmenters; a classifier's accuracy has one rule")
+            report = run_evaluation(folder, **given, skip_broken=skip_broken, progress=progress)
+    show(report, all_classes)
+    if out:
+        write_atomic(out, report.to_json().encode())
+
+
+@use_app.command()
+def predict(
+    run: RunArgument,
+    images: Annotated[list[Path], typer.Argument(help="Image files and folders.")],
+    out: Annotated[Path, typer.Option("--out", help="CSV file to write, or for masks a folder.")],
+    ids: Annotated[bool, typer.Option("--ids", help="Class ids instead of names or colours.")] = False,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="A column a class.")] = False,
+    member: Annotated[str | None, typer.Option("--member", help="One member, not the ensemble.")] = None,
+    overlay: Annotated[
+        float | None, typer.Option("--overlay", help="Masks: also the image under this share of colour, 0.5 say.")
+    ] = None,
+    flips: Annotated[bool, typer.Option("--flips", help="Masks: average over mirrored images.")] = False,
+    scales: Annotated[list[float] | None, typer.Option("--scale", help="Masks: average over these scales.")] = None,
+    window: Annotated[int | None, typer.Option("--window", help="Masks: cut images into windows this wide.")] = None,
+    overlap: Annotated[int, typer.Option("--overlap", help="Masks: pixels that windows share.")] = 128,
+    device: DeviceOption = "auto",
+) -> None:
+    """Label images: a CSV with the header image_id,label, or a mask an image. Exit code 1: some couldn't be read."""
+    from octavo.engine.folder import RunFolder
+    from octavo.recipe import SegmentRecipe
+
+    folder = RunFolder.open(run)
+    if isinstance(folder.recipe, SegmentRecipe):
+        from octavo.verbs.predict_masks import predict_masks
+
+        refuse({"--probabilities": probabilities, "--member": member}, "a segmenter's run")
+        chosen: dict[str, Any] = {"ids": ids, "overlay": overlay, "flips": flips, "window": window, "overlap": overlap}
+        with progress_shown() as progress:
+            masks = predict_masks(
+                folder, images, out, device=device, scales=tuple(scales or ()), progress=progress, **chosen
+            )
+        _told(len(masks.masks), out, masks.errors, masks.errors_path, masks.notes)
+        return
+    from octavo.verbs.predict import errors_path
+    from octavo.verbs.predict import predict as run_prediction
+
+    refuse({"--overlay": overlay, "--flips": flips, "--scale": scales, "--window": window}, "a classifier's run")
+    writable(out)
+    with progress_shown() as progress:
+        found = run_prediction(folder, images, device=device, member=member, progress=progress)
+    found.write(out, ids=ids, probabilities=probabilities)
+    _told(len(found.files), out, found.errors, errors_path(out))
+
+
+def _told(count: int, out: Path, errors: Mapping[str, str], errors_file: Path, notes: Sequence[str] = ()) -> None:
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(f"{counted(count, 'image')} → {out}")
+    if errors:
+        typer.echo(f"{counted(len(errors), 'file')} could not be read → {errors_file}", err=True)
+        raise typer.Exit(1)
+
+
+@use_app.command()
+def score(
+    predictions: Annotated[Path, typer.Argument(help="CSV with image_id,label, or a folder of masks; any tool's.")],
+    truth: Annotated[str, typer.Option("--truth", help="Folder of labelled images, of images and masks, or CSV.")],
+    split: Annotated[str | None, typer.Option("--split", help="Part of the truth; val where there is one.")] = None,
+    layout: LayoutOption = None,
+    missing_wrong: Annotated[
+        bool, typer.Option("--missing-wrong", help="Count images without a prediction as wrong.")
+    ] = False,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Masks: table of classes, a name or a TOML file.")
+    ] = None,
+    rule: Annotated[str | None, typer.Option("--rule", help="Masks: rule of the headline.")] = None,
+    tolerant: Annotated[bool, typer.Option("--tolerant", help="Masks: colours from 128 on count as 255.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the numbers as JSON too.")] = None,
+) -> None:
+    """Score any predictions against the truth: a CSV of labels, or a folder of masks under every known rule."""
+    from octavo.files import write_atomic
+
+    writable(out)
+    missing: Literal["wrong", "refuse"] = "wrong" if missing_wrong else "refuse"
+    if predictions.is_dir():
+        from octavo.verbs.score_masks import score_masks
+
+        with progress_shown() as progress:
+            result = score_masks(
+                predictions,
+                truth,
+                classes=classes,
+                tolerant=tolerant,
+                rule=rule,
+                split=split,
+                layout=layout,
+                missing=missing,
+                progress=progress,
+            )
+        show_masks(result)
+    else:
+        from octavo.verbs.score import score as run_score
+
+        refuse({"--classes": classes, "--rule": rule, "--tolerant": tolerant}, "a CSV of labels")
+        result = run_score(predictions, truth, split=split, layout=layout, missing=missing)
+        show_score(result)
+    if out:
+        write_atomic(out, result.to_json().encode())
+
+
+@use_app.command()
+def explain(run: RunArgument) -> None:
+    """Draw what a run did: masks by stage of training, curves, confusion; PNG files in the run's plots/."""
+    from octavo.engine.folder import RunFolder
+    from octavo.verbs.explain import explain as run_explanation
+
+    with progress_shown() as progress:
+        for path in run_explanation(RunFolder.open(run), progress=progress):
+            typer.echo(path)

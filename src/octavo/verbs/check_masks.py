@@ -1,0 +1,198 @@
+"""What a folder of images and masks is and what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from octavo.data import torchvision_data
+from octavo.data.doctor import Diagnosis, diagnose
+from octavo.data.pairs import Pairs
+from octavo.data.walk import one_line
+from octavo.errors import UserError
+from octavo.files import write_atomic
+from octavo.progress import Progress, silent
+from octavo.verbs.check import listed, same_text, show_sizes
+from octavo.verbs.look import Duplicates, Flaw, Sizes, duplicates_of, look_at_all, sizes_of
+
+_NAME = 20  # columns of a class's name at most
+
+
+@dataclass(frozen=True, eq=False)
+class MaskReport:
+    """What `octavo check` found in a folder of images and masks.
+
+    Attributes:
+        data: what the user named.
+        layout: how the folder is laid out.
+        own_split: whether it has a validation part of its own.
+        images: split → images with masks.
+        sizes: of the images; None when not one could be read.
+        formats: of the images → how many.
+        modes: Pillow's colour mode of the images → how many.
+        diagnosis: what the masks are.
+        errors: what keeps training from starting, apart from broken files.
+        warnings: what to look at.
+        broken: images and masks that can't be read.
+        suspicious: images that may not be meant.
+        duplicates: the same image twice; `classes` names the masks.
+    """
+
+    data: str
+    layout: str
+    own_split: bool
+    images: Mapping[str, int]
+    sizes: Sizes | None
+    formats: Mapping[str, int]
+    modes: Mapping[str, int]
+    diagnosis: Diagnosis
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+    broken: tuple[Flaw, ...]
+    suspicious: tuple[Flaw, ...]
+    duplicates: tuple[Duplicates, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether training can start without `--skip-broken`."""
+        return not (self.errors or self.broken)
+
+
+def check_masks(
+    data: str | Path,
+    layout: str | None = None,
+    *,
+    classes: str | None = None,
+    tolerant: bool = False,
+    cache: Path | None = None,
+    progress: Progress = silent,
+) -> MaskReport:
+    """Look at every image and mask of a data folder and report what it is and what is wrong with it.
+
+    Raises:
+        UserError: when nothing can be told: no such folder, no known layout, a table of classes that can't be read.
+    """
+    pairs = torchvision_data.read_pairs(data, layout, strict=False, cache=cache, progress=progress)
+    return report_on(pairs, classes, tolerant, progress)
+
+
+def report_on(
+    pairs: Pairs, classes: str | None = None, tolerant: bool = False, progress: Progress = silent
+) -> MaskReport:
+    """Look at every image and mask of these pairs and report on them, as `check_masks` does.
+
+    Raises:
+        UserError: for a table of classes that can't be read.
+    """
+    found = diagnose(pairs, classes, tolerant, progress=progress)
+    seen = look_at_all(pairs, progress)
+    headers = [s.header for s in seen if s.header]
+    named = list(zip(pairs.files, seen, strict=True))
+    return MaskReport(
+        data=pairs.root,
+        layout=pairs.layout,
+        own_split=pairs.own_split,
+        images={split: len(index) for split, index in pairs.splits.items()},
+        sizes=sizes_of(headers),
+        formats=dict(Counter(h.format for h in headers).most_common()),
+        modes=dict(Counter(h.mode for h in headers).most_common()),
+        diagnosis=found,
+        errors=(*(p.text for p in pairs.problems if p.fatal), *found.errors),
+        warnings=(*(p.text for p in pairs.problems if not p.fatal), *found.warnings),
+        broken=(
+            *(Flaw(file=f, reason=s.broken) for f, s in named if s.broken),
+            *(Flaw(file=file, reason=reason) for file, reason in found.broken),
+        ),
+        suspicious=tuple(Flaw(file=f, reason=s.suspicious) for f, s in named if s.suspicious),
+        duplicates=duplicates_of(pairs.files, pairs.splits, lambda i: _mask_name(pairs.mask_path(i)), seen),
+    )
+
+
+def write_proposal(path: Path, diagnosis: Diagnosis) -> None:
+    """Write the table of classes that the doctor proposes as TOML, to be looked through and named.
+
+    Raises:
+        UserError: when there is none to propose, or a file of this name is there already.
+    """
+    if not diagnosis.proposal:
+        names = " or ".join(f'data.classes = "{name}"' for name in diagnosis.candidates)
+        decoder = diagnosis.decoder
+        known = f'table "{decoder.table.name}" reads these masks' if decoder else names or diagnosis.form
+        raise UserError(f"{path}: no table to propose: {known}")
+    if path.exists():
+        raise UserError(f"{path}: is there already; remove it first, or write another file")
+    write_atomic(path, diagnosis.proposal.encode())
+
+
+def render_masks(report: MaskReport, console: Console) -> None:
+    """Show a report on the terminal."""
+    split = "own split" if report.own_split else "no validation part of its own"
+    console.print(Text.assemble((report.data, "bold"), f": layout {report.layout}, {split}"))
+    parts = ", ".join(f"{n:,} {split}" for split, n in report.images.items())
+    console.print(f"{sum(report.images.values()):,} images with masks: {parts}", highlight=False)
+    show_sizes(console, report.sizes, report.formats, report.modes)
+    console.print(Text(f"masks: {one_line(report.diagnosis.form)}"))
+    if report.diagnosis.decoder:
+        console.print(_table(report.diagnosis, console.width))
+    leaks = [d for d in report.duplicates if d.leak]
+    double = [d for d in report.duplicates if d.contradictory and not d.leak]
+    plain = [d for d in report.duplicates if not d.leak and not d.contradictory]
+    listed(console, "errors", "red", report.errors)
+    listed(console, "broken files", "red", [f"{f.file}: {f.reason}" for f in report.broken])
+    listed(console, "the same image in two splits: the score is flattered", "red", [same_text(d) for d in leaks])
+    listed(console, "the same image with two masks", "yellow", [same_text(d) for d in double])
+    listed(console, "duplicates", "yellow", [same_text(d) for d in plain])
+    listed(console, "suspicious files", "yellow", [f"{f.file}: {f.reason}" for f in report.suspicious])
+    listed(console, "warnings", "yellow", report.warnings)
+    listed(console, "notes", "cyan", report.diagnosis.notes)
+    verdict = ("ready to train on", "green") if report.ok else ("not ready: see errors and broken files", "red")
+    console.print(Text(*verdict))
+
+
+def _table(found: Diagnosis, width: int) -> Table:
+    """Show each class's share of the pixels, as a number and a bar, split by split."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("id", justify="right")
+    table.add_column("class", max_width=_NAME, no_wrap=True)
+    bar = max(4, min(24, (width - _NAME - 8) // max(len(found.counts), 1) - 12))
+    for split in found.counts:
+        table.add_column(split, justify="right")
+        table.add_column("", width=bar)
+    for row in _rows(found, bar):
+        table.add_row(*row)
+    return table
+
+
+def _rows(found: Diagnosis, bar: int) -> Iterator[tuple[Text, ...]]:
+    assert found.decoder is not None
+    table = found.decoder.table
+    shares = {s: own / max(own.sum() + found.ignored[s], 1) for s, own in found.counts.items()}
+    most = max((float(own.max(initial=0)) for own in shares.values()), default=0) or 1
+    for channel, entry in enumerate(table.trained):
+        name = Text.assemble(("■ ", "rgb({},{},{})".format(*entry.colour)), one_line(entry.name))
+        parts = [p for own in shares.values() for p in _share(float(own[channel]), most, bar)]
+        yield Text(str(entry.value)), name, *parts
+    if any(found.ignored.values()) or any(e.ignored for e in table.entries):
+        void = {s: found.ignored[s] / max(own.sum() + found.ignored[s], 1) for s, own in found.counts.items()}
+        yield Text(""), Text("  no class", style="dim"), *(p for v in void.values() for p in _share(v, most, bar))
+
+
+def _share(share: float, most: float, bar: int) -> tuple[Text, Text]:
+    """Return a share of the pixels as a percentage and as a bar, which is full at `most`."""
+    number = f"{share:.2%}" if share >= 5e-5 or share == 0 else "<0.01%"
+    return Text(number), Text("█" * min(bar, round(bar * share / most)) or ("▏" if share else ""))
+
+
+def _mask_name(path: Path) -> str:
+    """Name a mask by its bytes: equal masks have equal names."""
+    try:
+        return f"mask {hashlib.sha256(path.read_bytes()).hexdigest()[:6]}"
+    except OSError:
+        return "no mask"

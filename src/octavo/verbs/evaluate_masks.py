@@ -1,0 +1,121 @@
+"""A segmenter's run + images and masks → a report: mIoU by the recipe's rule, class by class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from octavo.cache import cache_dir
+from octavo.data import store, torchvision_data
+from octavo.data.batches import MaskRows
+from octavo.data.doctor import resolve
+from octavo.data.masks import MaskDecoder
+from octavo.data.pairs import Pairs
+from octavo.data.pixels import decode
+from octavo.engine.folder import RunFolder
+from octavo.engine.hardware import find
+from octavo.engine.restore_segmenter import restore_segmenter
+from octavo.errors import UserError, lookup
+from octavo.numbers.confusion import confusion
+from octavo.numbers.grade_masks import grade_masks
+from octavo.numbers.mask_results import SegmentReport
+from octavo.progress import Progress, silent
+from octavo.recipe import SegmentRecipe
+
+
+def regrade_masks(run: RunFolder, *, progress: Progress = silent) -> SegmentReport:
+    """Grade a segmenter's run on its own validation images from the stored counts; writes `metrics.json`."""
+    run.report = report = evaluate_masks(run, split="val", progress=progress)
+    return report
+
+
+def evaluate_masks(
+    run: RunFolder,
+    *,
+    data: str | Path | None = None,
+    split: str | None = None,
+    layout: str | None = None,
+    device: str = "auto",
+    cache: Path | None = None,
+    skip_broken: bool = False,
+    rule: str | None = None,
+    progress: Progress = silent,
+) -> SegmentReport:
+    """Grade a segmenter on a part of its own data, or on other images and masks.
+
+    Args:
+        run: a finished run.
+        data: another folder of images and masks, read with the run's own table of classes.
+        split: `val` by default; with `data` a split of it, all of it where it has none.
+        layout: layout of `data`.
+        device: where to compute if the counts aren't stored.
+        cache: folder for the store of masks.
+        skip_broken: leave out files of `data` that can't be decoded.
+        rule: of the headline, instead of the recipe's.
+        progress: told after every image.
+
+    Raises:
+        UserError: an unfinished run, a split that isn't there, masks that hold what is in no class.
+    """
+    recipe, table = run.recipe_as(SegmentRecipe), run.table
+    member = run.member(recipe.segmenter.name)
+    if not member.finished:
+        raise UserError(f"{run.path}: this run is not finished; go on with `octavo train --resume --out {run.path}`")
+    if data is None:
+        parts = member.outputs()
+        name = split or "val"
+        confusions = lookup(parts, name, "--split")
+    else:
+        confusions, name = _confusions(run, data, split, layout, device, cache or cache_dir(), skip_broken, progress)
+    return grade_masks(
+        confusions, table.names, table.scored, rule=rule or recipe.measure.rule, split=name, seed=recipe.seed
+    )
+
+
+def _confusions(
+    run: RunFolder,
+    data: str | Path,
+    split: str | None,
+    layout: str | None,
+    device: str,
+    cache: Path,
+    skip_broken: bool,
+    progress: Progress,
+) -> tuple[np.ndarray, str]:
+    """Return the counts of each image of other data, int64 [n,C+1,C+1], and what it is called."""
+    pairs = torchvision_data.read_pairs(data, layout, cache=cache, progress=progress)
+    indices, name = _part(pairs, split)
+    masks = store.build(
+        pairs.mask_files, _decoder(run, pairs, progress), cache, skip_broken=skip_broken, progress=progress
+    )
+    truth = MaskRows(masks)
+    trained = restore_segmenter(run, find(device).device)
+    rows = []
+    for done, index in enumerate(indices.tolist(), 1):
+        if index not in masks.broken:
+            ids = trained.logits(decode(pairs.path(index))).argmax(0).astype(np.uint8)
+            mask = truth[np.array([index])][0]
+            if ids.shape != mask.shape:
+                raise UserError(
+                    f"{pairs.path(index)}: is {ids.shape[1]}×{ids.shape[0]} pixels, its mask "
+                    f"{mask.shape[1]}×{mask.shape[0]}; image and mask must be of one size"
+                )
+            rows.append(confusion(ids, mask, len(run.table.names)))
+        progress("evaluate", done, len(indices))
+    if not rows:
+        raise UserError(f"{data}: no images with masks to score")
+    return np.stack(rows), f"{Path(pairs.root).stem}/{name}"
+
+
+def _decoder(run: RunFolder, pairs: Pairs, progress: Progress) -> MaskDecoder:
+    """Return how the other data's masks are read: by the run's table, in whichever encoding they are."""
+    return resolve(pairs, run.table, run.recipe_as(SegmentRecipe).data.tolerant, progress)
+
+
+def _part(pairs: Pairs, split: str | None) -> tuple[np.ndarray, str]:
+    if split is not None:
+        return lookup(pairs.splits, split, f"{pairs.root}: --split"), split
+    if pairs.own_split:
+        return pairs.splits["val"], "val"
+    return np.arange(len(pairs.files)), "all"

@@ -1,0 +1,158 @@
+"""Image files looked at one by one: what they are, how large, which of them look wrong, which are the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from octavo.data.decoding import Files
+from octavo.data.pixels import MAX_PIXELS, SUFFIXES, BrokenImage, Header, decode, probe, strict
+from octavo.progress import Progress
+from octavo.threads import in_threads
+
+TINY, EXTREME, HUGE = 8, 10, 50_000_000
+"""Suspicious: a side below TINY pixels, an aspect ratio above EXTREME, more than HUGE pixels."""
+
+_SIDE = 512  # bounds decoding time for photographs; two images that agree at this size are the same picture
+_GROUP = 32
+
+
+class Section(BaseModel):
+    """A part of the report: immutable."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Flaw(Section):
+    """One file and what is wrong with it."""
+
+    file: str
+    reason: str
+
+
+class Sizes(Section):
+    """How large the images are: (width, height) in pixels, each dimension's own minimum, median and maximum."""
+
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+    common: tuple[tuple[int, int, int], ...]
+    """The most frequent sizes, as (width, height, count)."""
+
+
+class Duplicates(Section):
+    """Images that are the same: by their bytes, or by their pixels (at no more than 512 on the shorter side)."""
+
+    files: tuple[str, ...]
+    splits: tuple[str, ...]
+    classes: tuple[str, ...]
+    same_bytes: bool
+
+    @property
+    def leak(self) -> bool:
+        """Whether the image is in more than one split, so that a score on it is flattered."""
+        return len(set(self.splits)) > 1
+
+    @property
+    def contradictory(self) -> bool:
+        """Whether the same image has two labels."""
+        return len(set(self.classes)) > 1
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one file turned out to be."""
+
+    header: Header | None = None
+    content: bytes = b""
+    pixels: bytes = b""
+    broken: str = ""
+    suspicious: str = ""
+
+
+def look_at_all(images: Files, progress: Progress) -> list[Seen]:
+    """Look at every image, in threads, and return what each turned out to be."""
+    total = len(images.files)
+
+    def group(start: int) -> list[Seen]:
+        with strict():
+            return [_look_at(images.path(i)) for i in range(start, min(start + _GROUP, total))]
+
+    seen: list[Seen] = []
+    for some in in_threads(group, range(0, total, _GROUP)):
+        seen += some
+        progress("check", len(seen), total)
+    return seen
+
+
+def _look_at(path: Path) -> Seen:
+    try:
+        header = probe(path, MAX_PIXELS)
+        image = decode(path, MAX_PIXELS, side=_SIDE)
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").digest()
+    except (BrokenImage, OSError) as error:
+        return Seen(broken=str(error))
+    pixels = hashlib.sha256(str(image.shape).encode())
+    pixels.update(image.data)
+    return Seen(header, content, pixels.digest(), suspicious="; ".join(_suspicions(path, header, image)))
+
+
+def _suspicions(path: Path, header: Header, image: np.ndarray) -> Iterable[str]:
+    short, long = sorted((header.width, header.height))
+    if short < TINY:
+        yield f"tiny: {header.width}×{header.height}"
+    if long > EXTREME * short:
+        yield f"extreme aspect ratio: {header.width}×{header.height}"
+    if short * long > HUGE:
+        yield f"huge: {header.width}×{header.height}"
+    if (image == image[0, 0]).all():
+        yield "one colour only: " + ",".join(map(str, image[0, 0].tolist()))
+    if path.suffix.lower() not in SUFFIXES[header.format]:
+        yield f"named {path.suffix}, but is {header.format}"
+
+
+def sizes_of(headers: Sequence[Header]) -> Sizes | None:
+    """Return how large images are, None where there are none."""
+    if not headers:
+        return None
+    sizes = np.array([(h.width, h.height) for h in headers])
+
+    def pair(values: np.ndarray) -> tuple[int, int]:
+        return int(values[0]), int(values[1])
+
+    common = Counter((h.width, h.height) for h in headers).most_common(5)
+    return Sizes(
+        smallest=pair(sizes.min(0)),
+        median=pair(np.median(sizes, axis=0)),
+        largest=pair(sizes.max(0)),
+        common=tuple((w, h, n) for (w, h), n in common),
+    )
+
+
+def duplicates_of(
+    files: Sequence[str], splits: Mapping[str, np.ndarray], name: Callable[[int], str], seen: Sequence[Seen]
+) -> tuple[Duplicates, ...]:
+    """Group equal images, `name` giving the class of each; groups that are equal by bytes are so by pixels too."""
+    split_of = {int(i): split for split, index in splits.items() for i in index}
+    groups: dict[bytes, list[int]] = {}
+    for index, one in enumerate(seen):
+        if one.pixels:
+            groups.setdefault(one.pixels, []).append(index)
+    found = [
+        Duplicates(
+            files=tuple(files[i] for i in group),
+            splits=tuple(split_of[i] for i in group),
+            classes=tuple(name(i) for i in group),
+            same_bytes=len({seen[i].content for i in group}) == 1,
+        )
+        for group in groups.values()
+        if len(group) > 1
+    ]
+    return tuple(sorted(found, key=lambda d: (not d.leak, not d.contradictory)))

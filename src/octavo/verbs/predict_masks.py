@@ -1,0 +1,328 @@
+"""A run of a segmenter and image files → masks, one file an image."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from octavo.data import geo
+from octavo.data.classes import IGNORE, ClassTable
+from octavo.data.masks import paint
+from octavo.data.pixels import BrokenImage, decode, probe
+from octavo.data.png import write_png
+from octavo.data.walk import list_images
+from octavo.engine.folder import RunFolder, write_csv
+from octavo.engine.hardware import find
+from octavo.engine.restore_segmenter import Averaging, TrainedSegmenter, restore_segmenter
+from octavo.engine.windows import OVERLAP, WINDOW, Rows, check_window, reduced, rows_of, windowed
+from octavo.errors import UserError
+from octavo.files import write_atomic
+from octavo.progress import Progress, silent
+
+WHOLE = 4_000_000
+"""Pixels, at the network's scale, up to which an image goes through the network whole."""
+MAX_PIXELS = 1_000_000_000
+"""Largest image that is decoded; a GeoTIFF is read in parts and may be larger."""
+ERRORS = "errors.csv"
+_IN_MEMORY = 1 << 26  # pixels of a mask beyond which it is mapped from a temporary file
+_ROWS = 512  # rows that are painted and written at a time
+
+
+@dataclass(frozen=True)
+class MaskPredictions:
+    """What was written, and what could not be.
+
+    Attributes:
+        out: the folder.
+        masks: image, as it was named → its mask.
+        errors: image that could not be read → reason; also in `errors.csv` in `out`.
+        notes: what a user should know of single images, such as windows or left-out bands.
+    """
+
+    out: Path
+    masks: dict[str, Path]
+    errors: dict[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def errors_path(self) -> Path:
+        """Where the images that could not be read are listed."""
+        return self.out / ERRORS
+
+
+@dataclass(frozen=True)
+class Target:
+    """What becomes of one image: where it lies, how it is called, and the files that are made of it."""
+
+    image: Path
+    name: str
+    mask: Path
+    overlay: Path | None
+    geo: bool
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How masks are made and written; see `predict_masks`."""
+
+    ids: bool
+    overlay: float | None
+    window: int | None
+    overlap: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image: height and width, its rows at the network's scale, and what is known beyond them.
+
+    `full` gives its own rows, where they are wanted.
+    """
+
+    size: tuple[int, int]
+    small: tuple[int, int]
+    rows: Rows
+    full: Rows | None = None
+    geo: geo.GeoImage | None = None
+
+
+def predict_masks(
+    run: RunFolder,
+    images: Sequence[str | Path],
+    out: Path,
+    *,
+    device: str = "auto",
+    ids: bool = False,
+    overlay: float | None = None,
+    flips: bool = False,
+    scales: tuple[float, ...] = (),
+    window: int | None = None,
+    overlap: int = OVERLAP,
+    progress: Progress = silent,
+) -> MaskPredictions:
+    """Write the predicted mask of every image, in the image's size, as `out/STEM.png`.
+
+    An image `0000_sat.jpg` gives `0000_sat.png`. Folders below one that was given are kept. A TIFF that says where it
+    lies on the ground gives `STEM.tif` instead: class values with a colour map, in the same place.
+
+    Args:
+        run: a finished run.
+        images: files, and folders that are searched to the bottom; what lies in `out` below one of them is left out.
+        out: folder to write to.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        ids: write class values in grey instead of colours.
+        overlay: also write `STEM_overlay.png`, the image under this share of the classes' colours.
+        flips: average the probabilities of the mirrored images.
+        scales: average the probabilities of the image at these factors.
+        window: least side of the windows that every image is cut into; by default images of more than 4 million pixels
+            are, into windows of 1,024.
+        overlap: of neighbouring windows, in pixels.
+        progress: told after every image, and within large ones.
+
+    Raises:
+        UserError: no images, two that would become one file, an unfinished run. Unreadable files are in the result.
+    """
+    choices = Choices(ids, overlay, window, overlap)
+    check_window(window or WINDOW, overlap)
+    if overlay is not None and not 0 < overlay <= 1:
+        raise UserError(f"--overlay {overlay:g}: expected the colours' share, above 0 and at most 1, such as 0.5")
+    targets = plan(images, out, overlay is not None)
+    trained = restore_segmenter(run, find(device).device, Averaging(flips, scales or (1.0,)))
+    masks, errors, notes = {}, {}, []
+    for done, target in enumerate(targets):
+
+        def told(windows: int, total: int, done: int = done, name: str = target.name) -> None:
+            if total > 1:
+                progress("predict", done, len(targets), f"{name}: window {windows:,} of {total:,}")
+
+        try:
+            notes += _predict(trained, target, choices, told)
+            masks[target.name] = target.mask
+        except BrokenImage as error:
+            errors[target.name] = str(error)
+        progress("predict", done + 1, len(targets), f"{len(errors)} unreadable" if errors else "")
+    if errors:
+        write_csv(out / ERRORS, [{"image_id": name, "reason": reason} for name, reason in errors.items()])
+    else:
+        (out / ERRORS).unlink(missing_ok=True)
+    return MaskPredictions(out, masks, errors, tuple(notes))
+
+
+def masks_of(run: RunFolder, images: Sequence[str | Path], *, device: str = "auto") -> dict[str, np.ndarray]:
+    """Return file → predicted channel indices, uint8 [H,W], of whole images.
+
+    Raises:
+        UserError: no images, an unfinished run, or a file that can't be read.
+    """
+    paths = list_images(images)
+    trained = restore_segmenter(run, find(device).device)
+    masks = {}
+    for path in paths:
+        try:
+            masks[str(path)] = trained.logits(decode(path)).argmax(0).astype(np.uint8)
+        except BrokenImage as error:
+            raise UserError(f"{path}: {error}") from error
+    return masks
+
+
+def plan(images: Sequence[str | Path], out: Path, overlay: bool = False) -> list[Target]:
+    """Return what would be written of which image, before anything is.
+
+    Raises:
+        UserError: no images; two that would become one file; one that would be overwritten; a georeference that would
+            be lost for want of rasterio.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; --out names the folder that masks are written to")
+    roots = [path for path in map(Path, images) if path.is_dir()]
+    earlier = out.resolve()
+    inside = {root for root in roots if root.resolve() in earlier.parents}
+    targets = []
+    for image in list_images(images):
+        root = next((folder for folder in reversed(image.parents) if folder in roots), None)
+        if root in inside and earlier in image.resolve().parents:
+            continue  # masks of an earlier prediction
+        name = image.relative_to(root or image.parent)
+        lies = geo.georeferenced(image)
+        mask = out / name.with_suffix(".tif" if lies else ".png")
+        targets.append(Target(image, name.as_posix(), mask, mask.with_name(f"{name.stem}_overlay.png") if overlay else
+                              None, lies))  # fmt: skip
+    _check(targets, out)
+    return targets
+
+
+def _check(targets: Sequence[Target], out: Path) -> None:
+    if not targets:
+        raise UserError(f"{out}: no images but those in it; name the folder of the images, or another --out")
+    inputs = {target.image.resolve() for target in targets}
+    owner: dict[Path, Path] = {}
+    for target in targets:
+        if target.geo and not geo.installed():
+            raise UserError(
+                f"{target.image}: its georeference would be lost; install rasterio by `pip install octavo[geo]`, "
+                "or give the image as PNG if that is meant"
+            )
+        for file in filter(None, (target.mask, target.overlay)):
+            if file in owner:
+                raise UserError(
+                    f"{owner[file]} and {target.image} would both become {file}; rename one, or predict them into "
+                    "different folders"
+                )
+            if file.resolve() in inputs:
+                raise UserError(f"{file}: an image would be overwritten by a mask; choose another --out")
+            owner[file] = target.image
+
+
+def _predict(
+    trained: TrainedSegmenter, target: Target, choices: Choices, told: Callable[[int, int], None]
+) -> Iterator[str]:
+    """Write what is made of one image, and yield what is to be known of it.
+
+    Raises:
+        BrokenImage: it can't be read.
+    """
+    with ExitStack() as stack:
+        picture = stack.enter_context(_opened(trained, target, choices))
+        if picture.geo and picture.geo.note:
+            yield f"{target.name}: {picture.geo.note}"
+        window, note = _window(picture.small, choices)
+        if note:
+            yield f"{target.name}: {note}"
+        ids = stack.enter_context(_blank(picture.size))
+        batch, top = 4 if trained.device.type == "cuda" else 1, 0
+        for strip in windowed(
+            trained.scores,
+            picture.rows,
+            picture.small,
+            window,
+            choices.overlap,
+            to=picture.size,
+            batch=batch,
+            told=told,
+        ):
+            if picture.geo:
+                strip[~picture.geo.valid(top, top + len(strip))] = IGNORE
+            ids[top : top + len(strip)] = strip
+            top += len(strip)
+        _write(target, ids, picture, trained.table, choices)
+
+
+@contextmanager
+def _opened(trained: TrainedSegmenter, target: Target, choices: Choices) -> Iterator[Picture]:
+    if target.geo:
+        with geo.open_geo(target.image) as image:
+            size = (image.height, image.width)
+            small = trained.small_size(*size)
+            yield Picture(size, small, reduced(image.rows, size, small), image.rows, image)
+        return
+    header = probe(target.image, MAX_PIXELS)
+    size = (header.height, header.width)
+    pixels = decode(target.image, MAX_PIXELS, scale=trained.scale)
+    full = pixels if pixels.shape[:2] == size else decode(target.image, MAX_PIXELS) if choices.overlay else None
+    yield Picture(size, (pixels.shape[0], pixels.shape[1]), rows_of(pixels), None if full is None else rows_of(full))
+
+
+def _window(small: tuple[int, int], choices: Choices) -> tuple[int, str]:
+    """Return the windows' side, and what to say of it; it is larger than the image where that goes whole."""
+    if choices.window is not None:
+        return choices.window, ""
+    if small[0] * small[1] <= WHOLE:
+        return -(-max(small) // 32) * 32 + choices.overlap, ""
+    return WINDOW, (
+        f"{small[1]:,} × {small[0]:,} pixels at the network's scale, predicted in windows of {WINDOW:,} with an "
+        f"overlap of {choices.overlap}; --window chooses another side"
+    )
+
+
+@contextmanager
+def _blank(size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Give room for a mask uint8 [H,W]: in memory, or mapped from a temporary file where it is large."""
+    if size[0] * size[1] <= _IN_MEMORY:
+        yield np.empty(size, np.uint8)
+        return
+    with tempfile.TemporaryFile() as file:
+        yield np.memmap(file, np.uint8, "w+", shape=size)
+
+
+def _write(target: Target, ids: np.ndarray, picture: Picture, table: ClassTable, choices: Choices) -> None:
+    height, width = picture.size
+    strips = [slice(top, min(top + _ROWS, height)) for top in range(0, height, _ROWS)]
+    values, void = values_of(table)
+
+    def overlaid(rows: slice) -> np.ndarray:
+        assert picture.full is not None and choices.overlay is not None
+        image, colours = picture.full(rows.start, rows.stop), paint(np.asarray(ids[rows]), table)
+        return np.rint(image * (1 - choices.overlay) + colours * np.float32(choices.overlay)).astype(np.uint8)
+
+    def png(path: Path, part: Callable[[slice], np.ndarray], grey: bool = False) -> None:
+        write_atomic(path, lambda file: write_png(file, map(part, strips), height, width, grey=grey))
+
+    if target.overlay:  # before the mask, so that where there is a mask all of it is there
+        png(target.overlay, overlaid)
+    if picture.geo:
+        for rows in strips:
+            ids[rows] = values[ids[rows]]
+        colours = {entry.value: entry.colour for entry in table.entries} | {void: table.void_colour}
+        geo.write_mask(target.mask, ids, picture.geo, colours, void)
+    elif choices.ids:
+        png(target.mask, lambda rows: values[ids[rows]], grey=True)
+    else:
+        png(target.mask, lambda rows: paint(np.asarray(ids[rows]), table))
+
+
+def values_of(table: ClassTable) -> tuple[np.ndarray, int]:
+    """Return what each channel (and IGNORE) is called in a mask of values, uint8 [256], and the value of IGNORE.
+
+    That is the first ignored class's; where none is ignored, the highest that no class has.
+    """
+    taken = {entry.value for entry in table.entries}
+    void = next((e.value for e in table.entries if e.ignored), None)
+    if void is None:
+        void = next((value for value in range(255, -1, -1) if value not in taken), 0)
+    values = np.full(256, void, np.uint8)
+    values[: len(table.trained)] = [entry.value for entry in table.trained]
+    return values, void

@@ -1,0 +1,50 @@
+"""PNG files from strips, read back by Pillow."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from octavo.data.png import write_png
+
+DRAW = np.random.default_rng(0)
+
+
+def strips_of(picture: np.ndarray, rows: int) -> list[np.ndarray]:
+    return [picture[top : top + rows] for top in range(0, len(picture), rows)]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (300, 1), (257, 129)])
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+@pytest.mark.parametrize("grey", [True, False])
+def test_pillow_reads_what_was_written(shape: tuple[int, int], rows: int, grey: bool) -> None:
+    picture = DRAW.integers(0, 256, shape if grey else (*shape, 3), np.uint8)
+    file = BytesIO()
+    write_png(file, strips_of(picture, rows), *shape, grey=grey)
+    file.seek(0)
+    image = Image.open(file)
+    image.load()
+    assert image.format == "PNG" and image.mode == ("L" if grey else "RGB")
+    np.testing.assert_array_equal(np.asarray(image), picture)
+
+
+def test_a_mask_takes_no_more_room_than_pillow_would_give_it() -> None:
+    mask = np.kron(DRAW.integers(0, 7, (16, 16)), np.ones((32, 32))).astype(np.uint8)
+    ours, theirs = BytesIO(), BytesIO()
+    write_png(ours, strips_of(mask, 64), 512, 512, grey=True)
+    Image.fromarray(mask).save(theirs, "PNG")
+    assert ours.tell() < 1.5 * theirs.tell()
+
+
+@pytest.mark.parametrize("picture", [np.zeros((4, 5), np.uint8), np.zeros((4, 6, 3), np.uint8), np.zeros((4, 5, 3))])
+def test_strips_of_another_shape_are_refused(picture: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="expected strips of uint8"):
+        write_png(BytesIO(), [picture], 4, 5)
+
+
+def test_missing_rows_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected 5 rows, got 4"):
+        write_png(BytesIO(), [np.zeros((4, 5, 3), np.uint8)], 5, 5)
