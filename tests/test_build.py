@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from octavo import recipe
 from octavo.errors import UserError
 from octavo.networks import backbone
 from octavo.networks.backbone import parameters
-from octavo.networks.build import build_member, check_recipe, init_key, start_member
-from octavo.recipe import ClassifyRecipe
+from octavo.networks.build import (
+    build_member,
+    build_segmenter,
+    check_recipe,
+    check_segmenter,
+    init_key,
+    notes,
+    start_member,
+    start_segmenter,
+)
+from octavo.networks.loading import digest
+from octavo.networks.segmenter import SegmenterNet
+from octavo.recipe import ClassifyRecipe, SegmentRecipe
+
+SHARED = Path(__file__).parents[2] / "shared" / "weights"
 
 HEAD_6 = [{"width": 4096, "dropout": 0.5}, {"width": 4096}]
 HEAD_7 = [{"width": 4096, "dropout": 0.5}]
@@ -142,3 +158,120 @@ def test_start_without_its_file_names_the_member() -> None:
     one = made({"backbone": "squeezenet1_1", "weights": "gone.pth"})
     with pytest.raises(UserError, match=r'^m0: weights: "gone.pth": no such file$'):
         start_member(one.members[0], one, 4)
+
+
+# Segmenters.
+
+
+def segment(train: dict | None = None, **keys: Any) -> SegmentRecipe:
+    own = {"backbone": "resnet18", "hidden": [{"width": 8}], "weights": "none"} | keys
+    if own.get("network", "fcn") != "fcn":
+        own = {"weights": "none", **keys}
+    data = {"size": 64, "holdout": 0.1}
+    return SegmentRecipe.model_validate(
+        {"name": "t", "task": "segment", "data": data, "train": train or {"batch_size": 2}, "segmenter": own}
+    )
+
+
+def built(recipe: SegmentRecipe, classes: int = 3) -> SegmenterNet:
+    return build_segmenter(recipe.segmenter, recipe, classes)
+
+
+def test_a_segmenters_random_weights_depend_on_seed_and_name_alone() -> None:
+    one = segment()
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = built(one).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    again = built(one.model_copy(update={"train": one.train.model_copy(update={"lr": 5.0})})).state_dict()
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    for other in (one.model_copy(update={"seed": 1}), segment(name="other")):
+        assert not torch.equal(first["head.top.0.weight"], built(other).state_dict()["head.top.0.weight"])
+
+
+def test_digest_tells_every_change_of_a_backbone() -> None:
+    one, two = built(segment()).backbone, built(segment(hidden=[{"width": 5}])).backbone
+    assert digest(one) == digest(two)  # the backbone is drawn before the decoder
+    seen = {digest(one), digest(one.to(torch.bfloat16)), digest(built(segment(name="other")).backbone)}
+    two.net.get_buffer("bn1.num_batches_tracked").add_(1)
+    assert len(seen | {digest(two)}) == 4
+
+
+def test_start_takes_what_fits_from_a_run(tmp_path: Path) -> None:
+    coarse = segment(stride=16, name="a")
+    state = built(coarse).state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    file = tmp_path / "run" / "members" / "a" / "weights.safetensors"
+    file.parent.mkdir(parents=True)
+    (tmp_path / "w.safetensors").rename(file)
+    fine = segment(start=str(tmp_path / "run"))
+    check_segmenter(fine, 3)
+    net, report = start_segmenter(fine.segmenter, fine, 3)
+    found, plain = net.state_dict(), built(segment()).state_dict()
+    taken = {k for k in found if k in state and state[k].shape == found[k].shape}
+    assert "head.score_pool4.weight" in taken and "head.upscore16.weight" not in found
+    assert all(torch.equal(found[k], state[k] if k in taken else plain[k]) for k in found)
+    assert report is not None
+    assert (report.path, report.loaded, report.unused) == (file, len(taken), len(state) - len(taken))
+    assert report.notes == (
+        f"{len(taken)} of the network's {len(found)} tensors start from {file}; these start anew: "
+        "head.upscore_pool4, head.score_pool3, head.upscore8",
+    )
+    assert notes(fine.segmenter) == (f"every tensor of equal name and shape starts from {file}",)
+
+
+def test_start_refuses_what_does_not_fit(tmp_path: Path) -> None:
+    own = tmp_path / "own.safetensors"
+    save_file({"other": torch.ones(2)}, own)
+    with pytest.raises(UserError, match=r"own\.safetensors: can't be started from: no tensor in it"):
+        check_segmenter(segment(start=str(own)), 3)
+    with pytest.raises(UserError, match=r'^segmenter\.start: "gone": no such run folder or weights file$'):
+        check_segmenter(segment(start="gone"), 3)
+    with pytest.raises(UserError, match=r"^segmenter\.start: .*: expected a run with one trained network, found 0$"):
+        check_segmenter(segment(start=str(tmp_path)), 3)
+    state = built(segment()).state_dict()
+    state["head.score.bias"] = torch.full((3,), float("nan"))
+    save_file(state, own)
+    with pytest.raises(UserError, match=r'can\'t be started from: "head\.score\.bias" holds NaN'):
+        start_segmenter(segment(start=str(own)).segmenter, segment(start=str(own)), 3)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"network": "fcn_resnet5"}, r'network: unknown "fcn_resnet5"; did you mean "fcn_resnet50"\?$'),
+        ({"backbone": "resnet15"}, r'backbone: unknown "resnet15"'),
+        ({"backbone": "vit_b_16"}, r'backbone: "vit_b_16" has no maps'),
+        ({"border": "pad100"}, r'border: "pad100" and its crops'),
+        ({"weights": "IMAGENET1K_V3"}, r'weights: unknown "IMAGENET1K_V3"'),
+    ],
+)
+def test_a_segmenters_mistakes_have_their_path(keys: dict, message: str) -> None:
+    with pytest.raises(UserError, match=rf"^segmenter\.{message}"):
+        check_segmenter(segment(**keys), 3)
+
+
+def test_batch_norm_of_one_value_is_refused_before_the_first_step() -> None:
+    rival = {"network": "deeplabv3_mobilenet_v3_large"}
+    with pytest.raises(UserError, match=r"^train\.batch_size: 1 is too small for deeplabv3_mobilenet_v3_large"):
+        check_segmenter(segment(train={"batch_size": 1}, **rival), 3)
+    check_segmenter(segment(train={"batch_size": 2}, **rival), 3)
+    check_segmenter(segment(train={"batch_size": 1}), 3)
+
+
+def test_missing_weights_name_the_segmenter() -> None:
+    gone = segment(weights="gone.pth")
+    with pytest.raises(UserError, match=r'^segmenter: weights: "gone.pth": no such file$'):
+        start_segmenter(gone.segmenter, gone, 3)
+
+
+@pytest.mark.skipif(not (SHARED / "vgg16.safetensors").is_file(), reason="needs ../shared/weights")
+def test_the_shared_vgg16_starts_a_segmenter() -> None:
+    recipe = segment(backbone="vgg16", weights="imagenet")
+    net, report = start_segmenter(recipe.segmenter, recipe, 3, SHARED)
+    assert report is not None
+    assert (report.loaded, report.notes) == (26, ())
+    file = load_file(SHARED / "vgg16.safetensors")
+    key = next(k for k in file if k.endswith("features.28.weight"))
+    assert torch.equal(net.backbone.net.get_parameter("features.28.weight"), file[key].float())

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
+from datetime import datetime
 from pathlib import Path
 
 import platformdirs
 import pytest
 from filelock import Timeout
 
-from octavo.cache import KINDS, cache_dir, caches, clear, locked
+from octavo.cache import KINDS, cache_dir, caches, clear, locked, mark_used, note_facts, source_of
+from octavo.data import store, torchvision_data
 from octavo.errors import UserError
+from octavo.terminal import show_caches
 
 
 def fill(root: Path) -> None:
@@ -33,7 +38,79 @@ def test_listing(tmp_path: Path) -> None:
     assert [(e.kind, e.path.name, e.bytes) for e in caches(tmp_path)] == [
         ("pixels", "one", 111), ("pixels", "two.tmp", 3), ("features", "one", 111), ("datasets", "one", 111)
     ]  # fmt: skip
-    assert all(e.modified == e.path.stat().st_mtime for e in caches(tmp_path))
+    assert all(e.used == e.path.stat().st_mtime for e in caches(tmp_path))
+
+
+def test_entries_say_what_they_were_made_from(tmp_path: Path, digits_folder: Path) -> None:
+    fill(tmp_path)
+    (tmp_path / "datasets" / "CIFAR10.raw").mkdir()
+    (tmp_path / "pixels" / "masks").mkdir()
+    (tmp_path / "pixels" / "masks" / "index.json").write_text('{"folder": "/data/m", "images": 3, "planes": 1}')
+    pixels = store.build(torchvision_data.read(digits_folder), store.ImageDecoder(32), tmp_path)
+    note_facts(tmp_path / "features" / "one", source=source_of(pixels.folder), images=200, what="vgg16, 64 px")
+    found = {(e.kind, e.path.name): (e.source, e.images, e.what) for e in caches(tmp_path)}
+    assert found == {
+        ("pixels", pixels.folder.name): (str(digits_folder), 200, ""),
+        ("pixels", "masks"): ("/data/m", 3, "masks"),
+        ("pixels", "one"): ("", None, ""),
+        ("pixels", "two.tmp"): ("", None, "being built, or left by a build that was killed"),
+        ("features", "one"): (str(digits_folder), 200, "vgg16, 64 px"),
+        ("datasets", "one"): ("torchvision:one", None, "as PNG files"),
+        ("datasets", "CIFAR10.raw"): ("torchvision:CIFAR10", None, "torchvision's own files"),
+    }
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff", b'{"images": "many", "folder": 3}'])
+def test_damaged_facts_are_no_facts(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "features" / "one").mkdir(parents=True)
+    (tmp_path / "features" / "one" / "facts.json").write_bytes(content)
+    (entry,) = caches(tmp_path)
+    assert entry.images is None and entry.source in ("", "3")
+
+
+def test_use_is_noted(tmp_path: Path) -> None:
+    fill(tmp_path)
+    place = tmp_path / "pixels" / "one"
+    os.utime(place, (1e9, 1e9))
+    assert caches(tmp_path)[0].used == 1e9
+    mark_used(place)
+    assert caches(tmp_path)[0].used > 1.7e9
+    mark_used(tmp_path / "gone")
+
+
+def test_shown_on_a_narrow_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("HOME", "/home/me")
+    show_caches(tmp_path)
+    assert capsys.readouterr().out == f"{tmp_path}: empty\n"
+    fill(tmp_path)
+    for name, folder in (("one", "/home/me/my [b]data[/b] set"), ("two", "/a/very/long/path/" + "of_folders/" * 5)):
+        (tmp_path / "pixels" / name).mkdir(exist_ok=True)
+        (tmp_path / "pixels" / name / "index.json").write_text(json.dumps({"folder": folder, "images": 123_456}))
+    note_facts(tmp_path / "features" / "one", source="/data/x", images=1, what="vgg16, 64 px")
+    os.utime(tmp_path / "features" / "one", (1e9, 1e9))
+    show_caches(tmp_path)
+    *lines, total, advice = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    text, day = "\n".join(lines), datetime.fromtimestamp(1e9).date().isoformat()
+    assert "123,456" in text and "~/my [b]data[/b] set" in text and f"{day}  /data/x — vgg16, 64 px" in text
+    assert "/a/very/long/path/" + "of_folders/" * 5 in "".join(text.split())
+    assert "unknown" not in text
+    assert (
+        total == f"{tmp_path}: 5 entries, 0.0 MiB"
+        and "--clear pixels, features, datasets or all" in advice
+        and len(advice) <= 80
+    )
+
+
+def test_what_says_nothing_of_itself_is_shown_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "features" / "0123456789abcdef0123").mkdir(parents=True)
+    show_caches(tmp_path)
+    assert "unknown (0123456789abcdef0123)" in capsys.readouterr().out
 
 
 def test_clearing(tmp_path: Path) -> None:

@@ -103,6 +103,13 @@ def test_every_mistake_of_a_recipe_is_told(run_cli: Octavo, tmp_path: Path) -> N
     assert code == 2 and "train.lr" in err and 'train.epocs: unknown key; did you mean "epochs"?' in err
 
 
+def test_every_mistake_of_the_sets_is_told(run_cli: Octavo) -> None:
+    code, out, err = run_cli("describe", "quick", "--set", "a", "--set", "nonsense", "--set", "train.epocs=3")
+    first, second, third = err.splitlines()
+    assert (code, out) == (2, "") and first.startswith("error: --set a: ") and second.startswith("--set nonsense: ")
+    assert third == 'quick: train.epocs: unknown key; did you mean "epochs"?'
+
+
 def test_debug_shows_where(run_cli: Octavo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["octavo", "describe", "octte", "--debug"])
     with pytest.raises(UserError, match="octte"):
@@ -154,7 +161,7 @@ def test_cache(run_cli: Octavo, digits_folder: Path, cache: Path) -> None:
 
     store.build(torchvision_data.read(digits_folder), store.ImageDecoder(32), cache)
     code, out, _ = run_cli("cache")
-    assert code == 0 and "pixels" in out and "".join(out.split()).find(str(cache / "pixels")) >= 0
+    assert code == 0 and "pixels" in out and str(cache) in "".join(out.split())
     code, out, _ = run_cli("cache", "--clear", "all")
     assert code == 0 and "freed" in out and run_cli("cache")[1] == f"{cache}: empty\n"
 
@@ -204,8 +211,8 @@ def test_unreadable_files_give_exit_code_1(
     (tmp_path / "images" / "b.png").write_bytes(b"no")
     out = tmp_path / "out.csv"
     code, words, err = run_cli("predict", trained.path, tmp_path / "images", "--out", out)
-    assert code == 1 and words == f"1 images → {out}\n"
-    assert err == f"1 files could not be read → {tmp_path}/out.errors.csv\n"
+    assert code == 1 and words == f"1 image → {out}\n"
+    assert err == f"1 file could not be read → {tmp_path}/out.errors.csv\n"
     assert out.read_text().splitlines()[1].startswith("a.png,")
     assert (tmp_path / "out.errors.csv").read_text().splitlines()[1].startswith("b.png,")
 
@@ -214,11 +221,11 @@ def test_weights(run_cli: Octavo, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     monkeypatch.delenv("OCTAVO_WEIGHTS", raising=False)
     code, out, _ = run_cli("weights", "list", "quick")
-    assert code == 0 and out.count("missing") == 3 and "553" in out
+    assert code == 0 and out.count(" missing ") == 3 and "553" in out
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "vgg16-397923af.pth").write_bytes(b"damaged")
     code, out, _ = run_cli("weights", "verify", tmp_path / "weights")
-    assert code == 1 and out.startswith("corrupt")
+    assert code == 1 and out.startswith("corrupt") and out.endswith("1 file: 1 corrupt\n")
 
 
 def test_names_that_the_terminal_cannot_show(trained: RunFolder, digits_folder: Path, tmp_path: Path) -> None:

@@ -171,6 +171,7 @@ CASES = {
     "grey ids with gaps": Case(values(0, 2, 3, 9), 4, "class ids in grey: 0, 2–3, 9", "ids"),
     "grey ids scaled": Case(values(0, 50, 100, 150), 4, "class ids in grey: 0, 50, 100, 150", "ids"),
     "grey ids scaled to 255": Case(values(0, 85, 170, 255), 4, "class ids in grey: 0, 85, 170, 255", "ids"),
+    "grey ids scaled and rounded": Case(values(0, 128, 255), 3, "class ids in grey: 0, 128, 255", "ids"),
     "grey ids of 4 bits": Case(four_bit, 4, "class ids in grey: 0–3", "ids"),
     "grey ids of 16 bits": Case(sixteen, 4, "class ids in grey: 0–3", "ids"),
     "grey ids with alpha": Case(grey_alpha, 4, "class ids in grey: 0–3", "ids"),
@@ -241,6 +242,59 @@ def test_every_encoding_is_told_and_decodes_to_the_truth(name: str, tmp_path: Pa
         np.testing.assert_array_equal(found.counts[split], np.bincount(joined[joined != 255], minlength=size))
         assert found.ignored[split] == np.count_nonzero(joined == 255)
     assert resolve(pairs, table) == found.decoder
+
+
+@pytest.mark.parametrize(
+    ("of", "told"),
+    [
+        ((0, 50, 100, 150), "values are 50 apart: 4 ids, scaled to be seen; each is taken as a class"),
+        ((0, 128, 255), "values are 128 apart: 3 ids, scaled to be seen; each is taken as a class"),
+        ((0, 2, 3, 9), "ids have gaps: no mask holds 1, 4–8; the 4 ids that are found are the classes"),
+        ((0, 1, 9, 255), "ids have gaps: no mask holds 2–8; the 3 ids that are found are the classes"),
+    ],
+)
+def test_odd_ids_are_warned_of(tmp_path: Path, of: tuple[int, ...], told: str) -> None:
+    found = diagnose(save(tmp_path, truths(len(of)), values(*of)))
+    assert found.warnings == (told,)
+    assert any("255 is taken as void" in n for n in found.notes) == (of[-2:] == (9, 255))
+
+
+def test_grey_ids_beside_palettes_are_one_encoding(tmp_path: Path) -> None:
+    def write(ids: np.ndarray, path: Path) -> None:
+        (values() if path.name.startswith("0001") else palette(VOC))(ids, path)
+
+    found = diagnose(save(tmp_path, truths(21), write))
+    assert found.refusal == ""
+    assert found.form == 'class ids in palette and grey, table "voc"'
+
+
+def test_thin_classes_are_no_blends(tmp_path: Path) -> None:
+    """Lines one pixel wide, in colours that don't lie between others."""
+    shades = np.array([(30, 30, 30), (250, 120, 0), (0, 90, 250), (90, 250, 90), (200, 0, 200)], np.uint8)
+
+    def write(ids: np.ndarray, path: Path) -> None:
+        lines = np.zeros_like(ids)
+        for k in range(1, 5):
+            lines[10 * k, :], lines[10 * k + 3, :] = k, k
+        Image.fromarray(shades[lines]).save(path)
+
+    found = diagnose(save(tmp_path, truths(2), write))
+    assert "masks have 5 colours" in refused(found)
+    assert found.proposal.count("[[classes]]") == 5
+
+
+@pytest.mark.parametrize("count", [150, 255])
+def test_a_great_many_flat_colours_are_no_smear(tmp_path: Path, count: int) -> None:
+    shades = np.random.default_rng(0).permutation(1 << 24)[:count]
+
+    def write(ids: np.ndarray, path: Path) -> None:
+        cells = np.arange(count).reshape(-1, 15).repeat(5, axis=0).repeat(5, axis=1)
+        Image.fromarray((shades[cells][..., None] >> np.array([0, 8, 16]) & 255).astype(np.uint8)).save(path)
+
+    cells = [np.zeros((count // 3, 75), np.uint8)] * 3
+    found = diagnose(save(tmp_path, cells, write, val=1))
+    assert f"masks have {count} colours" in refused(found)
+    assert found.proposal.count("[[classes]]") == (150 if count == 150 else 0)
 
 
 def refused(found: Diagnosis) -> str:

@@ -147,12 +147,13 @@ def test_memory_is_weights_gradients_state_and_activations() -> None:
     assert 0.3e6 < per_image < 5e6  # some 64 px of squeezenet
 
 
+@pytest.mark.usefixtures("operations_alone")
 def test_a_frozen_extractor_runs_once_and_is_shared() -> None:
     frozen = {"mode": "frozen", "epochs": 50}
     one, three = (estimate(recipe(frozen, members=n), 10, COUNTS, CPU) for n in (1, 3))
     uncached = estimate(recipe(frozen | {"cache": False}), 10, COUNTS, CPU)
     assert one.seconds < uncached.seconds / 20
-    assert three.seconds < one.seconds * 1.5
+    assert three.seconds < one.seconds * 1.01  # two more heads
     weights = 4 * sum(p.numel() for p in build_member(recipe().members[0], recipe(), 10, "meta").parameters())
     assert three.disk - one.disk == pytest.approx(2 * weights, rel=0.01)
     assert one.disk > weights + 512 * 4 * 1300

@@ -37,7 +37,7 @@ def test_parts_are_apart_stratified_and_complete(digits_folder: Path, tmp_path: 
     assert sorted(everything) == list(range(200))
     for indices in found.parts.values():
         assert len(set(np.bincount(found.samples.labels[indices]))) == 1
-    rows = found.rows()
+    rows = found.rows
     assert [row["part"] for row in rows].count("holdout") == 40
     assert all(row["file"].split("/")[1].split("_")[0] == row["label"] for row in rows)
     assert all((row["part"] == "val") == row["file"].startswith("val_10") for row in rows)
@@ -56,7 +56,7 @@ def test_broken_files_are_refused_or_left_out_of_every_part(copy: Path, tmp_path
         made(copy, tmp_path)
     found = made(copy, tmp_path, skip_broken=True)
     assert sum(found.counts.values()) == 199
-    assert [row["part"] for row in found.rows() if row["file"] == "train_10/3_5.png"] == ["broken"]
+    assert [row["part"] for row in found.rows if row["file"] == "train_10/3_5.png"] == ["broken"]
     assert found.manifest(recipe(), Hardware("cpu"))["data"]["broken"] == 1
 
 

@@ -13,11 +13,12 @@ import torchvision
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from octavo import cli_weights
 from octavo.errors import UserError
 from octavo.networks.backbone import Backbone
 from octavo.networks.pack import pack, table, verify
 from octavo.networks.weights import load_pretrained
-from octavo.recipe import ClassifyRecipe
+from octavo.recipe import ClassifyRecipe, dumps
 
 
 @pytest.fixture(autouse=True)
@@ -157,3 +158,53 @@ def test_wrong_or_damaged_origin_is_not_packed(origin: Path, tmp_path: Path) -> 
     (folder / "squeezenet1_1-b8a52dc0.pth").write_bytes(b"x")
     with pytest.raises(UserError, match=r"b8a52dc0\.pth: damaged"):
         pack(recipe(("squeezenet1_1", "imagenet")), tmp_path / "out", folder)
+
+
+def mine(folder: Path, made: ClassifyRecipe) -> str:
+    """The path of a recipe's file."""
+    (folder / "mine.toml").write_text(dumps(made), encoding="utf-8")
+    return str(folder / "mine.toml")
+
+
+def test_list_tells_a_file_without_classifier_from_a_whole_one(
+    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    both = recipe(("squeezenet1_1", "imagenet"), ("shufflenet_v2_x0_5", "imagenet"), ("squeezenet1_1", "none"))
+    cli_weights.weights_list(mine(tmp_path, both), origin)
+    out = capsys.readouterr().out
+    assert out.count("found ") == 2 and "not needed" in out and "extractor only" not in out
+    pack(both, tmp_path / "packed", origin)
+    capsys.readouterr()
+    cli_weights.weights_list(mine(tmp_path, both), tmp_path / "packed")
+    out = capsys.readouterr().out
+    assert out.count("found, extractor only") == 2 and out.count("\nextractor only: ") == 1
+
+
+def test_list_fits_a_narrow_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    cli_weights.weights_list("octet", None)
+    cli_weights.weights_list(mine(tmp_path, recipe(("vgg16", "no/such.pth"))), None)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80 and "…" not in out
+    assert out.count("https://download.pytorch.org/models/vgg19_bn-c79401a0.pth") == 1  # three members, one file
+    assert "no such file:\n  no/such.pth\n" in out
+
+
+def test_list_of_a_damaged_file(origin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "squeezenet1_1.safetensors").write_bytes(b"no")
+    cli_weights.weights_list(mine(tmp_path, recipe(("squeezenet1_1", "imagenet"))), tmp_path)
+    assert "found " in capsys.readouterr().out  # what is wrong with it, loading says
+
+
+def test_verify_says_what_no_hash_means(origin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli_weights.weights_verify(origin)
+    out = capsys.readouterr().out
+    assert out.count("no hash  ") == 2 and "2 files: 2 no hash\nno hash: nothing says" in out
+    assert "sha256sum FILE >> SHA256SUMS" in out
+    folder = pack(THREE, tmp_path / "packed", origin)[0].parent
+    capsys.readouterr()
+    cli_weights.weights_verify(folder)
+    assert capsys.readouterr().out.endswith("\n2 files: 2 ok\n")

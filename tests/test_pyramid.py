@@ -101,7 +101,7 @@ def test_networks_without_these_maps(name: str) -> None:
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(UserError, match=r'^backbone: unknown "vgg61"; did you mean "vgg16"\?$'):
+    with pytest.raises(UserError, match=r'^backbone: unknown "vgg61"; did you mean "vgg1[69]"\?$'):
         Pyramid("vgg61")
     with pytest.raises(UserError, match=r'^backbone: "timm:resnet50": a pyramid is cut from torchvision\'s networks'):
         Pyramid("timm:resnet50")

@@ -135,7 +135,7 @@ def assert_same(found: dict[str, bytes], expected: dict[str, bytes]) -> None:
 def test_run_without_a_stop_is_what_is_meant(whole: dict[str, dict[str, bytes]], recipe: str) -> None:
     expected = {"recipe.toml", "manifest.json", "samples.csv", "ensemble.json", "metrics.json", "history.csv"}
     expected |= {f"members/{m}/{f}" for m in MEMBERS[recipe]
-                 for f in ("weights.safetensors", "logits.safetensors", "history.csv", "member.json")}  # fmt: skip
+                 for f in ("weights.safetensors", "outputs.safetensors", "history.csv", "member.json")}  # fmt: skip
     assert set(whole[recipe]) == expected | {"predictions/val.csv"}
     rows = whole[recipe]["history.csv"].decode().splitlines()
     assert [row.split(",")[:2] for row in rows[1:4]] == [["squeeze", "1"], ["squeeze", "2"], ["squeeze", "3"]]

@@ -500,10 +500,10 @@ def test_images_reduced_by_a_factor(tmp_path: Path) -> None:
 
 def test_large_images_are_decoded_a_few_at_a_time(tmp_path: Path) -> None:
     """Sixteen at a time in each thread, with others waiting, would be gigabytes of aerial images."""
-    big = photos(tmp_path / "big", 64, sizes=((1200, 1000),))  # 3.6 MB each
+    files, _ = masks(tmp_path / "data", ((2, 2),) * 300)
     waiting, most, lock = set(), [0], threading.Lock()
 
-    class Watched(Grey):
+    class Aerial(Grey):
         def decode(self, path: Path) -> np.ndarray:
             with lock:
                 waiting.add(path)
@@ -511,10 +511,10 @@ def test_large_images_are_decoded_a_few_at_a_time(tmp_path: Path) -> None:
             return np.zeros((1, 1, 1), np.uint8)
 
         def size(self, width: int, height: int) -> tuple[int, int]:
-            return 3 * width, height
+            return 2000 * width, 1000 * height
 
-    paths = [big.path(i) for i in range(64)]
-    for path, _ in zip(paths, store.decoded(paths, Watched()), strict=True):
+    paths = [files.path(i) for i in range(300)]
+    for path, _ in zip(paths, store.decoded(paths, Aerial()), strict=True):
         time.sleep(0.001)
         with lock:
             waiting.discard(path)

@@ -27,23 +27,25 @@ from octavo.data.batches import Batch, PixelRows, in_order
 from octavo.data.inputs import Inputs
 from octavo.data.store import Pixels
 from octavo.engine.checkpoint import Stop
+from octavo.engine.classify import class_weights, inputs_of, prepared_for
 from octavo.engine.features import Features
 from octavo.engine.fit import chosen, fit
 from octavo.engine.folder import MemberFolder
+from octavo.engine.goals import ClassifyGoal
 from octavo.engine.hardware import Hardware
-from octavo.engine.job import Job, class_weights, inputs_of
-from octavo.engine.job import prepare as prepare_job
+from octavo.engine.job import Job, Prepared
 from octavo.engine.material import Material
 from octavo.engine.material import prepare as prepare_material
 from octavo.engine.task import FeatureInputs, Task
 from octavo.keyed import permutation
 from octavo.networks.build import build_member, start_member
 from octavo.networks.head import make_head
+from octavo.networks.loading import LoadReport
 from octavo.networks.member import MemberNet
 from octavo.options import Options
 from octavo.progress import silent
 from octavo.recipe import ClassifyRecipe
-from octavo.schema import Section
+from octavo.schema.common import Section
 from octavo.verbs.training import _out, combine
 
 IMAGES, WIDTH, CLASSES = 42, 6, 3
@@ -89,12 +91,16 @@ class Bench:
         self.files = MemberFolder(self.folder / f"run{self.runs}")
         self.files.folder.mkdir()
         self.source = Features(self.values[None], 0)
-        return fit(
-            self.job(recipe), self.files, net or self.net(), self.source, FeatureInputs(), silent, stop or Stop()
-        )
+        job = self.job(recipe)
+        return fit(job, self.files, self.prepared(job, net or self.net()), (), silent, stop or Stop())
+
+    def prepared(self, job: Job, net: nn.Module) -> Prepared:
+        goal = ClassifyGoal(CLASSES, class_weights(job), job.train.label_smoothing)
+        return Prepared(net, net, self.source, FeatureInputs(), goal, self.labels, job.train.batch_size, None)
 
     def chosen(self, recipe: ClassifyRecipe, task: Task) -> nn.Module:
-        return chosen(self.job(recipe), self.files, task, self.source, FeatureInputs(), silent)
+        job = self.job(recipe)
+        return chosen(job, self.files, task, self.prepared(job, task.net), silent)
 
     def tensors(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(self.values[indices]), torch.from_numpy(self.labels[indices])
@@ -393,18 +399,17 @@ def cache(bench: Bench) -> None:
     for value in (True, False):
         made = recipe(shared | {"cache": value}, data={"size": 32, "normalize": "none"})
         job, found = job_on_digits(bench, made)
-        net = build_member(job.member, made, 10)
+        net = build_member(made.members[0], made, 10)
         count = [0]
         net.backbone.register_forward_hook(lambda m, a, out, count=count: count.__setitem__(0, count[0] + len(out)))
-        inputs = inputs_of(job)
-        source, ways, trained = prepare_job(job, net, inputs, None, silent)
+        prepared = prepared_for(job, net, None, silent)
         files = MemberFolder(bench.folder / f"cache {value}")
         files.folder.mkdir()
-        task = fit(job, files, trained, source, ways, silent, Stop())
+        task = fit(job, files, prepared, (), silent, Stop())
         calls[value] = count[0]
-        everything = next(iter(in_order(source, job.parts["val"], job.labels, 100)))
+        everything = next(iter(in_order(prepared.source, job.parts["val"], job.labels, 100)))
         with torch.no_grad():
-            logits[value] = task.net.eval()(ways.plain(everything))
+            logits[value] = task.net.eval()(prepared.ways.plain(everything))
         assert task.history[-1]["train_loss"] < task.history[0]["train_loss"]
     fits, held = len(job.parts["fit"]), len(job.parts["holdout"])
     assert calls == {True: len(found.pixels), False: 4 * (fits + held)}
@@ -418,7 +423,7 @@ def views(bench: Bench) -> None:
         augment = {"hflip": 0.5, "rotation": 20} if count > 1 else {}
         made = recipe({"mode": "frozen", "views": count}, data={"size": 32, "normalize": "none"}, augment=augment)
         job, _ = job_on_digits(bench, made)
-        source, _, _ = prepare_job(job, build_member(job.member, made, 10), inputs_of(job), None, silent)
+        source = prepared_for(job, build_member(made.members[0], made, 10), None, silent).source
         assert isinstance(source, Features)
         assert source.views.shape == (count, 200, 512)
         found[count] = source
@@ -705,7 +710,7 @@ def cached_features_know(**change: Any) -> Callable[[Bench], None]:
         for member in ({}, change):
             made = recipe({"mode": "frozen"}, {"backbone": "resnet18"} | member, data={"size": 32, "normalize": "none"})
             job, _ = job_on_digits(bench, made)
-            prepare_job(job, build_member(job.member, made, 10), inputs_of(job), None, silent)
+            prepared_for(job, build_member(made.members[0], made, 10), None, silent)
             folders |= set((bench.folder / "features").iterdir())
         assert len(folders) == 2
 
@@ -724,7 +729,8 @@ def test_members_with_one_extractor_share_views_and_choose_their_own(bench: Benc
         job, material = job_on_digits(bench, made)
         net = build_member(made.members[0].model_copy(update={"name": "extractor"}), made, 10)
         net.backbone.register_forward_hook(lambda m, args, out: seen.append(len(out)))
-        source, _, _ = prepare_job(job, net, inputs_of(job), "digest of one weights file", silent)
+        origin = LoadReport(Path("one.pth"), "digest of one weights file", 1, 0)
+        source = prepared_for(job, net, origin, silent).source
         assert isinstance(source, Features)
         found[name] = source
     assert sum(seen) == 3 * len(material.pixels)
@@ -737,9 +743,9 @@ def test_members_with_one_extractor_share_views_and_choose_their_own(bench: Benc
 def test_cached_features_depend_on_how_pictures_are_rendered(bench: Bench) -> None:
     made = recipe({"mode": "frozen"}, {"backbone": "resnet18"}, data={"size": 32, "normalize": "none"})
     for version in (1, 2):
-        bench.patch.setattr("octavo.engine.job.RENDER", version)
+        bench.patch.setattr("octavo.engine.classify.RENDER", version)
         job, _ = job_on_digits(bench, made)
-        prepare_job(job, build_member(job.member, made, 10), inputs_of(job), None, silent)
+        prepared_for(job, build_member(made.members[0], made, 10), None, silent)
     assert len(list((bench.folder / "features").iterdir())) == 2
 
 

@@ -25,7 +25,7 @@ def check(
         Path | None, typer.Option("--write-classes", help="Write the proposed table of classes to this TOML file.")
     ] = None,
 ) -> None:
-    """Say what a data folder is: layout, classes, sizes, broken files, duplicates between splits; masks are examined."""
+    """Say what a data folder is: layout, classes, sizes, broken files, duplicates; masks are examined."""
     from octavo.data.torchvision_data import holds_masks
 
     writable(write_classes)

@@ -172,5 +172,7 @@ def explain(run: RunArgument) -> None:
     from octavo.verbs.explain import explain as run_explanation
 
     with progress_shown() as progress:
-        for path in run_explanation(RunFolder.open(run), progress=progress):
+        for path in run_explanation(
+            RunFolder.open(run), progress=progress, say=lambda line: typer.echo(f"note: {line}", err=True)
+        ):
             typer.echo(path)

@@ -16,11 +16,17 @@ if TYPE_CHECKING:
 
 PARTIAL = "extractor only"
 """What `octavo weights list` says of a file without the ImageNet classifier."""
+ABOUT_PARTIAL = f"""\
+{PARTIAL}: without the ImageNet classifier, which only an FCN with the
+paper's fc6 and fc7 takes. That it is what the recipe asks for, its name alone
+says."""
+"""What that means."""
 NO_HASH = """\
-no hash: nothing here says what the file should hold. Its name has no digits of a hash, as
-vgg16-397923af.pth has, and no {sums} in its folder lists it. If you trust the file, list it
-there: sha256sum FILE >> {sums}; or get it again by octavo weights pack RECIPE FOLDER."""
-"""What `no hash` means, and what to do."""
+no hash: nothing says what such a file should hold. Its name has no digits of a
+hash (vgg16-397923af.pth has) and no {sums} in its folder lists it. Get it
+again by octavo weights pack RECIPE FOLDER, or, if you trust it, list it there:
+sha256sum FILE >> {sums}"""
+"""What `no hash` means in `octavo weights verify`, and what to do."""
 
 weights_app = typer.Typer(rich_markup_mode=None, help="ImageNet weights without a network.")
 
@@ -44,7 +50,7 @@ def weights_list(
     from octavo.recipe import load
 
     rows = pack.table(load(recipe), weights_dir)
-    table = Table("member", "network", "weights", "state", Column("MB", justify="right", no_wrap=True), box=None)
+    table = Table("member", "network", "asks for", "state", Column("MB", justify="right", no_wrap=True), box=None)
     partial = {path for path, row in {row.path: row for row in rows}.items() if _is_partial(row)}
     for row in rows:
         state = f"{row.state}, {PARTIAL}" if row.path in partial else row.state
@@ -52,10 +58,10 @@ def weights_list(
         table.add_row(row.member, row.backbone, row.tag, state, size)
     console().print(table)
     _places("found", [str(row.path) for row in rows if row.state == "found"])
-    _places("missing", [row.url or str(row.path) for row in rows if row.state == "missing"])
+    _places("missing (train downloads them)", [row.url for row in rows if row.state == "missing" and row.url])
+    _places("no such file", [str(row.path) for row in rows if row.state == "missing" and not row.url])
     if partial:
-        typer.echo(f"{PARTIAL}: without the ImageNet classifier, which Octavo doesn't use; whether it is the set in")
-        typer.echo("its line is told by the file's name alone")
+        typer.echo(ABOUT_PARTIAL)
 
 
 def _is_partial(row: Row) -> bool:

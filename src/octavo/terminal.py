@@ -106,7 +106,7 @@ def show_caches(root: Path) -> None:
     total = _mebibytes(sum(entry.bytes for entry in entries))
     lines = (
         f"{root}: {counted(len(entries), 'entry', 'entries')}, {total} MiB",
-        f"--clear {', '.join(KINDS)} or all removes them; whatever is needed again is made again.",
+        f"--clear {', '.join(KINDS)} or all removes them; all can be made again.",
     )
     out.print("\n".join(lines), markup=False, soft_wrap=True)
 

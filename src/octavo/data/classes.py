@@ -127,7 +127,9 @@ def load_table(table: str | Path) -> ClassTable:
     try:
         read = _Classes.model_validate(parsed)
     except ValidationError as error:
-        lines = [*(_line(item) for item in error.errors()), *_doubles(parsed.get("classes"))]
+        # pydantic doesn't count the classes that have mistakes of their own.
+        mistakes = [item for item in error.errors() if item["type"] != "too_short" or not item["input"]]
+        lines = [*(_line(item) for item in mistakes), *_doubles(parsed.get("classes"))]
         raise UserError("\n".join(f"{table}: {line}" for line in dict.fromkeys(lines))) from None
     if lines := [*_doubles(parsed["classes"]), *_impossible(read.classes)]:
         raise UserError("\n".join(f"{table}: {line}" for line in lines))

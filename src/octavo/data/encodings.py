@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from octavo.data.classes import ClassEntry, ClassTable, Colour, dumps
+from octavo.data.classes import MOST, ClassEntry, ClassTable, Colour, dumps
 from octavo.data.fitting import (
     Verdict,
     best_decoder,
@@ -112,7 +112,8 @@ def _from_colours(facts: Sequence[Facts], tolerant: bool, toml: str) -> Verdict:
         return Verdict(None, "one colour", f"every mask is of the one colour {only}; there is nothing to learn")
     if not tolerant and is_smeared(found, np.ones(len(found.tokens), bool)):
         return smeared_colours(facts, found, toml)
-    count = len(found.tokens)
+    if (count := len(found.tokens)) > MOST:
+        return Verdict(None, f"{count} colours", f"masks have {count} colours, but at most {MOST} classes are trained")
     reason = f"masks have {count} colours, which are no shipped table's: {shown_colours(found)}; {write_hint(toml)} "
     reason += "writes a table of them, for you to name"
     return Verdict(None, f"{count} colours of no shipped table", reason, proposal=propose(found))
@@ -120,7 +121,8 @@ def _from_colours(facts: Sequence[Facts], tolerant: bool, toml: str) -> Verdict:
 
 def _from_palettes(facts: Sequence[Facts], tolerant: bool, toml: str) -> Verdict:
     """Tell palette files: by their palettes' colours where these are a shipped table's, else by their indices."""
-    found = tally(facts, by_colour)
+    painted = [f for f in facts if f.kind == "palette" and f.coloured]  # grey ids may lie beside them
+    found = tally(painted, by_colour)
     exact = exact_tables(found)
     if sure := {name: table for name, table in exact.items() if well_covered(found, table)}:
         return _choose(sure, facts, tolerant)
@@ -133,7 +135,7 @@ def _from_palettes(facts: Sequence[Facts], tolerant: bool, toml: str) -> Verdict
         seen = _ids(facts, toml)
         return Verdict(None, seen.form, reason, candidates=tuple(exact), proposal=seen.proposal)
     shades: dict[int, int] = {}
-    for f in facts:
+    for f in painted:
         for token, code in zip(f.tally.tokens.tolist(), f.codes.tolist(), strict=True):
             if shades.setdefault(token, code) != code:  # palettes of their own: their indices mean nothing
                 return _from_colours(facts, tolerant, toml)
@@ -192,9 +194,8 @@ def _ids(facts: Sequence[Facts], toml: str) -> Verdict:
     """Take values for class ids; 255 beside plain ids is void, as in PASCAL VOC."""
     found = tally(facts, by_value)
     values: list[int] = found.tokens.tolist()
-    steps = set(np.diff(values).tolist())
-    step = steps.pop() if len(steps) == 1 and values[0] == 0 and len(values) > 2 else 1
-    void = values[-1] == 255 and step == 1
+    step = _step(values)
+    void = values[-1] == 255 and step == 1 and values[-2] < 128
     ids = values[:-1] if void else values
     table = _table_of_ids(facts, ids, void)
     decoder = MaskDecoder(table, "ids")
@@ -203,7 +204,7 @@ def _ids(facts: Sequence[Facts], toml: str) -> Verdict:
     notes += ["0 is taken as a class; if it means unlabelled, say ignored = true in that table"] if ids[0] == 0 else []
     warnings = []
     if step > 1:
-        warnings.append(f"values are multiples of {step}: {len(ids)} ids, scaled to be seen; each is taken as a class")
+        warnings.append(f"values are {step} apart: {len(ids)} ids, scaled to be seen; each is taken as a class")
     elif gaps := sorted(set(range(ids[-1])) - set(ids)):
         warnings.append(
             f"ids have gaps: no mask holds {spans(gaps)}; the {len(ids)} ids that are found are the classes"
@@ -212,6 +213,13 @@ def _ids(facts: Sequence[Facts], toml: str) -> Verdict:
     form = f"{form_text(facts, decoder)}: {spans(values)}"
     verdict = Verdict(decoder, form, "", (), tuple(warnings), tuple(notes), proposal=proposal)
     return _compared(verdict, values, ids, toml)
+
+
+def _step(values: Sequence[int]) -> int:
+    """Return how far apart ids are that were scaled to be seen, such as 0, 128, 255; 1 where they weren't."""
+    apart = np.diff(values)
+    even = len(values) > 2 and values[0] == 0 and apart.max() - apart.min() <= (1 if apart.min() >= 8 else 0)
+    return int(apart.max()) if even else 1
 
 
 def _compared(verdict: Verdict, values: list[int], ids: list[int], toml: str) -> Verdict:

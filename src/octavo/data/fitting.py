@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 
 from octavo.data.classes import ClassTable, load_table, shipped
-from octavo.data.masks import UNKNOWN, MaskDecoder, colour_code, colour_text
+from octavo.data.masks import UNKNOWN, MaskDecoder, colour_code, colour_of, colour_text
 from octavo.data.survey import FEW, Facts, Tally
 from octavo.errors import UserError
 
@@ -72,11 +73,26 @@ def near_tables(found: Tally) -> dict[str, ClassTable]:
 
 
 def is_smeared(found: Tally, stray: np.ndarray) -> bool:
-    """Tell whether values or colours are those of a blurred mask: a great many, or some along edges alone."""
-    if found.rest or np.count_nonzero(stray) > FEW:
+    """Tell whether values or colours are a blurred mask's: a great many, or blends that lie along edges alone."""
+    seldom_flat = found.flats < 0.2 * found.counts
+    if found.rest or np.count_nonzero(stray & seldom_flat) > FEW:
         return True
     wide = int(found.tokens.max()) - int(found.tokens.min()) >= FEW
-    return bool(wide and np.count_nonzero(found.edges & stray) >= 3)
+    return bool(wide and _blends(found, found.edges & stray) >= 3)
+
+
+def _blends(found: Tally, chosen: np.ndarray) -> int:
+    """Count the chosen colours that lie between two of those that fill areas."""
+    thick = found.tokens[~found.edges][np.argsort(-found.counts[~found.edges], kind="stable")[:16]]
+    colours, ends = (np.array([colour_of(int(c)) for c in codes]) for codes in (found.tokens[chosen], thick))
+    if not len(colours):
+        return 0
+    between = np.zeros(len(colours), bool)
+    for one, other in combinations(ends, 2):
+        way = other - one
+        place = np.clip((colours - one) @ way / (way @ way), 0, 1)
+        between |= np.abs(one + place[:, None] * way - colours).max(axis=1) <= 8
+    return int(np.count_nonzero(between))
 
 
 def well_covered(found: Tally, table: ClassTable) -> bool:

@@ -131,9 +131,33 @@ def write_mask(
         like: the image that they are of.
         colours: value → red, green, blue.
         void: value of pixels without a class, written as nodata.
+
+    Raises:
+        ValueError: ids of another size, which rasterio would stretch.
     """
     import rasterio
 
+    if ids.shape != (like.height, like.width):
+        raise ValueError(f"expected ids [{like.height}, {like.width}], got {ids.shape}")
+
+    def fill(draft: Path) -> None:
+        with _quiet(), rasterio.open(draft, "w", **_profile(like, void)) as target:
+            target.write_colormap(1, {value: (*colour, 255) for value, colour in colours.items()})
+            for top in range(0, like.height, _ROWS):
+                part = np.ascontiguousarray(ids[top : top + _ROWS])
+                target.write(part, 1, window=((top, top + len(part)), (0, like.width)))
+
+    def content(file: Any) -> None:
+        draft = Path(file.name)
+        fill(draft)
+        with draft.open("rb") as written:  # GDAL made a file of its own under this name
+            os.fsync(written.fileno())
+
+    write_atomic(path, content)
+
+
+def _profile(like: GeoImage, void: int) -> dict[str, Any]:
+    """Return how a mask of an image is written: where it lies, and in which form."""
     source = like.source
     profile = {
         "driver": "GTiff",
@@ -153,21 +177,7 @@ def write_mask(
         profile |= {"gcps": points, "crs": projection}
     else:
         profile |= {"crs": source.crs, "transform": source.transform}
-
-    def fill(draft: Path) -> None:
-        with _quiet(), rasterio.open(draft, "w", **profile) as target:
-            target.write_colormap(1, {value: (*colour, 255) for value, colour in colours.items()})
-            for top in range(0, like.height, _ROWS):
-                part = np.ascontiguousarray(ids[top : top + _ROWS])
-                target.write(part, 1, window=((top, top + len(part)), (0, like.width)))
-
-    def content(file: Any) -> None:
-        draft = Path(file.name)
-        fill(draft)
-        with draft.open("rb") as written:  # GDAL made a file of its own under this name
-            os.fsync(written.fileno())
-
-    write_atomic(path, content)
+    return profile
 
 
 def _bands(source: Any) -> tuple[tuple[int, ...], str]:

@@ -13,11 +13,16 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from octavo.data.classes import IGNORE, ClassTable, Colour
-from octavo.data.pixels import _UPRIGHT as UPRIGHT
-from octavo.data.pixels import DECODER, MAX_PIXELS, BrokenImage, strict
-from octavo.data.pixels import _opened as opened
-from octavo.data.pixels import _orientation as orientation
-from octavo.data.pixels import _refusing as refusing
+from octavo.data.pixels import (
+    DECODER,
+    MAX_PIXELS,
+    UPRIGHT,
+    BrokenImage,
+    opened,
+    orientation,
+    refusing,
+    strict,
+)
 from octavo.errors import UserError
 
 UNKNOWN = 254

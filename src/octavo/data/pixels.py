@@ -57,7 +57,7 @@ _HARMLESS = (
     r"(Possibly c|C)orrupt EXIF data|Metadata Warning|Tag offset too large|Tag data larger than file|"
     r"Truncated File Read|Image appears to be a malformed MPO|Invalid APNG"
 )
-_UPRIGHT = {
+UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
@@ -167,19 +167,19 @@ def decode(
     Raises:
         BrokenImage: for anything that can't be decoded, or has more than `max_pixels` pixels.
     """
-    with _refusing(max_pixels), strict(max_pixels), _opened(source, max_pixels) as image:
+    with refusing(max_pixels), strict(max_pixels), opened(source, max_pixels) as image:
         target = bounded(*image.size, side, scale)
         if target != image.size:
             image.draft(None, (2 * target[0], 2 * target[1]))  # JPEG alone: decodes at 1/2, 1/4 or 1/8
         image.load()
         if image.format == "TIFF":  # Pillow turns it upright while loading
             target = bounded(*image.size, side, scale)
-        upright = _orientation(image)
+        upright = orientation(image)
         rgb = _to_rgb(image)
         if rgb.size != target:
             rgb = rgb.resize(target, Image.Resampling.BICUBIC, reducing_gap=3.0)
-        if upright in _UPRIGHT:
-            rgb = rgb.transpose(_UPRIGHT[upright])
+        if upright in UPRIGHT:
+            rgb = rgb.transpose(UPRIGHT[upright])
         return np.array(rgb, dtype=np.uint8)
 
 
@@ -189,15 +189,15 @@ def probe(source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> Header
     Raises:
         BrokenImage: when it isn't an image of a known format, or has more than `max_pixels` pixels.
     """
-    with _refusing(max_pixels), strict(max_pixels), _opened(source, max_pixels) as image:
+    with refusing(max_pixels), strict(max_pixels), opened(source, max_pixels) as image:
         name = "JPEG" if image.format == "MPO" else str(image.format)
         # Of TIFF alone, Pillow tells the upright size at once.
-        size = image.size if name == "TIFF" or _orientation(image) < 5 else image.size[::-1]
+        size = image.size if name == "TIFF" or orientation(image) < 5 else image.size[::-1]
         return Header(name, image.mode, *size)
 
 
 @contextmanager
-def _refusing(max_pixels: int) -> Iterator[None]:
+def refusing(max_pixels: int) -> Iterator[None]:
     """Turn whatever Pillow raises into BrokenImage; its plugins raise a dozen kinds of errors on damaged files."""
     try:
         yield
@@ -221,7 +221,8 @@ def _reason(error: Exception, max_pixels: int) -> str:
 
 
 @contextmanager
-def _opened(source: str | Path | BinaryIO, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+def opened(source: str | Path | BinaryIO, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+    """Give an image whose header has been read and found fit, and close it afterwards; see `refusing` and `strict`."""
     with ExitStack() as stack:
         if isinstance(source, (str, Path)):
             status = Path(source).stat()
@@ -239,7 +240,8 @@ def _opened(source: str | Path | BinaryIO, max_pixels: int) -> Iterator[ImageFil
         yield image
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
+    """Return EXIF's orientation, 1 to 8; 1, upright, where there is none."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # a damaged EXIF block: viewers show the picture as it is stored

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from filelock import Timeout
 
-from octavo.cache import locked
+from octavo.cache import locked, mark_used
 from octavo.data.decoding import Decoder, Files, ImageDecoder, decoded, mean_bytes
 from octavo.data.pixels import BrokenImage
 from octavo.data.walk import one_line
@@ -158,6 +158,7 @@ def build(
                 pixels = Pixels(folder)
     if pixels.broken and not skip_broken:
         raise UserError(broken_text(files, pixels.broken, _noun(decoder) or "files"))
+    mark_used(folder)
     return pixels
 
 
@@ -228,8 +229,16 @@ def _write(files: Files, decoder: Decoder, folder: Path, key: str, progress: Pro
         with (temporary / "sizes.npy").open("wb") as file:
             np.save(file, sizes)
             _flush(file)
-        meta = {"key": key, "digest": digest, "images": len(sizes), "decoder": decoder.key, "planes": decoder.planes,
-                "fill": decoder.fill, "folder": files.folder or files.root, "broken": broken}  # fmt: skip
+        meta = {
+            "key": key,
+            "digest": digest,
+            "images": len(sizes),
+            "decoder": decoder.key,
+            "planes": decoder.planes,
+            "fill": decoder.fill,
+            "folder": str(Path(files.folder or files.root).resolve()),
+            "broken": broken,
+        }
         with (temporary / "index.json").open("wb") as file:
             file.write(json.dumps(meta, ensure_ascii=True).encode())
             _flush(file)

@@ -11,6 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from octavo.cache import source_of
 from octavo.data.batches import PixelRows
 from octavo.data.inputs import Inputs
 from octavo.data.render import RENDER
@@ -25,6 +26,7 @@ from octavo.keyed import seed_of
 from octavo.networks import weights
 from octavo.networks.backbone import parameters
 from octavo.networks.build import start_member
+from octavo.networks.loading import LoadReport
 from octavo.networks.member import MemberNet
 from octavo.progress import Progress
 from octavo.recipe import ClassifyRecipe, Member
@@ -52,7 +54,11 @@ def inputs_of(job: Job) -> Inputs:
 def prepare(job: Job, progress: Progress) -> Prepared:
     """Return the member as its training starts, and its batches: stored pixels, or cached features of its extractor."""
     recipe, member = _own(job)
-    net, origin = start_member(member, recipe, job.classes, job.weights_dir)
+    return prepared_for(job, *start_member(member, recipe, job.classes, job.weights_dir), progress)
+
+
+def prepared_for(job: Job, net: MemberNet, origin: LoadReport | None, progress: Progress) -> Prepared:
+    """Return what trains `net`, which starts from the file `origin`."""
     inputs, train = inputs_of(job), job.train
     goal = ClassifyGoal(job.classes, class_weights(job), train.label_smoothing)
     source, ways, trained = PixelRows(job.pixels), inputs, net
@@ -106,6 +112,8 @@ def _features(job: Job, net: MemberNet, inputs: Inputs, sha256: str | None, prog
         device=job.hardware.device,
         bf16=job.bf16,
         progress=told,
+        data=source_of(job.pixels.folder),
+        what=f"{member.backbone}, {inputs.size} px",
     )
     net.backbone.cpu()
     return features

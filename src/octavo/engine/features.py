@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from octavo.cache import locked
+from octavo.cache import locked, mark_used, note_facts
 from octavo.data.batches import Batch, Source, in_order
 from octavo.errors import UserError
 from octavo.files import sync_folder, write_atomic
@@ -83,6 +83,8 @@ def cached(
     device: torch.device,
     bf16: bool,
     progress: Progress,
+    data: str,
+    what: str,
 ) -> Features:
     """Return the features of the images at `indices`, from the cache or computed into it.
 
@@ -102,13 +104,17 @@ def cached(
         device: where to compute.
         bf16: compute in bfloat16; features are kept in float32.
         progress: told after every batch.
+        data: the images' own folder, for `octavo cache` to show.
+        what: these features in a few words, for the same.
     """
     folder = root / "features" / key
     path = folder / "features.npy"
     with locked(root, f"features-{key}"):
         if not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)
+            note_facts(folder, source=data, images=len(indices), what=what)
             _compute(folder, net, (len(ways), total, width), source, indices, ways, device, bf16, progress)
+        mark_used(folder)
         return _opened(path, seed)
 
 

@@ -8,11 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from octavo.data.classes import IGNORE
 from octavo.errors import UserError
 from octavo.recipe import Loss
-
-IGNORE = 255
-"""Target of pixels without a class."""
 
 Term = Callable[[Tensor, Tensor], Tensor]
 

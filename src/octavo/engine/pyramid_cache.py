@@ -10,6 +10,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from octavo.cache import source_of
 from octavo.data.augment import Views, whole
 from octavo.data.batches import Batch, PixelRows
 from octavo.data.inputs import SceneInputs
@@ -17,6 +18,7 @@ from octavo.data.render import RENDER
 from octavo.engine.features import VIEW_EPOCH, Features, cached, key_of
 from octavo.engine.infer import ready
 from octavo.engine.job import Job
+from octavo.networks.loading import digest
 from octavo.networks.segmenter import SegmenterNet
 from octavo.progress import Progress
 
@@ -82,7 +84,7 @@ def _views(scenes: SceneInputs, batch: Batch, view: np.ndarray, size: tuple[int,
 
 
 def pyramid_features(
-    job: Job, net: SegmenterNet, inputs: SceneInputs, size: tuple[int, int], sha256: str | None, progress: Progress
+    job: Job, net: SegmenterNet, inputs: SceneInputs, size: tuple[int, int], progress: Progress
 ) -> tuple[Features, list[Shape]]:
     """Return the maps of all images, flat, computed now or found in the cache, and the maps' shapes [F,h,w]."""
     device, train = job.hardware.device, job.train
@@ -91,9 +93,10 @@ def pyramid_features(
         shapes = [tuple(m.shape[1:]) for m in body.net.features(torch.zeros(1, 3, *size, device=device))]
     views = {"views": train.views, "augment": inputs.augment.model_dump(), "seed": inputs.seed}
     key = key_of(
-        backbone=job.member.extractor,
-        segmenter=job.member.model_dump(exclude={"hidden", "score", "upsample", "skip_scales", "zero_scores"}),
-        weights=sha256 or f"init {job.recipe.seed}",
+        extractor=job.member.extractor,
+        border=getattr(job.member, "border", None),
+        stride=getattr(job.member, "stride", None),
+        weights=digest(net.backbone),
         mean=inputs.mean,
         std=inputs.std,
         pixels=job.pixels.digest,
@@ -123,6 +126,8 @@ def pyramid_features(
         device=device,
         bf16=job.bf16,
         progress=progress,
+        data=source_of(job.pixels.folder),
+        what=f"{job.member.extractor} pyramid, {size[0]}×{size[1]} px",
     )
     net.cpu()
     return features, shapes

@@ -137,9 +137,7 @@ def restore_segmenter(run: RunFolder, device: torch.device, averaging: Averaging
     Raises:
         UserError: a run of another task, or one that isn't trained yet.
     """
-    recipe = run.recipe
-    if not isinstance(recipe, SegmentRecipe):
-        raise UserError(f"{run.path}: its recipe trains a classifier; expected a run of a segmenter")
+    recipe = run.recipe_as(SegmentRecipe)
     spec = recipe.segmenter
     files = run.member(spec.name)
     if not files.finished:

@@ -49,7 +49,7 @@ def prepare(job: Job, progress: Progress) -> Prepared:
     source, ways, trained = PixelRows(job.pixels), inputs, net
     if train.mode == "frozen" and train.cache:
         size = one_size(job)
-        source, shapes = pyramid_features(job, net, inputs, size, origin.sha256 if origin else None, progress)
+        source, shapes = pyramid_features(job, net, inputs, size, progress)
         ways, trained = PyramidInputs(inputs, source, size, job.pixels.sizes), PyramidHead(net, shapes, size)
     batch = train.batch_size if uniform(job.pixels.sizes) and uniform(masks.sizes) else 1
     return Prepared(net, trained, source, ways, goal, masks, batch, origin)
@@ -178,8 +178,12 @@ def class_weights(job: Job, progress: Progress) -> Tensor | None:
 
 
 def _score(rule: str, scored: np.ndarray, counts: Tensor) -> float:
-    """Return the headline's mean IoU of summed counts [C+1,C+1]; 0 where it can't be had."""
-    return RULES[rule].score(counts.numpy()[None], scored).value or 0.0
+    """Return the mean IoU by a rule's own counting over the scored classes that occur, of summed counts [C+1,C+1].
+
+    Over those that occur, since a held-out share may lack a class, where some rules have no number at all.
+    """
+    ious = RULES[rule].score(counts.numpy()[None], scored).per_class[scored]
+    return float(np.nanmean(ious)) if np.isfinite(ious).any() else 0.0
 
 
 def _write_stage(job: Job, folder: MemberFolder, epoch: int, index: int, ids: np.ndarray) -> None:

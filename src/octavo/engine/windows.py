@@ -153,6 +153,7 @@ def blended(
         done = (tops[i + 1] if i + 1 < len(tops) else height) - top
         yield band[:, :done]
         kept = band[:, done:].clone()
+        del band  # before the next one is made
 
 
 def enlarged(strips: Iterator[Tensor], size: tuple[int, int], to: tuple[int, int]) -> Iterator[Tensor]:
@@ -201,6 +202,7 @@ def windowed(
     strips = blended(logits_of, rows, size, window, overlap, batch=batch, told=told)
     for strip in enlarged(strips, size, to or size):
         yield strip.argmax(0).to(torch.uint8).cpu().numpy()
+        del strip  # before the next one is made
 
 
 def _between(rows: Tensor, above: Tensor, below: Tensor, share: Tensor, width: int) -> Tensor:

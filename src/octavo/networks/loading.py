@@ -63,6 +63,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def digest(net: nn.Module) -> str:
+    """Return the sha256 of all tensors of a network, names, shapes and types included: what it is, however it came."""
+    total = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a `.safetensors`, `.pth` or `.pt` file by name, on the CPU, without running code in it.
 

@@ -188,7 +188,7 @@ def gather(
     progress: bool = False,
     only: Collection[str] | None = None,
 ) -> dict[str, Path]:
-    """Return the weights file of each network (of those in `only`) that needs one, by name, downloading what is missing.
+    """Return the weights file of each network (of those in `only`) that needs one, downloading what is missing.
 
     Raises:
         UserError: the first that can't be had, with the network's path in the recipe.

@@ -74,7 +74,7 @@ class Ensemble(Section):
     """How the members' outputs become one."""
 
     combine: Literal["mean_probability", "mean_logit", "weighted", "greedy"] = "greedy"
-    weights: dict[str, NotNegative] = {}
+    weights: dict[str, NotNegative] = Field(default_factory=dict)
     """For `weighted`: member name → weight; they are scaled to sum to one."""
     rounds: Count = 50
     """For `greedy`: at most this many picks (Caruana et al., ICML 2004)."""

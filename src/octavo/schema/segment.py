@@ -119,8 +119,9 @@ class Stages(Section):
 class Measure(Section):
     """How masks are scored."""
 
-    rule: str = "voc"
-    """Rule of the headline mIoU: `voc`, `course`, …; `octavo score` shows all of them side by side."""
+    rule: str = "mmsegmentation"
+    """Rule of the headline mIoU: `mmsegmentation` (classes that don't occur are left out), `course`, `voc`, …;
+    `octavo score` shows all of them side by side."""
 
 
 class SegmentRecipe(Recipe):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,26 +18,21 @@ from octavo.engine.folder import RunFolder
 from octavo.engine.scenes import mask_names
 from octavo.errors import UserError
 from octavo.numbers import plots
-from octavo.progress import Progress, silent
+from octavo.progress import Progress, Say, silent, unsaid
 from octavo.recipe import Recipe, SegmentRecipe
 
 _STAGES = ("early", "middle")
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """The pictures that were written, and what they lack."""
+def explain(run: RunFolder, *, progress: Progress = silent, say: Say = unsaid) -> list[Path]:
+    """Draw a run and return the files: `history.png`, `confusion.png`, and of a segmenter `stages.png`.
 
-    files: tuple[Path, ...]
-    notes: tuple[str, ...] = ()
-
-
-def explain(run: RunFolder, *, progress: Progress = silent) -> Explanation:
-    """Draw a run: `history.png`, `confusion.png`, and of a segmenter `stages.png`, the table of masks by stage.
+    That is the table of predicted masks by stage: original, truth, early, middle, final.
 
     Args:
         run: a run; the pictures go to its folder `plots`.
         progress: told after every picture.
+        say: told what a picture lacks.
 
     Raises:
         UserError: nothing is trained yet, or the data that the run was made of are gone or others.
@@ -47,22 +41,21 @@ def explain(run: RunFolder, *, progress: Progress = silent) -> Explanation:
     trained = [network.name for network in recipe.networks if run.member(network.name).finished]
     if not trained:
         raise UserError(f"{run.path}: nothing is trained yet; go on with `octavo train --resume --out {run.path}`")
-    notes: list[str] = []
     drawings = {"history": lambda: plots.training_curves(_history(run, trained))}
     if isinstance(recipe, SegmentRecipe):
         names = run.table.names
         drawings["confusion"] = lambda: plots.confusion_matrix(_pixels_counted(run, trained[0], len(names)), names)
         if run.stages():
-            drawings["stages"] = lambda: _stage_table(run, recipe, notes)
+            drawings["stages"] = lambda: _stage_table(run, recipe, say)
         else:
-            notes.append("no masks by stage were kept: the recipe's stages name no image or no epoch")
+            say("no masks by stage were kept: the recipe's stages name no image or no epoch")
     else:
         drawings["confusion"] = lambda: plots.confusion_matrix(_images_counted(run), run.manifest["classes"])
     files = []
     for name, draw in drawings.items():
         files.append(plots.save(draw(), run.path / "plots" / f"{name}.png"))
         progress("explain", len(files), len(drawings))
-    return Explanation(tuple(files), tuple(notes))
+    return files
 
 
 def _history(run: RunFolder, names: Sequence[str]) -> list[dict[str, str]]:
@@ -84,11 +77,11 @@ def _images_counted(run: RunFolder) -> np.ndarray:
     return counts
 
 
-def _stage_table(run: RunFolder, recipe: SegmentRecipe, notes: list[str]) -> plots.Figure:
-    """Return the reference's table; what is missing in it is added to `notes`."""
+def _stage_table(run: RunFolder, recipe: SegmentRecipe, say: Say) -> plots.Figure:
+    """Return the reference's table; what is missing in it is said."""
     pairs = _pairs(run)
     decoder = resolve(pairs, run.table, recipe.data.tolerant)
-    stages = _columns(run, recipe, notes)
+    stages = _columns(run, recipe, say)
     shown = {path.stem for _, folder in stages for path in folder.glob("*.png")}
     parts = [row["part"] for row in run.samples()]
     names = mask_names(pairs.files, parts)
@@ -101,7 +94,7 @@ def _stage_table(run: RunFolder, recipe: SegmentRecipe, notes: list[str]) -> plo
         pictures = (_picture(pairs.path(place)), _truth(pairs, place, decoder), *map(_kept, masks))
         rows.append(plots.StageRow(names[place], pictures))
     if any(picture is None for row in rows for picture in row.pictures):
-        notes.append("some masks of some stages are missing; their places are empty")
+        say("some masks of some stages are missing; their places are empty")
     return plots.stage_table(rows, ("original", "truth", *(header for header, _ in stages)), _legend(run.table))
 
 
@@ -121,14 +114,14 @@ def _pairs(run: RunFolder) -> Pairs:
     return pairs
 
 
-def _columns(run: RunFolder, recipe: SegmentRecipe, notes: list[str]) -> list[tuple[str, Path]]:
+def _columns(run: RunFolder, recipe: SegmentRecipe, say: Say) -> list[tuple[str, Path]]:
     """Return header and folder of each stage; an epoch that the recipe names but that has no masks is noted."""
     found, epochs = run.stages(), recipe.stage_epochs
     columns = []
     for place, epoch in enumerate(epochs):
         name = f"epoch_{epoch:03d}"
         if name not in found:
-            notes.append(f"epoch {epoch} has no masks, so its column is left out: training did not get that far")
+            say(f"epoch {epoch} has no masks, so its column is left out: training did not get that far")
             continue
         header = f"{_STAGES[place]}\nepoch {epoch}" if len(epochs) == len(_STAGES) else f"epoch {epoch}"
         columns.append((header, found[name]))

@@ -17,8 +17,9 @@ from octavo.data.decoding import decoded
 from octavo.data.doctor import resolve
 from octavo.data.masks import Encoding, MaskDecoder, RawMask, read_mask
 from octavo.data.matching import IMAGE_TAILS, MASK_TAILS
-from octavo.data.pairs import Pairs, read_pairs
+from octavo.data.pairs import Pairs
 from octavo.data.pixels import BrokenImage, probe
+from octavo.data.torchvision_data import read_pairs
 from octavo.data.walk import natural, one_line, walk
 from octavo.errors import UserError, lookup
 from octavo.numbers.confusion import confusion
@@ -59,7 +60,7 @@ def score_masks(
 
     Args:
         predictions: a folder, looked through whole; `…_overlay` beside a prediction is passed over.
-        truth: a folder or CSV file of images and masks, or what was read from one.
+        truth: a folder or CSV file of images and masks, `torchvision:VOCSegmentation`, or what was read from one.
         classes: table of classes: a name or a TOML file, if the truth doesn't tell.
         tolerant: take each channel of a mask as 255 from 128 on, else as 0.
         split: the part to score on; by default `val`, or everything where there is none.
@@ -81,7 +82,7 @@ def score_masks(
     lookup({"refuse": 0, "wrong": 0}, missing, "missing")
     if rule is not None:
         lookup(RULES, rule, "rule")
-    pairs = truth if isinstance(truth, Pairs) else read_pairs(truth, layout)
+    pairs = truth if isinstance(truth, Pairs) else read_pairs(truth, layout, progress=progress)
     part, name = _part(pairs, split)
     answers = _matched(folder, pairs, part, name)
     gone = [i for i in part.tolist() if i not in answers]

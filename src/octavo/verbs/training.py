@@ -19,7 +19,7 @@ from octavo.engine.hardware import Hardware, find
 from octavo.engine.job import Job
 from octavo.engine.material import Material
 from octavo.errors import UserError
-from octavo.networks import pack, weights
+from octavo.networks import build, pack, weights
 from octavo.networks.loading import sha256
 from octavo.networks.weights import is_file
 from octavo.numbers.ensemble import Ensemble
@@ -28,6 +28,7 @@ from octavo.progress import Progress, Say, silent, unsaid
 from octavo.recipe import ClassifyRecipe, Network, Recipe, SegmentData, SegmentRecipe, dumps, load
 from octavo.verbs.evaluate import regrade
 from octavo.verbs.evaluate_masks import regrade_masks
+from octavo.words import counted
 
 N = TypeVar("N", bound=Network)
 
@@ -83,7 +84,7 @@ def train(
             resolved, str(data or _data_of(before)), options.layout, cache, options.skip_broken, progress=told
         )
         _share(resolved, material, hardware)
-        _announce_downloads(resolved, options, say)
+        _announce_weights(resolved, options, say)
         origins = _origins(resolved, options, before, told)
         run = before or _begun(resolved, material, hardware, out, options, origins, say)
         say(f"run: {run.path}" + (", gone on with" if before else ""))
@@ -121,6 +122,8 @@ def _origins(recipe: Recipe, options: Options, before: RunFolder | None, progres
     if not todo:
         return {}
     paths = weights.gather(recipe, options.weights_dir, progress=True, only=[m.name for m in todo])
+    if isinstance(recipe, SegmentRecipe) and recipe.segmenter.start:
+        paths |= {"start": build.start_file(recipe.segmenter.start)}
     hashes: dict[Path, str] = {}
     for done, path in enumerate(dict.fromkeys(paths.values()), 1):
         hashes[path] = sha256(path)
@@ -255,22 +258,26 @@ def _data_of(run: RunFolder | None) -> str:
     return str(run.manifest["data"]["root"])
 
 
-def _announce_downloads(recipe: Recipe, options: Options, say: Say) -> None:
+def _announce_weights(recipe: Recipe, options: Options, say: Say) -> None:
     missing = {row.path or row.url: row for row in pack.table(recipe, options.weights_dir) if row.state == "missing"}
     if missing:
         size = sum(row.size_bytes for row in missing.values())
-        say(f"weights to download: {len(missing)} files, {size / 1e6:,.0f} MB (torch hub's cache keeps them)")
+        files = counted(len(missing), "file")
+        say(f"weights to download: {files}, {size / 1e6:,.0f} MB (torch hub's cache keeps them)")
+    if isinstance(recipe, SegmentRecipe):
+        for note in build.notes(recipe.segmenter, options.weights_dir):
+            say(f"note: {note}")
 
 
 def _announce(recipe: Recipe, material: Material, hardware: Hardware, out: Path, say: Say) -> None:
     """Say what is trained on what, and what it will take; refuse if the disk is too small."""
     samples, broken, classes = material.samples, len(material.broken), len(material.classes)
     counts = ", ".join(f"{n:,} {part}" for part, n in material.counts.items())
-    left = f", {broken} broken files left out" if broken else ""
-    say(f"{samples.root}: layout {samples.layout}, {classes} classes, images: {counts}{left}")
+    left = f", {counted(broken, 'broken file')} left out" if broken else ""
+    say(f"{samples.root}: layout {samples.layout}, {counted(classes, 'class')}, images: {counts}{left}")
     for problem in samples.problems:
         say(f"note: {problem.text}")
-    need = estimate(recipe, classes, material.counts, hardware)
+    need = estimate(recipe, classes, material.counts, hardware, whole=_typical(recipe, material))
     parent = next(p for p in out.absolute().parents if p.exists())
     free = shutil.disk_usage(parent).free
     say(
@@ -282,6 +289,15 @@ def _announce(recipe: Recipe, material: Material, hardware: Hardware, out: Path,
             f"{parent}: the run needs about {need.disk / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
             "choose another --out, or fewer members"
         )
+
+
+def _typical(recipe: Recipe, material: Material) -> tuple[int, int] | None:
+    """Return height and width of a typical image in its file, for a segmenter, which is judged on whole images."""
+    if not isinstance(recipe, SegmentRecipe):
+        return None
+    sizes = material.pixels.sizes
+    height, width = np.median(sizes[sizes[:, 0] > 0], axis=0) / recipe.data.scale
+    return round(float(height)), round(float(width))
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,194 @@
+"""The pictures of a run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import confusion_matrix
+
+from octavo.data.classes import load_table
+from octavo.engine.folder import RunFolder
+from octavo.errors import UserError
+from octavo.numbers import plots
+from octavo.recipe import SegmentRecipe
+from octavo.verbs.explain import explain
+
+SHARED = Path(__file__).parents[2] / "shared" / "data" / "deepglobe13"
+TABLE = load_table("course")
+STAGES = {"epoch_002": 2, "epoch_004": 4, "best": "best"}
+
+
+def colour(channel: int, side: int = 40) -> np.ndarray:
+    return np.broadcast_to(TABLE.colours[channel], (side, side, 3)).copy()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Six training and three validation pairs in the course's layout; image i of validation is all of class i."""
+    for split, count in (("train", 7), ("validation", 3)):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        for i in range(count):
+            base = tmp_path / "data" / split / f"{i:04}"
+            Image.fromarray(np.full((40, 40, 3), 20 * i + 10, np.uint8)).save(f"{base}_sat.jpg")
+            Image.fromarray(colour(i)).save(f"{base}_mask.png")
+    return tmp_path / "data"
+
+
+def made(folder: Path, data: Path, keep: str = "best", **stages: Any) -> RunFolder:
+    """A run as training leaves it: stage masks of the validation images 0 and 2, all of class 5, 4 and 3."""
+    recipe = SegmentRecipe.model_validate(
+        {
+            "name": "t",
+            "task": "segment",
+            "train": {"epochs": 5, "keep": keep},
+            "stages": {"at": [2, 4, "best"], "images": ["0000", "0002"]} | stages,
+        }
+    )
+    rows = [
+        {"file": f"{split}/{i:04}_sat.jpg", "mask": f"{split}/{i:04}_mask.png", "part": part}
+        for split, part, count in (("train", "fit", 7), ("validation", "val", 3))
+        for i in range(count)
+    ]
+    manifest = {"table": TABLE.to_dict(), "classes": TABLE.names, "data": {"root": str(data), "layout": "course"}}
+    run = RunFolder.new(folder)
+    run.begin(recipe, manifest, rows)
+    files = run.member("segmenter")
+    for channel, stage in zip((5, 4, 3), STAGES.values(), strict=True):
+        for name in ("0000_sat", "0002_sat"):
+            files.write_mask(files.stage_file(stage, name), colour(channel))
+    counts = np.zeros((3, 8, 8), np.int64)
+    counts[:, :7, :7] = np.arange(49).reshape(7, 7)
+    scores = (0.1, 0.2, 0.5, 0.3, 0.2)
+    history = [{"epoch": e, "lr": 0.1, "train_loss": 1 / e, "holdout_miou": s} for e, s in enumerate(scores, 1)]
+    files.finish({"classes": 7}, {"val": counts}, history)
+    return run
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
+    """What the plots were asked for."""
+    asked: dict[str, tuple] = {}
+    for name in ("stage_table", "confusion_matrix", "training_curves"):
+        original = getattr(plots, name)
+
+        def spy(*given: Any, name: str = name, original: Any = original) -> Any:
+            asked[name] = given
+            return original(*given)
+
+        monkeypatch.setattr(plots, name, spy)
+    return asked
+
+
+def test_a_segmenters_stages_are_laid_out_as_the_reference_has_them(
+    tmp_path: Path, data: Path, drawn: dict[str, tuple]
+) -> None:
+    run, said, seen = made(tmp_path / "run", data), [], []
+    files = explain(run, progress=lambda w, d, t, n="": seen.append((d, t)), say=said.append)
+    assert sorted(files) == [run.path / "plots" / f"{name}.png" for name in ("confusion", "history", "stages")]
+    assert all(np.asarray(Image.open(file)).std() > 0 for file in files) and seen[-1] == (3, 3) and not said
+    rows, columns, classes = drawn["stage_table"]
+    assert columns == ("original", "truth", "early\nepoch 2", "middle\nepoch 4", "final\nepoch 3")
+    assert classes == {entry.name: entry.colour for entry in TABLE.entries}
+    assert [row.name for row in rows] == ["0000_sat", "0002_sat"]
+    for place, row in zip((0, 2), rows, strict=True):
+        image, truth, early, middle, final = row.pictures
+        assert abs(int(image[0, 0, 0]) - (20 * place + 10)) <= 2  # JPEG
+        for found, channel in ((truth, place), (early, 5), (middle, 4), (final, 3)):
+            np.testing.assert_array_equal(found, colour(channel))
+    counts, names = drawn["confusion_matrix"]
+    np.testing.assert_array_equal(counts, 3 * np.arange(49).reshape(7, 7))
+    assert names == TABLE.names
+    assert [row["epoch"] for row in drawn["training_curves"][0]] == list("12345")
+
+
+def test_the_final_epoch_is_the_last_where_the_last_weights_were_kept(
+    tmp_path: Path, data: Path, drawn: dict[str, tuple]
+) -> None:
+    explain(made(tmp_path / "run", data, keep="last"))
+    assert drawn["stage_table"][1][-1] == "final\nepoch 5"
+
+
+def test_a_stage_without_masks_is_left_out_and_it_is_said(tmp_path: Path, data: Path, drawn: dict[str, tuple]) -> None:
+    run, said = made(tmp_path / "run", data), []
+    shutil.rmtree(run.path / "masks" / "epoch_004")
+    (run.path / "masks" / "best" / "0002_sat.png").unlink()
+    explain(run, say=said.append)
+    rows, columns, _ = drawn["stage_table"]
+    assert columns == ("original", "truth", "early\nepoch 2", "final\nepoch 3")
+    assert rows[1].pictures[-1] is None
+    assert said[0].startswith("epoch 4 has no masks, so its column is left out") and "missing" in said[1]
+
+
+def test_a_run_without_stage_masks_has_the_other_pictures(tmp_path: Path, data: Path) -> None:
+    run, said = made(tmp_path / "run", data, count=0, images=()), []
+    shutil.rmtree(run.path / "masks")
+    assert [file.stem for file in explain(run, say=said.append)] == ["history", "confusion"]
+    assert said == ["no masks by stage were kept: the recipe's stages name no image or no epoch"]
+
+
+def test_data_that_are_gone_or_changed_are_a_line(tmp_path: Path, data: Path) -> None:
+    run = made(tmp_path / "run", data)
+    (data / "validation" / "0002_sat.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match=r"0002_sat\.jpg: empty file; put the data back"):
+        explain(run)
+    (data / "train" / "0000_sat.jpg").unlink()
+    (data / "train" / "0000_mask.png").unlink()
+    with pytest.raises(UserError, match="its files are others than those that"):
+        explain(run)
+    shutil.rmtree(data)
+    with pytest.raises(UserError, match=r"its data are gone from .*data; put them back there"):
+        explain(run)
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path, data: Path) -> None:
+    run = made(tmp_path / "run", data)
+    (run.member("segmenter").folder / "member.json").unlink()
+    with pytest.raises(UserError, match="nothing is trained yet; go on with `octavo train --resume"):
+        explain(run)
+
+
+def test_a_classifiers_run_has_curves_and_confusion(
+    trained: RunFolder, tmp_path: Path, drawn: dict[str, tuple]
+) -> None:
+    run = RunFolder.open(shutil.copytree(trained.path, tmp_path / "run"))
+    assert [file.name for file in explain(run)] == ["history.png", "confusion.png"]
+    members = list(dict.fromkeys(row["member"] for row in drawn["training_curves"][0]))
+    assert members == ["vgg", "squeeze", "mobile"]
+    counts, names = drawn["confusion_matrix"]
+    lines = (run.path / "predictions" / "val.csv").read_text().splitlines()[1:]
+    predicted = [line.split(",")[1] for line in lines]
+    true = [row["label"] for row in run.samples() if row["part"] == "val"]
+    np.testing.assert_array_equal(counts, confusion_matrix(true, predicted, labels=list(names)))
+    assert counts.sum() == len(true) > 0
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no shared data")
+def test_real_scenes_and_their_masks_make_a_table(tmp_path: Path, drawn: dict[str, tuple]) -> None:
+    from octavo.data.pairs import read_pairs
+
+    pairs = read_pairs(SHARED)
+    recipe = SegmentRecipe.model_validate(
+        {"name": "t", "task": "segment", "train": {"epochs": 2}, "stages": {"at": [1, "best"]}}
+    )
+    val = set(pairs.splits["val"].tolist())
+    rows = [{"file": f, "mask": m, "part": "val" if i in val else "fit"} for i, (f, m) in
+            enumerate(zip(pairs.files, pairs.masks, strict=True))]  # fmt: skip
+    run = RunFolder.new(tmp_path / "run")
+    manifest = {"table": TABLE.to_dict(), "classes": TABLE.names, "data": {"root": str(SHARED), "layout": pairs.layout}}
+    run.begin(recipe, manifest, rows)
+    files = run.member("segmenter")
+    for index in sorted(val)[:2]:
+        truth = np.asarray(Image.open(pairs.mask_path(index)).convert("RGB"))
+        for stage in (1, "best"):
+            files.write_mask(files.stage_file(stage, Path(pairs.files[index]).stem), truth)
+    files.finish({}, {"val": np.ones((2, 8, 8), np.int64)}, [{"epoch": 1, "lr": 1, "train_loss": 1}])
+    assert len(explain(run)) == 3
+    shown, columns, _ = drawn["stage_table"]
+    assert columns == ("original", "truth", "epoch 1", "final\nepoch 1") and len(shown) == 2
+    for row in shown:
+        np.testing.assert_array_equal(row.pictures[1], row.pictures[2])  # the truth, decoded and painted, is the file

@@ -1,0 +1,384 @@
+"""Masks of a run on image files, and the segmenter that makes them."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import save_file
+
+from octavo.data import geo
+from octavo.data.classes import load_table
+from octavo.data.masks import paint
+from octavo.engine.folder import RunFolder
+from octavo.engine.restore_segmenter import Averaging, reduced, restore_segmenter
+from octavo.engine.windows import blended, rows_of
+from octavo.errors import UserError
+from octavo.networks.build import build_segmenter
+from octavo.networks.segmenter import SegmenterNet
+from octavo.recipe import SegmentRecipe
+from octavo.verbs.mask_targets import plan
+from octavo.verbs.predict_masks import predict_masks, values_of
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+CPU = torch.device("cpu")
+DRAW = np.random.default_rng(0)
+
+
+def made(
+    folder: Path, scale: float, table: str = "course", finished: bool = True, border: str = "same"
+) -> tuple[RunFolder, SegmenterNet]:
+    """A run as training leaves it, of a small random FCN-8s that names several classes."""
+    classes = load_table(table)
+    recipe = SegmentRecipe.model_validate(
+        {
+            "name": "t",
+            "task": "segment",
+            "data": {"scale": scale, "size": 32, "normalize": "none"},
+            "segmenter": {"backbone": "vgg11", "weights": "none", "hidden": [{"width": 8}], "border": border},
+        }
+    )
+    run = RunFolder.new(folder)
+    run.begin(recipe, {"table": classes.to_dict(), "classes": list(classes.names)}, [{"file": "a.png"}])
+    count = len(classes.names)
+    net = build_segmenter(recipe.segmenter, recipe, count).eval().requires_grad_(False)
+    with torch.no_grad():
+        state = net.state_dict()
+        last = [name for name in state if "upscore8" in name and name.endswith("bias")]
+        for name in last:  # centre the scores, so that no class wins everywhere
+            state[name] -= net(torch.randn(1, 3, 96, 96)).mean((0, 2, 3))
+    files = run.member("segmenter")
+    files.folder.mkdir(parents=True)
+    save_file(net.state_dict(), files.weights)
+    if finished:
+        facts = {"classes": count, "mean": MEAN, "std": STD, "scale": scale}
+        files.finish(facts, {"val": np.zeros((1, count + 1, count + 1), np.int64)}, [{"epoch": 1}])
+    return run, net
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, SegmenterNet]:
+    return made(tmp_path_factory.mktemp("whole") / "run", 1.0)
+
+
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, SegmenterNet]:
+    return made(tmp_path_factory.mktemp("halved") / "run", 0.5)
+
+
+def image(height: int, width: int) -> np.ndarray:
+    coarse = DRAW.integers(0, 256, (max(1, height // 8), max(1, width // 8), 3), np.uint8)
+    return np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def expected(net: SegmenterNet, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Ids by torch alone, at `size` (height, width), of pixels that are already at the network's scale."""
+    x = (torch.from_numpy(pixels.transpose(2, 0, 1).copy()) / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(
+        STD
+    )[:, None, None]
+    logits = F.interpolate(net(x[None].float()), size, mode="bilinear", align_corners=False)
+    return logits[0].argmax(0).numpy().astype(np.uint8)
+
+
+def same(found: np.ndarray, wanted: np.ndarray) -> bool:
+    """Equal but for ties that rounding decides."""
+    return found.shape == wanted.shape and bool((found == wanted).mean() > 0.999)
+
+
+def read(path: Path) -> np.ndarray:
+    with Image.open(path) as file:
+        return np.asarray(file)
+
+
+def test_masks_are_those_of_the_network_in_colour_and_in_the_images_size(
+    whole: tuple[RunFolder, SegmenterNet], tmp_path: Path
+) -> None:
+    run, net = whole
+    pictures = {"0000_sat.jpg": image(70, 90), "below/b.png": image(33, 65), "c.png": image(1, 5)}
+    for name, pixels in pictures.items():
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(pixels).save(tmp_path / "in" / name, quality=95)
+    seen: list[tuple[int, int]] = []
+    found = predict_masks(
+        run, [tmp_path / "in"], tmp_path / "out", device="cpu", progress=lambda w, d, t, n="": seen.append((d, t))
+    )
+    written = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*"))
+    assert written == ["0000_sat.png", "below/b.png", "c.png"] and seen == [(1, 3), (2, 3), (3, 3)]
+    assert set(found.masks) == set(pictures) and not found.errors and not found.notes
+    for name, pixels in pictures.items():
+        seen_pixels = read(tmp_path / "in" / name)
+        mask = read(found.masks[name])
+        wanted = expected(net, seen_pixels, pixels.shape[:2])
+        assert mask.dtype == np.uint8 and mask.shape == pixels.shape
+        assert (mask == paint(wanted, run.table)).all(axis=2).mean() > 0.999
+    assert len(np.unique(read(found.masks["0000_sat.jpg"]).reshape(-1, 3), axis=0)) > 2
+
+
+def test_ids_are_the_values_of_the_table(whole: tuple[RunFolder, SegmenterNet], tmp_path: Path) -> None:
+    run, net = whole
+    pixels = image(64, 64)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    predict_masks(run, [tmp_path / "a.png"], tmp_path / "out", device="cpu", ids=True)
+    mask = read(tmp_path / "out" / "a.png")
+    values = np.array([entry.value for entry in run.table.trained])
+    assert mask.ndim == 2 and same(mask, values[expected(net, pixels, (64, 64))])
+
+
+def test_a_network_at_half_scale_gives_masks_in_full_size(
+    halved: tuple[RunFolder, SegmenterNet], tmp_path: Path
+) -> None:
+    run, net = halved
+    pixels = image(101, 130)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    predict_masks(run, [tmp_path / "a.png"], tmp_path / "out", device="cpu", ids=True, overlay=0.25)
+    small = np.asarray(Image.fromarray(pixels).resize((65, 50), Image.Resampling.BICUBIC))
+    values, _ = values_of(run.table)
+    ids = expected(net, small, (101, 130))
+    assert same(read(tmp_path / "out" / "a.png"), values[ids])
+    overlay = read(tmp_path / "out" / "a_overlay.png").astype(int)
+    assert overlay.shape == pixels.shape
+    wanted = 0.75 * pixels + 0.25 * paint(ids, run.table)
+    assert (np.abs(overlay - wanted).max(axis=2) <= 0.51).mean() > 0.999
+
+
+def test_logits_of_one_image_are_the_networks(halved: tuple[RunFolder, SegmenterNet]) -> None:
+    run, net = halved
+    pixels = image(75, 64)
+    trained = restore_segmenter(run, CPU)
+    assert not trained.net.training and trained.table == run.table and trained.scale == 0.5
+    logits = trained.logits(pixels)
+    assert logits.shape == (7, 75, 64) and logits.dtype == np.float32
+    small = np.asarray(Image.fromarray(pixels).resize((32, round(75 / 2)), Image.Resampling.BICUBIC))
+    assert same(logits.argmax(0), expected(net, small, (75, 64)))
+    assert trained.small_size(75, 64) == small.shape[:2]
+    np.testing.assert_array_equal(reduced(pixels, 0.5), small)
+
+
+def test_windows_agree_with_the_whole_image_almost_everywhere(
+    whole: tuple[RunFolder, SegmenterNet], tmp_path: Path
+) -> None:
+    run, _ = whole
+    Image.fromarray(image(500, 340)).save(tmp_path / "a.png")
+    told: list[str] = []
+    for name, window in (("whole", None), ("windows", 320)):
+        predict_masks(
+            run,
+            [tmp_path / "a.png"],
+            tmp_path / name,
+            device="cpu",
+            window=window,
+            progress=lambda w, d, t, n="": told.append(n),
+        )
+    whole_mask, windows = (read(tmp_path / name / "a.png") for name in ("whole", "windows"))
+    agreed = (whole_mask == windows).all(axis=2).mean()
+    assert 0.9 < agreed < 1  # not equal: the network's field of view is larger than a window's overlap
+    assert told == ["", "a.png: window 1 of 2", "a.png: window 2 of 2", ""]
+
+
+@pytest.mark.parametrize("border", ["same", "pad100"])
+def test_a_real_fcn_sees_the_whole_images_grid_in_its_windows(tmp_path: Path, border: str) -> None:
+    trained = restore_segmenter(made(tmp_path / "run", 1.0, border=border)[0], CPU)
+    pixels = image(493, 45)  # no multiples of 32: the image is padded on both sides
+    x = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+    found = torch.cat(list(blended(trained.scores, rows_of(pixels), (493, 45), 416, 352)), 1)
+    expected = trained.scores(x[None])[0]
+    # Two windows, whose borders inside the image lie at 64 and 429; the network sees about 140 pixels to each side.
+    for safe in (slice(0, 64), slice(220, 270), slice(440, 493)):
+        torch.testing.assert_close(found[:, safe], expected[:, safe], atol=1e-4 * float(expected.std()), rtol=0)
+    aside = trained.scores(x[None, :, 5:])[0, :, 215:265]  # a part that begins beside the grid gives other numbers
+    assert (aside - expected[:, 220:270]).abs().max() > 1e-2 * expected.std()
+
+
+def test_large_images_go_in_windows_by_themselves_and_it_is_said(
+    whole: tuple[RunFolder, SegmenterNet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from octavo.verbs import predict_masks as verb
+
+    run, _ = whole
+    monkeypatch.setattr(verb, "WHOLE", 200 * 200)
+    monkeypatch.setattr(verb, "WINDOW", 160)
+    monkeypatch.setattr(verb, "_IN_MEMORY", 100)
+    monkeypatch.setattr(verb, "_ROWS", 50)
+    for name, side in (("large", 240), ("small", 200)):
+        Image.fromarray(image(side, side)).save(tmp_path / f"{name}.png")
+    found = predict_masks(run, [tmp_path / "large.png", tmp_path / "small.png"], tmp_path / "out", device="cpu")
+    assert found.notes == (
+        "large.png: 240 × 240 pixels at the network's scale, predicted in windows of 160 with an overlap of 128; "
+        "--window chooses another side",
+    )
+    assert read(tmp_path / "out" / "large.png").shape == (240, 240, 3)
+
+
+def test_flips_and_scales_are_averaged_in_probability(whole: tuple[RunFolder, SegmenterNet]) -> None:
+    run, net = whole
+    pixels = image(64, 96)
+    found = restore_segmenter(run, CPU, Averaging(True, (0.5, 1.0))).logits(pixels)
+    x = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None] / 255
+    x = (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    total = torch.zeros(1, 7, 64, 96)
+    for size in ((32, 48), (64, 96)):
+        y = x if size == (64, 96) else F.interpolate(x, size, mode="bilinear", antialias=True)
+        for dims in ([], [2], [3], [2, 3]):
+            logits = F.interpolate(net(y.flip(dims)).flip(dims), (64, 96), mode="bilinear")
+            total += logits.softmax(1) / 8
+    np.testing.assert_allclose(np.exp(found), total[0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(np.exp(found).sum(0), 1, atol=1e-5)
+    off = restore_segmenter(run, CPU).logits(pixels)
+    assert np.abs(np.exp(found) - torch.from_numpy(off).softmax(0).numpy()).max() > 1e-3
+
+
+def test_averaging_makes_a_symmetric_answer(whole: tuple[RunFolder, SegmenterNet]) -> None:
+    trained = restore_segmenter(whole[0], CPU, Averaging(flips=True))
+    pixels = image(64, 64)
+    np.testing.assert_allclose(trained.logits(pixels[:, ::-1].copy()), trained.logits(pixels)[..., ::-1], atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.1, 5.0, -1.0])
+def test_scales_that_make_no_view_are_refused(scale: float) -> None:
+    with pytest.raises(UserError, match=r"--scales .*expected factors from 0.25 to 4"):
+        Averaging(scales=(1.0, scale))
+
+
+def test_unreadable_images_are_listed_and_the_rest_goes_on(
+    whole: tuple[RunFolder, SegmenterNet], tmp_path: Path
+) -> None:
+    run, _ = whole
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "bad.jpg").write_bytes(b"no image")
+    Image.fromarray(image(20, 20)).save(tmp_path / "in" / "good.png")
+    found = predict_masks(run, [tmp_path / "in"], tmp_path / "out", device="cpu")
+    assert list(found.errors) == ["bad.jpg"] and list(found.masks) == ["good.png"]
+    with found.errors_path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [{"image_id": "bad.jpg", "reason": found.errors["bad.jpg"]}] and "not a JPEG" in rows[0]["reason"]
+    (tmp_path / "in" / "bad.jpg").unlink()
+    assert not predict_masks(run, [tmp_path / "in"], tmp_path / "out", device="cpu").errors
+    assert not found.errors_path.exists()
+
+
+def test_two_images_of_one_mask_are_refused_before_anything_is_written(
+    whole: tuple[RunFolder, SegmenterNet], tmp_path: Path
+) -> None:
+    run, _ = whole
+    for name in ("a/x.png", "a/x.jpg", "b/x.png", "c/y.png", "c/y_overlay.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(image(20, 20)).save(tmp_path / name)
+    for given in (["a"], ["a/x.png", "b/x.png"], ["a/x.jpg", "b"]):
+        with pytest.raises(UserError, match=r"would both become .*x\.png; rename one"):
+            predict_masks(run, [tmp_path / g for g in given], tmp_path / "out", device="cpu")
+    with pytest.raises(UserError, match=r"both become .*y_overlay\.png"):
+        predict_masks(run, [tmp_path / "c"], tmp_path / "out", device="cpu", overlay=0.5)
+    assert not (tmp_path / "out").exists()
+    assert len(predict_masks(run, [tmp_path / "c"], tmp_path / "out", device="cpu").masks) == 2
+
+
+def test_images_are_never_overwritten_and_earlier_masks_are_no_images(
+    whole: tuple[RunFolder, SegmenterNet], tmp_path: Path
+) -> None:
+    run, _ = whole
+    Image.fromarray(image(20, 20)).save(tmp_path / "x.png")
+    with pytest.raises(UserError, match="would be overwritten"):
+        predict_masks(run, [tmp_path], tmp_path, device="cpu")
+    for _ in range(2):
+        found = predict_masks(run, [tmp_path], tmp_path / "masks", device="cpu")
+        assert list(found.masks) == ["x.png"]
+    with pytest.raises(UserError, match="is a file"):
+        predict_masks(run, [tmp_path], tmp_path / "x.png", device="cpu")
+    (tmp_path / "x.png").unlink()
+    with pytest.raises(UserError, match="no images but those in it"):
+        predict_masks(run, [tmp_path], tmp_path / "masks", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [({"window": 100}, "--window 100"), ({"overlap": 5}, "--overlap 5"), ({"overlay": 1.5}, "--overlay 1.5"),
+     ({"overlay": 0.0}, "--overlay 0"), ({"scales": (9.0,)}, "--scales 9")],
+)  # fmt: skip
+def test_options_that_make_no_sense_are_refused(
+    whole: tuple[RunFolder, SegmenterNet], tmp_path: Path, given: dict, word: str
+) -> None:
+    Image.fromarray(image(20, 20)).save(tmp_path / "x.png")
+    with pytest.raises(UserError, match=word):
+        predict_masks(whole[0], [tmp_path / "x.png"], tmp_path / "out", device="cpu", **given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_that_are_unfinished_or_of_a_classifier_are_refused(tmp_path: Path, trained: RunFolder) -> None:
+    run, _ = made(tmp_path / "run", 1.0, finished=False)
+    with pytest.raises(UserError, match="not trained yet; go on with"):
+        restore_segmenter(run, CPU)
+    with pytest.raises(UserError, match="classify"):
+        restore_segmenter(trained, CPU)
+
+
+def test_a_written_mask_is_whole_or_absent(
+    whole: tuple[RunFolder, SegmenterNet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from octavo.verbs import predict_masks as verb
+
+    Image.fromarray(image(20, 20)).save(tmp_path / "x.png")
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verb, "write_png", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        predict_masks(whole[0], [tmp_path / "x.png"], tmp_path / "out", device="cpu")
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("table", ["course", "deepglobe", "camvid", "voc", "cityscapes"])
+def test_values_name_every_channel_and_leave_one_for_void(table: str) -> None:
+    classes = load_table(table)
+    values, void = values_of(classes)
+    trained = [entry.value for entry in classes.trained]
+    assert values[: len(trained)].tolist() == trained and void not in trained
+    assert (values[len(trained) :] == void).all()
+
+
+def test_geotiff_keeps_its_place_and_nodata_is_void(whole: tuple[RunFolder, SegmenterNet], tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    run, net = whole
+    pixels = image(70, 130)
+    pixels[:20, :30] = 0
+    place = rasterio.Affine(0.5, 0, 500000, 0, -0.5, 2700000)
+    profile = {"driver": "GTiff", "height": 70, "width": 130, "count": 3, "dtype": "uint8", "crs": "EPSG:32651"}
+    with rasterio.open(tmp_path / "a.tif", "w", transform=place, nodata=0, **profile) as file:
+        file.write(pixels.transpose(2, 0, 1))
+    found = predict_masks(run, [tmp_path / "a.tif"], tmp_path / "out", device="cpu", overlay=0.5)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.tif", "a_overlay.png"]
+    wanted = expected(net, pixels, (70, 130))
+    values, void = values_of(run.table)
+    with rasterio.open(found.masks["a.tif"]) as file:
+        assert file.transform == place and file.crs.to_epsg() == 32651 and file.count == 1 and file.nodata == void
+        mask, colours = file.read(1), file.colormap(1)
+    assert (mask[:20, :30] == void).all()
+    clear = np.ones((70, 130), bool)
+    clear[:20, :30] = False
+    assert same(mask[clear], values[wanted][clear])
+    for entry in run.table.entries:
+        assert colours[entry.value][:3] == entry.colour
+
+
+def test_a_georeference_is_not_lost_silently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(image(20, 20)).save(tmp_path / "a.tif")
+    (tmp_path / "a.tfw").write_text("0.5\n0\n0\n-0.5\n500000\n2700000\n")
+    monkeypatch.setattr(geo, "installed", lambda: False)
+    with pytest.raises(UserError, match=r"georeference would be lost; install rasterio by `pip install octavo\[geo\]`"):
+        plan([tmp_path / "a.tif"], tmp_path / "out")
+    (tmp_path / "a.tfw").unlink()
+    assert plan([tmp_path / "a.tif"], tmp_path / "out")[0].mask.name == "a.png"
+
+
+def test_a_run_that_was_moved_predicts_all_the_same(whole: tuple[RunFolder, SegmenterNet], tmp_path: Path) -> None:
+    moved = RunFolder.open(shutil.copytree(whole[0].path, tmp_path / "moved"))
+    pixels = image(40, 40)
+    np.testing.assert_array_equal(
+        restore_segmenter(moved, CPU).logits(pixels), restore_segmenter(whole[0], CPU).logits(pixels)
+    )
