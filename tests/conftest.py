@@ -41,6 +41,25 @@ weights = "none"
 """
 """A recipe of three small members, one of them frozen with cached features."""
 
+SCENES = """\
+name = "scenes"
+task = "segment"
+data = {size = 48, classes = "course", normalize = "none", holdout = 0.25}
+augment = {hflip = 0.5}
+train = {epochs = 6, batch_size = 3, optimizer = "adam", lr = 2e-3, keep = "best"}
+stages = {at = [2, 4, "best"], images = ["0001", "0003"]}
+[segmenter]
+backbone = "vgg11"
+weights = "none"
+hidden = [{width = 16}]
+upsample = "bilinear"
+zero_scores = true
+"""
+"""A recipe of a small FCN-8s."""
+SIDE = 48
+SHOWN = {0: (40, 200, 190), 1: (200, 190, 40), 4: (30, 40, 180), 6: (15, 15, 15)}
+"""The classes of the scenes, by their channel in the course's table, and how they look in images."""
+
 
 @pytest.fixture(scope="session")
 def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -52,6 +71,37 @@ def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path.parent.mkdir(exist_ok=True)
             Image.fromarray((digits.images[row] * 15.9).astype(np.uint8)).save(path)
     return root
+
+
+def scene(index: int, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
+    """An image uint8 [side,side,3] and its ids uint8 [side,side]: a ground, a field, and a lake or a hole in it."""
+    draw = np.random.default_rng(index)
+    ids = np.full((side, side), draw.choice([0, 1]), np.uint8)
+    for value in (1 - ids[0, 0], 6 if index % 4 == 3 else 4):
+        top, left = draw.integers(0, side // 2, 2)
+        ids[top : top + side // 2, left : left + draw.integers(side // 4, side // 2)] = value
+    image = np.array([SHOWN.get(i, (0, 0, 0)) for i in range(7)])[ids] + draw.normal(0, 8, (side, side, 3))
+    return image.clip(0, 255).astype(np.uint8), ids
+
+
+def write_scenes(root: Path, train: int = 12, val: int = 4) -> Path:
+    """Write scenes in the course's layout: train/ and validation/ with NNNN_sat.jpg and NNNN_mask.png."""
+    from octavo.data.classes import load_table
+    from octavo.data.masks import paint
+
+    for split, start, count in (("train", 0, train), ("validation", 100, val)):
+        (root / split).mkdir(parents=True)
+        for i in range(count):
+            image, ids = scene(start + i)
+            Image.fromarray(image).save(root / split / f"{i:04}_sat.jpg", quality=95)
+            Image.fromarray(paint(ids, load_table("course"))).save(root / split / f"{i:04}_mask.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def scenes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve training and four validation scenes with masks in the course's colours; tests that write copy it."""
+    return write_scenes(tmp_path_factory.mktemp("scenes") / "data")
 
 
 @pytest.fixture
@@ -71,3 +121,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Ru
     (folder / "small.toml").write_text(SMALL)
     options = Options(out=folder / "run", cache=folder / "cache", device="cpu")
     return train(folder / "small.toml", digits_folder, (), options)
+
+
+@pytest.fixture(scope="session")
+def segmented(tmp_path_factory: pytest.TempPathFactory, scenes_folder: Path) -> RunFolder:
+    """A finished run of SCENES on the scenes; tests that write into it work on a copy."""
+    from octavo.options import Options
+    from octavo.verbs.training import train
+
+    folder = tmp_path_factory.mktemp("segmented")
+    (folder / "scenes.toml").write_text(SCENES)
+    options = Options(out=folder / "run", cache=folder / "cache", device="cpu")
+    return train(folder / "scenes.toml", scenes_folder, (), options)

@@ -13,9 +13,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from octavo.data.augment import Resize, Views, draw, plain
-from octavo.data.render import normalize, render
-from octavo.recipe import Augment
+from octavo.data.augment import Resize, Views, draw, draw_crop, plain, whole
+from octavo.data.classes import IGNORE
+from octavo.data.render import normalize, render, render_masks
+from octavo.recipe import Augment, SegmentAugment
 
 DIGITS = load_digits(return_X_y=True)[0].reshape(-1, 8, 8)
 ALL = Augment(
@@ -441,3 +442,109 @@ def test_the_gpu_shows_the_same() -> None:
         torch.testing.assert_close(
             render(pixels.cuda(), sizes, views, size).cpu(), render(pixels, sizes, views, size), atol=1e-3, rtol=0
         )
+
+
+# crops of scenes, and their masks with them
+
+GEOMETRY = {
+    "as it is": {},
+    "flips": {"hflip": 0.5, "vflip": 0.5},
+    "enlarged": {"scale": (1.1, 1.9)},
+    "reduced": {"scale": (0.5, 0.9)},
+    "turned": {"rotation": 40},
+    "tilted": {"perspective": 0.4, "perspective_p": 1.0},
+    "all": {"hflip": 0.5, "scale": (0.7, 1.6), "rotation": 180, "perspective": 0.3, "perspective_p": 0.5},
+}
+IDS = np.array([0, 1, 3, 6])
+
+
+def ids_in_grey(height: int, width: int, mask_factor: float = 1.0, margin: float = 2.5) -> tuple[np.ndarray, Tensor]:
+    """An image of blocks and its mask: channel 0 is 40 × id, 1 is 255 near the border of a block, 2 is 255 inside."""
+
+    def blocks(n: int) -> tuple[np.ndarray, np.ndarray]:
+        place = (np.arange(n) + 0.5) / n * 4
+        return place.astype(int), np.abs(place - np.rint(place)) * n / 4
+
+    def ids(height: int, width: int) -> np.ndarray:
+        down, across = blocks(height)[0][:, None], blocks(width)[0][None]
+        return IDS[(down * 3 + across + (down == across)) % 4].astype(np.uint8)
+
+    near = (blocks(height)[1][:, None] < margin) | (blocks(width)[1][None] < margin)
+    image = np.stack([40 * ids(height, width), 255 * near.astype(np.uint8), np.full((height, width), 255, np.uint8)])
+    return image, torch.from_numpy(ids(round(height * mask_factor), round(width * mask_factor)))
+
+
+@pytest.mark.parametrize("size", [(40, 56), (96, 80)])
+@pytest.mark.parametrize("factor", [1.0, 2.0, 1.97])
+@pytest.mark.parametrize("name", GEOMETRY)
+def test_a_mask_moves_with_its_image(name: str, factor: float, size: tuple[int, int]) -> None:
+    """Wherever the image is flat its grey is 40 × the id of the mask, at twice the image's size too."""
+    image, mask = ids_in_grey(64, 72, factor)
+    augment, count = SegmentAugment.model_validate(GEOMETRY[name]), 6
+    sizes, mask_sizes = np.tile([64, 72], (count, 1)), np.tile(mask.shape, (count, 1))
+    views = draw_crop(augment, 3, 0, np.arange(count), sizes, size)
+    shown = render(torch.from_numpy(image).expand(count, -1, -1, -1), sizes, views, size)
+    found = render_masks(mask.expand(count, -1, -1), mask_sizes, sizes, views, size)
+    assert found.dtype == torch.int64 and found.shape == (count, *size)
+    inside, outside = shown[:, 2] > 0.999, shown[:, 2] == 0
+    flat = inside & (shown[:, 1] < 1e-4)
+    assert flat.float().mean() > 0.1
+    assert torch.equal((shown[:, 0] * 255 / 40)[flat].round().long(), found[flat])
+    assert (found[outside] == IGNORE).all() and set(found.unique().tolist()) <= {*IDS.tolist(), IGNORE}
+    assert (found[flat] != IGNORE).all()
+
+
+@pytest.mark.parametrize("name", GEOMETRY)
+def test_ids_are_never_mixed(name: str) -> None:
+    """Of a mask of noise in 0 and 200 no id between the two is made, and no neighbour's on the canvas is seen."""
+    noise = np.random.default_rng(0).choice([0, 200], (4, 30, 50)).astype(np.uint8)
+    canvas_ = np.full((4, 40, 60), 77, np.uint8)
+    canvas_[:, :30, :50] = noise
+    sizes = np.tile([30, 50], (4, 1))
+    views = draw_crop(SegmentAugment.model_validate(GEOMETRY[name]), 0, 0, np.arange(4), sizes, (48, 48))
+    found = render_masks(torch.from_numpy(canvas_), sizes, sizes, views, (48, 48))
+    assert set(found.unique().tolist()) <= {0, 200, IGNORE}
+    assert (found == IGNORE).any()  # the crop is larger than the image
+
+
+def test_masks_without_chance_are_themselves() -> None:
+    mask = torch.from_numpy(np.random.default_rng(0).integers(0, 7, (2, 24, 36)).astype(np.uint8))
+    sizes = np.tile([24, 36], (2, 1))
+    assert torch.equal(render_masks(mask, sizes, sizes, whole(sizes, (24, 36)), (24, 36)), mask.long())
+    small = render_masks(mask, sizes, sizes // 3, whole(sizes // 3, (8, 12)), (8, 12))
+    assert torch.equal(small, mask[:, 1::3, 1::3].long())  # the nearest: the centre of each three by three
+    for axis, key in ((2, "hflip"), (1, "vflip")):
+        views = draw_crop(SegmentAugment.model_validate({key: 1.0}), 0, 0, np.arange(2), sizes, (24, 36))
+        assert torch.equal(render_masks(mask, sizes, sizes, views, (24, 36)), mask.flip(axis).long())
+
+
+def test_crops_are_of_whole_pixels_at_every_place() -> None:
+    sizes = np.tile([20, 23], (4000, 1))
+    matrix = draw_crop(SegmentAugment(), 0, 0, np.arange(4000), sizes, (16, 16)).matrix.numpy()
+    np.testing.assert_array_equal(matrix[:, [0, 1], [0, 1]], 1)
+    corners = matrix[:, :2, 2]
+    for axis, room in ((0, 7), (1, 4)):
+        values, counts = np.unique(corners[:, axis], return_counts=True)
+        np.testing.assert_array_equal(values, np.arange(room + 1))
+        assert stats.chisquare(counts).pvalue > 1e-4
+
+
+def test_the_factor_of_a_crop_is_log_uniform() -> None:
+    sizes = np.tile([100, 140], (2000, 1))
+    matrix = draw_crop(SegmentAugment(scale=(0.5, 2.0)), 0, 0, np.arange(2000), sizes, (40, 60)).matrix.numpy()
+    np.testing.assert_allclose(matrix[:, 0, 0], matrix[:, 1, 1], rtol=1e-5)  # width and height alike
+    assert uniform_between(-np.log(matrix[:, 0, 0]), np.log(0.5), np.log(2))
+    enlarged = matrix[matrix[:, 0, 0] < 1]
+    assert enlarged[:, :2, 2].min() >= 0
+    assert (enlarged[:, 0, 2] + enlarged[:, 0, 0] * 60).max() <= 140 + 1e-3
+    assert (enlarged[:, 1, 2] + enlarged[:, 1, 1] * 40).max() <= 100 + 1e-3
+
+
+def test_a_crop_is_a_function_of_seed_epoch_and_index() -> None:
+    augment, sizes = SegmentAugment(scale=(0.5, 2.0), rotation=10), np.tile([50, 60], (3, 1))
+    views = draw_crop(augment, 1, 4, np.array([5, 9, 2]), sizes, (32, 32))
+    alone = draw_crop(augment, 1, np.array([4]), np.array([9]), sizes[:1], (32, 32))
+    assert torch.equal(views.matrix[1], alone.matrix[0])
+    for other in (draw_crop(augment, 2, 4, np.array([5, 9, 2]), sizes, (32, 32)),
+                  draw_crop(augment, 1, 5, np.array([5, 9, 2]), sizes, (32, 32))):  # fmt: skip
+        assert not torch.equal(views.matrix, other.matrix)

@@ -7,13 +7,19 @@ import pickle
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from octavo.data import batches as module
-from octavo.data.batches import Batch, Batches, Steps, bounds, in_order, loader
+from octavo.data.batches import Batch, Batches, MaskRows, Steps, bounds, in_order, loader
+from octavo.data.classes import IGNORE, ClassEntry, ClassTable
+from octavo.data.masks import MaskDecoder
+from octavo.data.pairs import MaskFiles
+from octavo.data.store import build
 from octavo.engine.checkpoint import Stop
 from octavo.engine.features import Features
 from octavo.keyed import permutation
@@ -196,3 +202,28 @@ def test_a_batch_moves_to_a_device_its_keys_stay() -> None:
     assert moved.inputs.is_meta
     assert moved.labels.is_meta
     assert moved.indices is batch.indices
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_batches_of_one_stay(count: int) -> None:
+    """Images of several sizes come one by one to the last of them."""
+    assert bounds(count, 1) == [(i, i + 1) for i in range(count)]
+
+
+def test_masks_are_labels(tmp_path: Path) -> None:
+    """Masks come by their place in the data set, on a canvas of IGNORE where their sizes differ."""
+    draw = np.random.default_rng(0)
+    masks = [draw.integers(0, 7, size).astype(np.uint8) for size in ((6, 9), (8, 5), (6, 9), (8, 5), (7, 7))]
+    names = tuple(f"{i}.png" for i in range(len(masks)))
+    for name, mask in zip(names, masks, strict=True):
+        Image.fromarray(mask).save(tmp_path / name)
+    table = ClassTable("t", tuple(ClassEntry(str(i), i, (i, i, i)) for i in range(7)))
+    rows = MaskRows(build(MaskFiles(str(tmp_path), "", names), MaskDecoder(table, "ids"), tmp_path / "cache"))
+    np.testing.assert_array_equal(rows.sizes, [mask.shape for mask in masks])
+    np.testing.assert_array_equal(rows[np.array([2, 0])], np.stack([masks[2], masks[0]]))
+    batch = Batches(source(5), np.arange(5), rows, 5, seed=0)[0, 0]
+    assert batch.labels.shape == (5, 8, 9) and batch.labels.dtype == torch.uint8
+    for place, found in zip(batch.indices, batch.labels.numpy(), strict=True):
+        height, width = masks[place].shape
+        np.testing.assert_array_equal(found[:height, :width], masks[place])
+        assert (found[height:] == IGNORE).all() and (found[:, width:] == IGNORE).all()

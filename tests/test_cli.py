@@ -16,6 +16,7 @@ import octavo
 from octavo import cli
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
+from octavo.recipe import shipped
 
 Octavo = Callable[..., tuple[int, str, str]]
 
@@ -125,7 +126,7 @@ def test_a_process_of_its_own_shows_no_traceback_unless_asked(tmp_path: Path) ->
 
 
 def test_interrupt_ends_with_130(run_cli: Octavo, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*args: object) -> str:
+    def interrupted(*args: object, **options: object) -> str:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("octavo.verbs.describe.describe", interrupted)
@@ -151,8 +152,11 @@ def test_describe(run_cli: Octavo) -> None:
 
 def test_recipes(run_cli: Octavo) -> None:
     code, out, _ = run_cli("recipes")
-    named = [line.split()[0] for line in out.splitlines() if " finetune " in line or " frozen " in line]
-    assert code == 0 and named == ["demo", "octet-224", "octet", "quick"]
+    tasks = {
+        line.split()[0]: line.split()[1] for line in out.splitlines() if " classify " in line or " segment " in line
+    }
+    assert code == 0 and tasks.keys() == shipped().keys()
+    assert {name for name, task in tasks.items() if task == "classify"} == {"demo", "octet-224", "octet", "quick"}
 
 
 def test_cache(run_cli: Octavo, digits_folder: Path, cache: Path) -> None:
@@ -258,6 +262,6 @@ def test_demo_command_runs_its_recipe_on_digits(
     small.write_text('data = {size = 32, stored = 32, normalize = "none"}\ntrain = {epochs = 1, mode = "frozen"}\n'
                      '[[members]]\nname = "squeeze"\nbackbone = "squeezenet1_1"\nweights = "none"\n')  # fmt: skip
     monkeypatch.setattr(recipe, "shipped", lambda: {"demo": small})
-    code, out, _ = run_cli("demo", "--out", tmp_path / "run")
+    code, out, _ = run_cli("demo", "--only", "digits", "--out", tmp_path / "run")
     assert code == 0 and "1,797 real handwritten digits" in out and f"octavo predict {tmp_path}/run" in out
     assert RunFolder.open(tmp_path / "run").manifest["data"]["parts"]["val"] == 897

@@ -54,7 +54,12 @@ def made(folder: Path, data: Path, keep: str = "best", **stages: Any) -> RunFold
         for split, part, count in (("train", "fit", 7), ("validation", "val", 3))
         for i in range(count)
     ]
-    manifest = {"table": TABLE.to_dict(), "classes": TABLE.names, "data": {"root": str(data), "layout": "course"}}
+    manifest = {
+        "options": {},
+        "table": TABLE.to_dict(),
+        "classes": TABLE.names,
+        "data": {"root": str(data), "layout": "course"},
+    }
     run = RunFolder.new(folder)
     run.begin(recipe, manifest, rows)
     files = run.member("segmenter")
@@ -179,7 +184,12 @@ def test_real_scenes_and_their_masks_make_a_table(tmp_path: Path, drawn: dict[st
     rows = [{"file": f, "mask": m, "part": "val" if i in val else "fit"} for i, (f, m) in
             enumerate(zip(pairs.files, pairs.masks, strict=True))]  # fmt: skip
     run = RunFolder.new(tmp_path / "run")
-    manifest = {"table": TABLE.to_dict(), "classes": TABLE.names, "data": {"root": str(SHARED), "layout": pairs.layout}}
+    manifest = {
+        "options": {},
+        "table": TABLE.to_dict(),
+        "classes": TABLE.names,
+        "data": {"root": str(SHARED), "layout": pairs.layout},
+    }
     run.begin(recipe, manifest, rows)
     files = run.member("segmenter")
     for index in sorted(val)[:2]:

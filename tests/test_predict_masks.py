@@ -241,7 +241,7 @@ def test_averaging_makes_a_symmetric_answer(whole: tuple[RunFolder, SegmenterNet
 
 @pytest.mark.parametrize("scale", [0.0, 0.1, 5.0, -1.0])
 def test_scales_that_make_no_view_are_refused(scale: float) -> None:
-    with pytest.raises(UserError, match=r"--scales .*expected factors from 0.25 to 4"):
+    with pytest.raises(UserError, match=r"--scale .*expected factors from 0.25 to 4"):
         Averaging(scales=(1.0, scale))
 
 
@@ -298,7 +298,7 @@ def test_images_are_never_overwritten_and_earlier_masks_are_no_images(
 @pytest.mark.parametrize(
     ("given", "word"),
     [({"window": 100}, "--window 100"), ({"overlap": 5}, "--overlap 5"), ({"overlay": 1.5}, "--overlay 1.5"),
-     ({"overlay": 0.0}, "--overlay 0"), ({"scales": (9.0,)}, "--scales 9")],
+     ({"overlay": 0.0}, "--overlay 0"), ({"scales": (9.0,)}, "--scale 9")],
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused(
     whole: tuple[RunFolder, SegmenterNet], tmp_path: Path, given: dict, word: str
@@ -382,3 +382,11 @@ def test_a_run_that_was_moved_predicts_all_the_same(whole: tuple[RunFolder, Segm
     np.testing.assert_array_equal(
         restore_segmenter(moved, CPU).logits(pixels), restore_segmenter(whole[0], CPU).logits(pixels)
     )
+
+
+def test_masks_beside_their_images_are_left_out_of_folders_but_not_when_named(tmp_path: Path) -> None:
+    for name in ("0000_sat.jpg", "0000_mask.png", "b.png", "b_mask.png", "lonely_mask.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    names = [target.name for target in plan([tmp_path], tmp_path / "out")]
+    assert names == ["0000_sat.jpg", "b.png", "lonely_mask.png"]
+    assert [t.name for t in plan([tmp_path / "b_mask.png"], tmp_path / "out")] == ["b_mask.png"]

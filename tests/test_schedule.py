@@ -11,7 +11,7 @@ from torch.optim import SGD, Optimizer
 from torch.optim import lr_scheduler as lrs
 
 from octavo.engine.schedule import SCHEDULES, factor
-from octavo.schema import Train
+from octavo.schema.common import Train
 
 CASES: dict[str, tuple[dict[str, Any], Callable[[Optimizer], Any]]] = {
     "constant": ({}, lambda o: lrs.ConstantLR(o, 1.0)),

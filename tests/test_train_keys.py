@@ -565,7 +565,7 @@ class Finished:
         }  # fmt: skip
 
     def member(self, name: str) -> types.SimpleNamespace:
-        return types.SimpleNamespace(logits=lambda: self.given[name])
+        return types.SimpleNamespace(outputs=lambda: self.given[name])
 
     def labels(self, part: str) -> np.ndarray:
         return self.truth[part]

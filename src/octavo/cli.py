@@ -146,20 +146,60 @@ def cache(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/demo"),
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Folder of the digits' run; the land cover's is OUT-synthetic-landcover."),
+    ] = Path("runs/demo"),
+    only: Annotated[str | None, typer.Option("--only", help="digits or landcover; both by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a demo that was stopped.")] = False,
 ) -> None:
-    """Train the eight-member ensemble on real handwritten digits; an earlier demo in --out is replaced."""
+    """Train eight members on real digits and an FCN-8s on synthetic land cover; earlier demos in --out are replaced."""
+    from octavo.errors import lookup
+    from octavo.verbs.demo import PARTS
+
+    if only is not None:
+        lookup(dict.fromkeys(PARTS), only, "--only")
+    runs = {"digits": out, "landcover": out.with_name(f"{out.name}-synthetic-landcover")}
+    parts = [part for part in PARTS if only in (None, part)]
+    for part in parts:
+        _refuse_others(runs[part], _DEMOS[part], out)
+    for part in parts:
+        (_demo_digits if part == "digits" else _demo_landcover)(runs[part], resume)
+
+
+_DEMOS = {"digits": "demo", "landcover": "demo-landcover"}  # the recipe of each
+
+
+def _refuse_others(run: Path, recipe: str, out: Path) -> None:
     from octavo.engine.folder import RunFolder
+
+    if RunFolder(run).begun and RunFolder(run).recipe.name != recipe:
+        raise UserError(f"--out {out}: {run} is a run, and not a demo's; choose another --out")
+
+
+def _demo_digits(run: Path, resume: bool) -> None:
     from octavo.options import Options
     from octavo.verbs.demo import AFTER, BEFORE, write_digits
 
-    if RunFolder(out).begun and RunFolder(out).recipe.name != "demo":
-        raise UserError(f"--out {out}: is a run, and not a demo's; choose another --out")
     typer.echo(BEFORE)
     data = write_digits()
-    _train("demo", str(data), [], Options(out=out, overwrite=not resume, resume=resume))
-    typer.echo(AFTER.format(run=out, data=data))
+    _train(_DEMOS["digits"], str(data), [], Options(out=run, overwrite=not resume, resume=resume))
+    typer.echo(AFTER.format(run=run, data=data))
+
+
+def _demo_landcover(run: Path, resume: bool) -> None:
+    from octavo.engine.folder import RunFolder
+    from octavo.options import Options
+    from octavo.verbs.demo import AFTER_LANDCOVER, BEFORE_LANDCOVER, scores_shown, write_landcover
+    from octavo.verbs.explain import explain
+
+    typer.echo(BEFORE_LANDCOVER)
+    data = write_landcover()
+    _train(_DEMOS["landcover"], str(data), [], Options(out=run, overwrite=not resume, resume=resume))
+    folder = RunFolder.open(run)
+    with progress_shown() as progress:
+        stages = next(path for path in explain(folder, progress=progress, say=_say) if path.stem == "stages")
+    typer.echo(AFTER_LANDCOVER.format(scores=scores_shown(folder.report), stages=stages, run=run, data=data))
 
 
 def _train(recipe: str | None, data: str | None, changes: list[str], given: Options) -> None:

@@ -137,6 +137,8 @@ def score(
     """Score any predictions against the truth: a CSV of labels, or a folder of masks under every known rule."""
     from octavo.files import write_atomic
 
+    if not predictions.exists():
+        raise UserError(f"{predictions}: no such file or folder; expected a CSV of labels, or a folder of masks")
     writable(out)
     missing: Literal["wrong", "refuse"] = "wrong" if missing_wrong else "refuse"
     if predictions.is_dir():

@@ -90,6 +90,8 @@ class Run:
     @property
     def weights(self) -> dict[str, float]:
         """Each member's share in the ensemble; they sum to one."""
+        if self.recipe.task == "segment":
+            return dict.fromkeys(self.members, 1.0)
         ensemble = self._files.ensemble
         return dict(zip(ensemble.names, ensemble.weights, strict=True))
 

@@ -97,10 +97,11 @@ Labels = np.ndarray | MaskRows
 def bounds(count: int, batch_size: int, world: int = 1) -> list[tuple[int, int]]:
     """Return start and stop of each batch over `count` images; a last batch of one joins the one before.
 
-    Batch norm can't normalise a batch of one at 1×1 pixels. With `world` processes each needs two images.
+    Batch norm can't normalise a batch of one at 1×1 pixels. With `world` processes each needs two images. Batches of
+    one that are asked for stay: images of several sizes don't fit in another's batch.
     """
     starts = list(range(0, count, batch_size))
-    if len(starts) > 1 and count - starts[-1] < 2 * world:
+    if len(starts) > 1 and batch_size >= 2 * world and count - starts[-1] < 2 * world:
         starts.pop()
     return list(zip(starts, [*starts[1:], count][: len(starts)], strict=True))
 

@@ -47,6 +47,13 @@ def is_tailed(name: str) -> bool:
     return bool(_MASK.fullmatch(PurePosixPath(_stem(name)).name))
 
 
+def masks_beside(names: Sequence[str]) -> set[str]:
+    """Return those of the files of one folder that are the mask of another one there, as in `0000_mask.png`."""
+    masks = {name: _without(_MASK)(name) for name in names if is_tailed(name)}
+    images = {key for name in names if name not in masks for key in (_stem(name), _without(_IMAGE)(name))}
+    return {name for name, key in masks.items() if key in images}
+
+
 TOGETHER = ((_stem, _without(_MASK)), (_without(_IMAGE), _without(_MASK)))
 """How the names of an image and a mask become one key, where both lie in one folder; the first that fits counts."""
 APART = ((_stem, _stem), (_stem, _without(_MASK_OR_L)), (_without(_IMAGE), _without(_MASK_OR_L)))

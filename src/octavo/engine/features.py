@@ -83,8 +83,9 @@ def cached(
     device: torch.device,
     bf16: bool,
     progress: Progress,
-    data: str,
-    what: str,
+    data: str = "",
+    what: str = "",
+    batch: int | None = None,
 ) -> Features:
     """Return the features of the images at `indices`, from the cache or computed into it.
 
@@ -106,6 +107,7 @@ def cached(
         progress: told after every batch.
         data: the images' own folder, for `octavo cache` to show.
         what: these features in a few words, for the same.
+        batch: images computed at once, `BATCH` by default; one and the same for one key.
     """
     folder = root / "features" / key
     path = folder / "features.npy"
@@ -113,7 +115,7 @@ def cached(
         if not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             note_facts(folder, source=data, images=len(indices), what=what)
-            _compute(folder, net, (len(ways), total, width), source, indices, ways, device, bf16, progress)
+            _compute(folder, net, (len(ways), total, width), source, indices, ways, device, bf16, progress, batch or BATCH)
         mark_used(folder)
         return _opened(path, seed)
 
@@ -128,12 +130,13 @@ def _compute(
     device: torch.device,
     bf16: bool,
     progress: Progress,
+    size: int,
 ) -> None:
     part, marker = folder / "part.npy", folder / "done.json"
     done = json.loads(marker.read_text())["batches"] if marker.is_file() and part.is_file() else 0
     out = np.lib.format.open_memmap(part, mode="r+" if done else "w+", dtype=np.float32, shape=shape)
     _reserve(part)
-    loader = in_order(source, indices, np.zeros(shape[1], np.int64), BATCH)
+    loader = in_order(source, indices, np.zeros(shape[1], np.int64), size)
     net.to(device).eval()
     total, count = len(loader) * len(ways), 0
     with _marks(out, marker) as reached:

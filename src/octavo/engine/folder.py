@@ -52,7 +52,7 @@ class MemberFolder:
 
     def outputs(self) -> dict[str, np.ndarray]:
         """Return what it says of each part of the data: a member's logits float32 [n,C], or a segmenter's confusion
-        counts int64 [n,C+1,C+1] of each image."""
+        counts int32 [n,C+1,C+1] of each image."""
         return load_file(self._outputs)
 
     def stage_file(self, stage: int | str, name: str) -> Path:

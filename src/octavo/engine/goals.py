@@ -19,12 +19,16 @@ class Goal(nn.Module):
     Attributes:
         monitor: name under which the held-out number is logged that early stopping and `keep = "best"` go by.
         mode: whether the lowest (`min`) or the highest (`max`) of it is best.
-        chance: loss of a network that finds all classes equally likely, where the loss is a cross-entropy; else None.
+        chance: ln C, the cross-entropy of a network that finds all classes equally likely.
+        plain: whether the loss of training is a cross-entropy, and so can be compared with that.
+        cure: what to try where nothing is learned.
     """
 
     monitor: str
     mode: Literal["min", "max"]
-    chance: float | None
+    chance: float
+    plain: bool
+    cure = "a lower train.lr, train.clip_norm = 1, or train.warmup_epochs = 1"
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; `logits` float32."""
@@ -65,7 +69,7 @@ class ClassifyGoal(Goal):
         """`class_weights` float32 [C]."""
         super().__init__()
         self.criterion = nn.CrossEntropyLoss(weight=class_weights, label_smoothing=label_smoothing)
-        self.chance = math.log(classes)
+        self.chance, self.plain = math.log(classes), True
         self.register_buffer("_held", torch.zeros(3), persistent=False)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -106,6 +110,7 @@ class SegmentGoal(Goal):
     """A loss on logits [B,C,H,W] and masks, the share of right pixels, and the mean IoU of the held-out images."""
 
     monitor, mode = "holdout_miou", "max"
+    cure = f"{Goal.cure}, or segmenter.zero_scores = true"
     _losses: Tensor
     _counts: Tensor
 
@@ -116,7 +121,7 @@ class SegmentGoal(Goal):
         count: Callable[[Tensor, Tensor, int], Tensor],
         score: Callable[[Tensor], float],
         *,
-        chance: bool,
+        plain: bool,
     ) -> None:
         """Join what is minimised and what is counted.
 
@@ -125,11 +130,11 @@ class SegmentGoal(Goal):
             classes: C.
             count: predicted and true ids uint8 [B,H,W] and C → confusion counts of each image, int64 [B,C+1,C+1].
             score: the summed counts, on the CPU → the headline's mean IoU in 0–1.
-            chance: whether the loss is a cross-entropy alone.
+            plain: whether the criterion is a cross-entropy alone.
         """
         super().__init__()
         self.criterion, self.classes, self.count, self.score = criterion, classes, count, score
-        self.chance = math.log(classes) if chance else None
+        self.chance, self.plain = math.log(classes), plain
         self.register_buffer("_losses", torch.zeros(2), persistent=False)
         self.register_buffer("_counts", torch.zeros((classes + 1, classes + 1), dtype=torch.int64), persistent=False)
 
@@ -163,21 +168,20 @@ class SegmentGoal(Goal):
         """Add one batch of whole held-out images, scored at the masks' own size."""
         logits = enlarged(logits, (labels.shape[1], labels.shape[2]))
         loss = F.cross_entropy(logits, labels.long(), ignore_index=IGNORE, reduction="sum")
-        known = (labels != IGNORE).sum()
-        count = torch.tensor(float(len(labels)), device=logits.device)
-        self._losses += torch.stack([loss / known.clamp(min=1) * count, count])
+        self._losses += torch.stack([loss, (labels != IGNORE).sum().float()])
         counts = self.count(logits.argmax(1).to(torch.uint8), labels, self.classes)
         self._counts += counts.sum(0).to(self._counts.device)
 
     def held(self) -> dict[str, float]:
-        """Return mean cross-entropy, pixel accuracy and mean IoU of the held-out images."""
-        loss, images = self._losses.tolist()
+        """Return mean cross-entropy a pixel, pixel accuracy and mean IoU of the held-out images."""
+        loss, pixels = self._losses.tolist()
         counts = self._counts.cpu()
         known = int(counts[:-1].sum())
-        if not images:
+        if not counts.sum():
             return {}
         right = int(counts.diagonal()[:-1].sum()) / max(known, 1)
-        return {"holdout_loss": loss / images, "holdout_pixel_accuracy": right, self.monitor: self.score(counts)}
+        loss /= max(pixels, 1)
+        return {"holdout_loss": loss, "holdout_pixel_accuracy": right, self.monitor: self.score(counts)}
 
 
 def enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:

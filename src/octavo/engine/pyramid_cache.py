@@ -15,7 +15,7 @@ from octavo.data.augment import Views, whole
 from octavo.data.batches import Batch, PixelRows
 from octavo.data.inputs import SceneInputs
 from octavo.data.render import RENDER
-from octavo.engine.features import VIEW_EPOCH, Features, cached, key_of
+from octavo.engine.features import BATCH, VIEW_EPOCH, Features, cached, key_of
 from octavo.engine.infer import ready
 from octavo.engine.job import Job
 from octavo.networks.loading import digest
@@ -94,6 +94,8 @@ def pyramid_features(
     views = {"views": train.views, "augment": inputs.augment.model_dump(), "seed": inputs.seed}
     key = key_of(
         extractor=job.member.extractor,
+        shapes=shapes,
+        network=getattr(job.member, "network", None),
         border=getattr(job.member, "border", None),
         stride=getattr(job.member, "stride", None),
         weights=digest(net.backbone),
@@ -127,6 +129,7 @@ def pyramid_features(
         bf16=job.bf16,
         progress=progress,
         data=source_of(job.pixels.folder),
+        batch=max(1, min(BATCH, BATCH * 224**2 // (size[0] * size[1]))),
         what=f"{job.member.extractor} pyramid, {size[0]}×{size[1]} px",
     )
     net.cpu()

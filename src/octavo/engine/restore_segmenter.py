@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from octavo.data.classes import ClassTable
-from octavo.data.pixels import bounded
+from octavo.data.pixels import bounded, decode, probe
 from octavo.data.render import normalize
 from octavo.engine.folder import RunFolder
+from octavo.engine.goals import enlarged
 from octavo.engine.infer import ready
 from octavo.errors import UserError
 from octavo.networks.build import build_segmenter
@@ -45,7 +47,7 @@ class Averaging:
         """
         for factor in self.scales:
             if not 0.25 <= factor <= 4:
-                raise UserError(f"--scales {factor:g}: expected factors from 0.25 to 4, such as 0.75, 1 and 1.25")
+                raise UserError(f"--scale {factor:g}: expected factors from 0.25 to 4, such as 0.75, 1 and 1.25")
 
     @property
     def off(self) -> bool:
@@ -98,6 +100,17 @@ class TrainedSegmenter:
         if found.shape[2:] != (height, width):
             found = F.interpolate(found, (height, width), mode="bilinear", align_corners=False)
         return found[0].cpu().numpy()
+
+    def ids(self, path: Path) -> np.ndarray:
+        """Return the predicted channel of each pixel of an image file, uint8 [H,W], as training computes it.
+
+        Raises:
+            BrokenImage: it can't be decoded.
+        """
+        header = probe(path)
+        small = decode(path, scale=self.scale)
+        found = self.scores(torch.from_numpy(small.transpose(2, 0, 1)[None].copy()))
+        return enlarged(found, (header.height, header.width))[0].argmax(0).to(torch.uint8).cpu().numpy()
 
     def small_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) in which the network sees an image of this size."""

@@ -7,13 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import torch
 
 from octavo.data import store, torchvision_data
 from octavo.data.batches import MaskRows
 from octavo.data.doctor import resolve
 from octavo.data.pairs import Pairs
 from octavo.data.pixels import probe
+from octavo.engine.losses import make_loss
 from octavo.engine.material import Material, part_of
+from octavo.engine.segment import one_size
+from octavo.engine.stages import chosen_images
 from octavo.errors import UserError, lookup
 from octavo.networks.build import check_segmenter
 from octavo.numbers.rules import RULES
@@ -47,6 +51,7 @@ def prepare(
     parts = {part: np.setdiff1d(indices, np.array(sorted(broken), np.int64)) for part, indices in parts.items()}
     _require(recipe, pairs, parts, len(decoder.table.names))
     _same_sizes(pairs, images, pixels.sizes, masks.sizes, broken)
+    _will_start(recipe, pairs, pixels.sizes, parts["val"], len(decoder.table.names))
     places = part_of(parts, broken, len(pairs.files))
     names = mask_names(pairs.files, places)
     rows = [
@@ -68,13 +73,14 @@ def prepare(
 
 
 def mask_names(files: Sequence[str], parts: Sequence[str]) -> tuple[str, ...]:
-    """Return a name for the predicted mask of each image, without ending: its stem, or where two of one part have the
-    same, its path with __ for /."""
+    """Return a name for the predicted mask of each image, without ending: its stem; where two of one part have the
+    same, its path; and where two differ in their endings alone, its path with the ending."""
     stems = [PurePosixPath(file).stem for file in files]
-    count = Counter(zip(parts, stems, strict=True))
+    paths = [str(PurePosixPath(file).with_suffix("")) for file in files]
+    stem_count, path_count = Counter(zip(parts, stems, strict=True)), Counter(paths)
     return tuple(
-        stem if count[part, stem] == 1 else str(PurePosixPath(file).with_suffix("")).replace("/", "__")
-        for file, part, stem in zip(files, parts, stems, strict=True)
+        stem if stem_count[part, stem] == 1 else path if path_count[path] == 1 else file
+        for file, part, stem, path in zip(files, parts, stems, paths, strict=True)
     )
 
 
@@ -90,6 +96,15 @@ def _require(recipe: SegmentRecipe, pairs: Pairs, parts: Mapping[str, np.ndarray
     given = recipe.train.class_weights
     if not isinstance(given, str) and len(given) != classes:
         raise UserError(f"train.class_weights: {len(given)} weights for {classes} classes")
+
+
+def _will_start(recipe: SegmentRecipe, pairs: Pairs, sizes: np.ndarray, val: np.ndarray, classes: int) -> None:
+    """Refuse now what the training would only refuse when its folder exists."""
+    weighted = torch.ones(classes) if recipe.train.class_weights != "none" else None
+    make_loss(recipe.loss, classes, weighted, recipe.train.label_smoothing)
+    chosen_images(recipe.stages, pairs.files, val)
+    if recipe.train.mode == "frozen" and recipe.train.cache:
+        one_size(sizes)
 
 
 def _same_sizes(

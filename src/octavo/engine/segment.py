@@ -44,14 +44,14 @@ def prepare(job: Job, progress: Progress) -> Prepared:
         job.classes,
         confusions_of,
         partial(_score, recipe.measure.rule, _table(job).scored),
-        chance=not (loss.focal or loss.dice or loss.lovasz),
+        plain=loss.cross_entropy == 1 and not (loss.focal or loss.dice or loss.lovasz),
     )
     source, ways, trained = PixelRows(job.pixels), inputs, net
     if train.mode == "frozen" and train.cache:
-        size = one_size(job)
+        size = one_size(job.pixels.sizes)
         source, shapes = pyramid_features(job, net, inputs, size, progress)
         ways, trained = PyramidInputs(inputs, source, size, job.pixels.sizes), PyramidHead(net, shapes, size)
-    batch = train.batch_size if uniform(job.pixels.sizes) and uniform(masks.sizes) else 1
+    batch = whole_batch(job) if trained is net else train.batch_size
     return Prepared(net, trained, source, ways, goal, masks, batch, origin)
 
 
@@ -65,18 +65,27 @@ def inputs_of(job: Job) -> SceneInputs:
     )
 
 
+def whole_batch(job: Job) -> int:
+    """Return how many whole images make a batch: with no more pixels than one of training, and one if sizes differ."""
+    recipe, _, masks = _own(job)
+    if not (uniform(job.pixels.sizes) and uniform(masks.sizes)):
+        return 1
+    trained = job.train.batch_size * recipe.data.size[0] * recipe.data.size[1]
+    return max(1, min(job.train.batch_size, trained // int(job.pixels.sizes.prod(axis=1).max())))
+
+
 def uniform(sizes: np.ndarray) -> bool:
     """Return whether all that could be decoded are of one size; `sizes` int [N,2], zero where it couldn't."""
     return len(np.unique(sizes[sizes[:, 0] > 0], axis=0)) == 1
 
 
-def one_size(job: Job) -> tuple[int, int]:
-    """Return height and width that all images have.
+def one_size(found: np.ndarray) -> tuple[int, int]:
+    """Return height and width that all images have; `found` int [N,2], zero where one couldn't be decoded.
 
     Raises:
         UserError: they have several sizes.
     """
-    sizes = np.unique(job.pixels.sizes[job.pixels.sizes[:, 0] > 0], axis=0)
+    sizes = np.unique(found[found[:, 0] > 0], axis=0)
     if len(sizes) > 1:
         raise UserError(
             f'train.mode: "frozen" with train.cache needs images of one size; these have {len(sizes)}, such as '
@@ -98,13 +107,14 @@ def callbacks(job: Job, prepared: Prepared, folder: MemberFolder) -> Sequence[Ca
 def outputs_of(
     job: Job, prepared: Prepared, best: nn.Module, folder: MemberFolder, progress: Progress
 ) -> Mapping[str, np.ndarray]:
-    """Return confusion counts int64 [n,C+1,C+1] of the images of every part but the one that was trained on.
+    """Return confusion counts int32 [n,C+1,C+1] of the images of every part but the one that was trained on.
 
     The masks of the validation images are written, and those of the chosen images as the stage `best`.
     """
     recipe, _, masks = _own(job)
     table, counts = _table(job), {}
-    chosen = set(chosen_images(recipe.stages, job.files, job.parts["val"]).tolist())
+    wanted = recipe.stages.at is None or "best" in recipe.stages.at
+    chosen = set(chosen_images(recipe.stages, job.files, job.parts["val"]).tolist()) if wanted else set()
     for part, indices in job.parts.items():
         rows = []
         if part == "fit" or not len(indices):
@@ -118,7 +128,7 @@ def outputs_of(
                 if index in chosen:
                     folder.write_mask(folder.stage_file("best", job.names[index]), image)
             progress(f"{job.member.name}: {part}", len(rows), len(indices))
-        counts[part] = np.stack(rows)
+        counts[part] = np.stack(rows).astype(np.int32)
     return counts
 
 
@@ -178,11 +188,13 @@ def class_weights(job: Job, progress: Progress) -> Tensor | None:
 
 
 def _score(rule: str, scored: np.ndarray, counts: Tensor) -> float:
-    """Return the mean IoU by a rule's own counting over the scored classes that occur, of summed counts [C+1,C+1].
+    """Return the mean IoU by a rule's own counting over the classes that occur, of summed counts [C+1,C+1].
 
     Over those that occur, since a held-out share may lack a class, where some rules have no number at all.
     """
-    ious = RULES[rule].score(counts.numpy()[None], scored).per_class[scored]
+    chosen, table = RULES[rule], counts.numpy()[None]
+    occur = chosen.count(table).union[0] > 0
+    ious = chosen.score(table, scored).per_class[occur & scored if chosen.scored_alone else occur]
     return float(np.nanmean(ious)) if np.isfinite(ious).any() else 0.0
 
 

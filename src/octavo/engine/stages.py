@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -18,8 +19,8 @@ def chosen_images(stages: Stages, files: Sequence[str], val: np.ndarray) -> np.n
     """Return which validation images are kept by stage, int64: those that are named, or some, evenly spaced.
 
     Args:
-        stages: what the recipe says; an image is named by its path, its name, its stem, or the stem up to an underscore
-            (`0010` for `0010_sat.jpg`).
+        stages: what the recipe says; an image is named by its path, its name, its stem, or the stem up to an
+            underscore where no other has the same (`0010` for `0010_sat.jpg`).
         files: names of all images.
         val: int64 [n], the validation images.
 
@@ -30,10 +31,11 @@ def chosen_images(stages: Stages, files: Sequence[str], val: np.ndarray) -> np.n
         count = min(stages.count, len(val))
         return val[np.linspace(0, len(val) - 1, count).round().astype(np.int64)] if count else val[:0]
     known: dict[str, int] = {}
-    for index in reversed([int(i) for i in val]):
-        path = PurePosixPath(files[index])
-        for name in (path.stem.split("_")[0], path.stem, path.name, str(path)):
-            known[name] = index
+    paths = {int(index): PurePosixPath(files[int(index)]) for index in val.tolist()}
+    begin = Counter(path.stem.split("_")[0] for path in paths.values())
+    known |= {name: i for i, path in paths.items() if begin[name := path.stem.split("_")[0]] == 1}
+    for called in (lambda path: path.stem, lambda path: path.name, str):  # the fuller name wins
+        known |= {called(path): i for i, path in reversed(paths.items())}
     for name in stages.images:
         if name not in known:
             raise UserError(f'stages.images: no validation image "{name}"{suggest(name, known)}')

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import pickle
 from typing import Any
 
 import pytorch_lightning as pl
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from octavo.progress import Say
+from octavo.progress import Say, unsaid
 
 NEAR = 0.02
 """A loss that differs from that of guessing by less than this share of it is still there."""
@@ -28,25 +30,35 @@ class Watch(pl.Callback):
             return
         goal, epoch = pl_module.goal, int(pl_module.current_epoch) + 1
         row = goal.trained(pl_module.tally) | goal.held()  # the history's row is written after callbacks are called
-        if goal.chance is not None:
-            self.near = self.near + 1 if abs(row["train_loss"] - goal.chance) < NEAR * goal.chance else 0
-            if self.near >= 2:
-                self._tell(
-                    "stuck",
-                    f"loss {row['train_loss']:.3f} after epoch {epoch} is still that of guessing (ln C = "
-                    f"{goal.chance:.3f}): nothing is learned. Try a lower train.lr, train.clip_norm = 1, "
-                    "train.warmup_epochs = 1, or segmenter.zero_scores = true",
-                )
-        right, held = row.get("train_accuracy"), row.get("holdout_accuracy")
-        if right is None or held is None or goal.chance is None or pl_module.train_spec.reestimate_norm:
+        # With other losses than a plain cross-entropy, the held-out images tell, whose loss always is one.
+        name = "train_loss" if goal.plain else "holdout_loss"
+        if name in row:
+            self.near = self.near + 1 if abs(row[name] - goal.chance) < NEAR * goal.chance else 0
+        if self.near >= 2:
+            self._tell(
+                "stuck",
+                f"loss {row[name]:.3f} after epoch {epoch} is still that of guessing (ln C = {goal.chance:.3f}): "
+                f"nothing is learned. Try {goal.cure}",
+            )
+        right, held, guessed = row.get("train_accuracy"), row.get("holdout_accuracy"), math.exp(-goal.chance)
+        if right is None or held is None or pl_module.train_spec.reestimate_norm:
             return
-        guessed = math.exp(-goal.chance)
+        if not any(isinstance(m, _BatchNorm) and m.training for m in pl_module.net.modules()):
+            return  # none, or none whose statistics move
         if right > max(LEARNED, 3 * guessed) and held < GUESSED * guessed:
             self._tell(
                 "norm",
                 f"accuracy {right:.2f} on training images, but {held:.2f} held out after epoch {epoch}: often the "
                 "running statistics of batch norm lag behind in a short training; try train.reestimate_norm = true",
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to another process, where a function that can't travel says nothing."""
+        try:
+            pickle.dumps(self.say)
+        except (pickle.PicklingError, AttributeError, TypeError):
+            return self.__dict__ | {"say": unsaid}
+        return self.__dict__
 
     def _tell(self, what: str, text: str) -> None:
         if what not in self.told:

@@ -166,6 +166,10 @@ class SegmentRecipe(Recipe):
             )
         if self.train.views > 1 and not (frozen and self.augment.random):
             raise ValueError('train.views: more than one view needs mode = "frozen", cache = true and an augmentation')
+        if self.train.mode == "frozen" and self.train.head_epochs:
+            raise ValueError('train.head_epochs: mode = "frozen" trains the head alone in every epoch; remove it')
+        if self.train.mode == "frozen" and self.train.reestimate_norm and not self.train.cache:
+            raise ValueError("train.reestimate_norm: a frozen pyramid keeps its statistics; remove it")
         late = [e for e in self.stages.at or () if isinstance(e, int) and e > self.train.epochs]
         if late:
             raise ValueError(f"stages.at: epoch {late[0]} never comes; train.epochs is {self.train.epochs}")

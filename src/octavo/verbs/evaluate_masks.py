@@ -12,14 +12,15 @@ from octavo.data.batches import MaskRows
 from octavo.data.doctor import resolve
 from octavo.data.masks import MaskDecoder
 from octavo.data.pairs import Pairs
-from octavo.data.pixels import decode
+from octavo.data.pixels import BrokenImage
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
-from octavo.engine.restore_segmenter import restore_segmenter
+from octavo.engine.restore_segmenter import TrainedSegmenter, restore_segmenter
 from octavo.errors import UserError, lookup
 from octavo.numbers.confusion import confusion
 from octavo.numbers.grade_masks import grade_masks
 from octavo.numbers.mask_results import SegmentReport
+from octavo.numbers.rules import RULES
 from octavo.progress import Progress, silent
 from octavo.recipe import SegmentRecipe
 
@@ -62,6 +63,8 @@ def evaluate_masks(
     member = run.member(recipe.segmenter.name)
     if not member.finished:
         raise UserError(f"{run.path}: this run is not finished; go on with `octavo train --resume --out {run.path}`")
+    if rule:
+        lookup(RULES, rule, "--rule")
     if data is None:
         parts = member.outputs()
         name = split or "val"
@@ -69,7 +72,12 @@ def evaluate_masks(
     else:
         confusions, name = _confusions(run, data, split, layout, device, cache or cache_dir(), skip_broken, progress)
     return grade_masks(
-        confusions, table.names, table.scored, rule=rule or recipe.measure.rule, split=name, seed=recipe.seed
+        confusions.astype(np.int64),
+        table.names,
+        table.scored,
+        rule=rule or recipe.measure.rule,
+        split=name,
+        seed=recipe.seed,
     )
 
 
@@ -85,16 +93,18 @@ def _confusions(
 ) -> tuple[np.ndarray, str]:
     """Return the counts of each image of other data, int64 [n,C+1,C+1], and what it is called."""
     pairs = torchvision_data.read_pairs(data, layout, cache=cache, progress=progress)
-    indices, name = _part(pairs, split)
     masks = store.build(
         pairs.mask_files, _decoder(run, pairs, progress), cache, skip_broken=skip_broken, progress=progress
     )
-    truth = MaskRows(masks)
-    trained = restore_segmenter(run, find(device).device)
+    own = masks.digest == run.manifest["data"]["masks"]
+    if own and split is None:  # the run's own images, most of which it was trained on
+        return run.member(run.recipe_as(SegmentRecipe).segmenter.name).outputs()["val"], "val"
+    indices, name = _part(pairs, split)
+    truth, trained = MaskRows(masks), restore_segmenter(run, find(device).device)
     rows = []
     for done, index in enumerate(indices.tolist(), 1):
-        if index not in masks.broken:
-            ids = trained.logits(decode(pairs.path(index))).argmax(0).astype(np.uint8)
+        ids = None if index in masks.broken else _ids(pairs, index, trained, skip_broken)
+        if ids is not None:
             mask = truth[np.array([index])][0]
             if ids.shape != mask.shape:
                 raise UserError(
@@ -105,7 +115,17 @@ def _confusions(
         progress("evaluate", done, len(indices))
     if not rows:
         raise UserError(f"{data}: no images with masks to score")
-    return np.stack(rows), f"{Path(pairs.root).stem}/{name}"
+    return np.stack(rows), name if own else f"{Path(pairs.root).stem}/{name}"
+
+
+def _ids(pairs: Pairs, index: int, trained: TrainedSegmenter, skip_broken: bool) -> np.ndarray | None:
+    """Return the predicted ids of one image in the size of its file, or None for a broken one that is left out."""
+    try:
+        return trained.ids(pairs.path(index))
+    except BrokenImage as error:
+        if skip_broken:
+            return None
+        raise UserError(f"{pairs.path(index)}: {error}; mend it, or leave it out by --skip-broken") from error
 
 
 def _decoder(run: RunFolder, pairs: Pairs, progress: Progress) -> MaskDecoder:

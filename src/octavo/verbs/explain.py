@@ -82,7 +82,9 @@ def _stage_table(run: RunFolder, recipe: SegmentRecipe, say: Say) -> plots.Figur
     pairs = _pairs(run)
     decoder = resolve(pairs, run.table, recipe.data.tolerant)
     stages = _columns(run, recipe, say)
-    shown = {path.stem for _, folder in stages for path in folder.glob("*.png")}
+    shown = {
+        path.relative_to(folder).with_suffix("").as_posix() for _, folder in stages for path in folder.rglob("*.png")
+    }
     parts = [row["part"] for row in run.samples()]
     names = mask_names(pairs.files, parts)
     places = [i for i, name in enumerate(names) if name in shown and parts[i] == "val"]
@@ -108,7 +110,8 @@ def _pairs(run: RunFolder) -> Pairs:
     root = str(data["root"])
     if not root.startswith("torchvision:") and not Path(root).exists():
         raise UserError(f"{run.path}: its data are gone from {root}; put them back there to draw masks by stage")
-    pairs = torchvision_data.read_pairs(root, data["layout"], cache=cache_dir())
+    cache = run.manifest["options"].get("cache")
+    pairs = torchvision_data.read_pairs(root, data["layout"], cache=Path(cache) if cache else cache_dir())
     if [row["file"] for row in run.samples()] != list(pairs.files):
         raise UserError(f"{root}: its files are others than those that {run.path} was trained on; restore them")
     return pairs

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from octavo.data import geo
+from octavo.data.matching import masks_beside
 from octavo.data.walk import list_images
 from octavo.errors import UserError
 
@@ -25,6 +26,8 @@ class Target:
 def plan(images: Sequence[str | Path], out: Path, overlay: bool = False) -> list[Target]:
     """Return what would be written of which image, before anything is.
 
+    In folders, masks that lie beside their images by name (`0000_mask.png` beside `0000_sat.jpg`) are left out.
+
     Raises:
         UserError: no images; two that would become one file; one that would be overwritten; a georeference that would
             be lost for want of rasterio.
@@ -35,8 +38,12 @@ def plan(images: Sequence[str | Path], out: Path, overlay: bool = False) -> list
     earlier = out.resolve()
     inside = {root for root in roots if root.resolve() in earlier.parents}
     targets = []
-    for image in list_images(images):
+    found = list_images(images)
+    beside = _masks_beside(found)
+    for image in found:
         root = next((folder for folder in reversed(image.parents) if folder in roots), None)
+        if root and image in beside:
+            continue  # the truth of an image that is predicted
         if root in inside and earlier in image.resolve().parents:
             continue  # masks of an earlier prediction
         name = image.relative_to(root or image.parent)
@@ -46,6 +53,13 @@ def plan(images: Sequence[str | Path], out: Path, overlay: bool = False) -> list
                               None, lies))  # fmt: skip
     _check(targets, out)
     return targets
+
+
+def _masks_beside(images: Sequence[Path]) -> set[Path]:
+    folders: dict[Path, list[str]] = {}
+    for image in images:
+        folders.setdefault(image.parent, []).append(image.name)
+    return {folder / name for folder, names in folders.items() for name in masks_beside(names)}
 
 
 def _check(targets: Sequence[Target], out: Path) -> None:

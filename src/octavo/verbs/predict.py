@@ -93,6 +93,7 @@ def predict(
     Raises:
         UserError: no images, an unfinished run, an unknown member. Unreadable files are in the result's `errors`.
     """
+    side = run.recipe_as(ClassifyRecipe).stored_side
     ensemble, classes = run.ensemble, tuple(run.manifest["classes"])
     if member:
         lookup(dict.fromkeys(ensemble.names), member, "--member")
@@ -101,7 +102,7 @@ def predict(
     paths = list_images(images)
     ids = shown(paths, images)
     names, errors, parts = [], {}, []
-    for done, files, batch in _batches(paths, run.recipe_as(ClassifyRecipe).stored_side, errors):
+    for done, files, batch in _batches(paths, side, errors):
         names += [ids[path] for path in files]
         if batch:
             logits = np.stack([net.logits(batch) for net in trained])

@@ -153,7 +153,7 @@ def masks_of(run: RunFolder, images: Sequence[str | Path], *, device: str = "aut
     masks = {}
     for path in paths:
         try:
-            masks[str(path)] = trained.logits(decode(path)).argmax(0).astype(np.uint8)
+            masks[str(path)] = trained.ids(path)
         except BrokenImage as error:
             raise UserError(f"{path}: {error}") from error
     return masks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,21 +10,22 @@ from typing import TypeVar
 import numpy as np
 
 from octavo.cache import cache_dir
-from octavo.engine.checkpoint import Stop
+from octavo.data.batches import MaskRows
+from octavo.engine.checkpoint import Stop, position
 from octavo.engine.engine import CRAFTS, train_member
-from octavo.engine.estimate import estimate
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import Hardware, find
 from octavo.engine.job import Job
 from octavo.engine.material import Material
 from octavo.errors import UserError
-from octavo.networks import build, pack, weights
+from octavo.networks import build, weights
 from octavo.networks.loading import sha256
 from octavo.networks.weights import is_file
 from octavo.numbers.ensemble import Ensemble
 from octavo.options import Options
 from octavo.progress import Progress, Say, silent, unsaid
 from octavo.recipe import ClassifyRecipe, Network, Recipe, SegmentData, SegmentRecipe, dumps, load
+from octavo.verbs.announce import announce, announce_weights
 from octavo.verbs.evaluate import regrade
 from octavo.verbs.evaluate_masks import regrade_masks
 from octavo.words import counted
@@ -84,29 +84,15 @@ def train(
             resolved, str(data or _data_of(before)), options.layout, cache, options.skip_broken, progress=told
         )
         _share(resolved, material, hardware)
-        _announce_weights(resolved, options, say)
+        announce_weights(resolved, options, say)
         origins = _origins(resolved, options, before, told)
         run = before or _begun(resolved, material, hardware, out, options, origins, say)
-        say(f"run: {run.path}" + (", gone on with" if before else ""))
+        say(f"run: {run.path}" + (f", gone on with: {_how_far(run)}" if before else ""))
         with run.locked():
             if before:
                 _same(before, resolved, material, origins)
                 before.sweep()
-            job = Job(
-                resolved,
-                resolved.networks[0],
-                len(material.classes),
-                material.labels,
-                material.parts,
-                material.pixels,
-                options.weights_dir,
-                cache,
-                hardware,
-                run.path / "tensorboard" if options.tensorboard else None,
-                material.samples.files,
-                material.names,
-                material.table,
-            )
+            job = _job(resolved, material, options, cache, hardware, run)
             _train_networks(run, job, told, stop, say)
             if isinstance(resolved, ClassifyRecipe):
                 run.ensemble = combine(run)
@@ -116,6 +102,39 @@ def train(
     return run
 
 
+def _job(recipe: Recipe, material: Material, options: Options, cache: Path, hardware: Hardware, run: RunFolder) -> Job:
+    return Job(
+        recipe,
+        recipe.networks[0],
+        len(material.classes),
+        material.labels,
+        material.parts,
+        material.pixels,
+        options.weights_dir,
+        cache,
+        hardware,
+        run.path / "tensorboard" if options.tensorboard else None,
+        material.samples.files,
+        material.names,
+        material.table,
+    )
+
+
+def _how_far(run: RunFolder) -> str:
+    """Return in words how much of a run is done."""
+    recipe = run.recipe
+    folders = {network.name: run.member(network.name) for network in recipe.networks}
+    finished = [name for name, folder in folders.items() if folder.finished]
+    if len(finished) == len(folders):
+        return "all is trained; --overwrite trains it anew"
+    name, folder = next((name, folder) for name, folder in folders.items() if not folder.finished)
+    began = f"{name} starts"
+    if folder.checkpoint.is_file():
+        epoch, step = position(folder.checkpoint)
+        began = f"{name} is in epoch {epoch + 1}, after {counted(step, 'step')} of it"
+    return began if len(folders) == 1 else f"{len(finished)} of {len(folders)} members are trained, {began}"
+
+
 def _origins(recipe: Recipe, options: Options, before: RunFolder | None, progress: Progress) -> dict[str, str]:
     """Return the sha256 of the weights file of each member that is still to be trained, downloading what is missing."""
     todo = [m for m in recipe.networks if before is None or not before.member(m.name).finished]
@@ -123,7 +142,7 @@ def _origins(recipe: Recipe, options: Options, before: RunFolder | None, progres
         return {}
     paths = weights.gather(recipe, options.weights_dir, progress=True, only=[m.name for m in todo])
     if isinstance(recipe, SegmentRecipe) and recipe.segmenter.start:
-        paths |= {"start": build.start_file(recipe.segmenter.start)}
+        paths |= {f"{recipe.segmenter.name}:start": build.start_file(recipe.segmenter.start)}
     hashes: dict[Path, str] = {}
     for done, path in enumerate(dict.fromkeys(paths.values()), 1):
         hashes[path] = sha256(path)
@@ -200,7 +219,7 @@ def _begun(
     say: Say,
 ) -> RunFolder:
     """Return a new run's folder with recipe, samples and manifest in it."""
-    _announce(recipe, material, hardware, out, say)
+    announce(recipe, material, hardware, out, say)
     run = RunFolder.new(out, overwrite=options.overwrite)
     manifest = material.manifest(recipe, hardware) | {
         "weights": dict(origins),
@@ -258,54 +277,6 @@ def _data_of(run: RunFolder | None) -> str:
     return str(run.manifest["data"]["root"])
 
 
-def _announce_weights(recipe: Recipe, options: Options, say: Say) -> None:
-    missing = {row.path or row.url: row for row in pack.table(recipe, options.weights_dir) if row.state == "missing"}
-    if missing:
-        size = sum(row.size_bytes for row in missing.values())
-        files = counted(len(missing), "file")
-        say(f"weights to download: {files}, {size / 1e6:,.0f} MB (torch hub's cache keeps them)")
-    if isinstance(recipe, SegmentRecipe):
-        for note in build.notes(recipe.segmenter, options.weights_dir):
-            say(f"note: {note}")
-
-
-def _announce(recipe: Recipe, material: Material, hardware: Hardware, out: Path, say: Say) -> None:
-    """Say what is trained on what, and what it will take; refuse if the disk is too small."""
-    samples, broken, classes = material.samples, len(material.broken), len(material.classes)
-    counts = ", ".join(f"{n:,} {part}" for part, n in material.counts.items())
-    left = f", {counted(broken, 'broken file')} left out" if broken else ""
-    say(f"{samples.root}: layout {samples.layout}, {counted(classes, 'class')}, images: {counts}{left}")
-    for problem in samples.problems:
-        say(f"note: {problem.text}")
-    need = estimate(recipe, classes, material.counts, hardware, whole=_typical(recipe, material))
-    parent = next(p for p in out.absolute().parents if p.exists())
-    free = shutil.disk_usage(parent).free
-    say(
-        f"estimate: about {_duration(need.seconds)} on {hardware.kind} (roughly, from operation counts), "
-        f"{need.memory / 2**30:.1f} GiB of memory, {need.disk / 2**30:.1f} of {free / 2**30:,.0f} GiB free disk"
-    )
-    if need.disk > free:
-        raise UserError(
-            f"{parent}: the run needs about {need.disk / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
-            "choose another --out, or fewer members"
-        )
-
-
-def _typical(recipe: Recipe, material: Material) -> tuple[int, int] | None:
-    """Return height and width of a typical image in its file, for a segmenter, which is judged on whole images."""
-    if not isinstance(recipe, SegmentRecipe):
-        return None
-    sizes = material.pixels.sizes
-    height, width = np.median(sizes[sizes[:, 0] > 0], axis=0) / recipe.data.scale
-    return round(float(height)), round(float(width))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(round(seconds), 1)} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _same(run: RunFolder, recipe: Recipe, material: Material, origins: Mapping[str, str]) -> None:
     """Refuse to go on with a run on another recipe, other data or other pretrained weights."""
     if run.recipe != recipe:
@@ -315,7 +286,11 @@ def _same(run: RunFolder, recipe: Recipe, material: Material, origins: Mapping[s
             f"{run.path}: --resume with another recipe (was: {was}; now: {now}); leave the recipe out, or "
             "choose another --out"
         )
-    if run.manifest["data"]["pixels"] != material.pixels.digest or run.samples() != material.rows:
+    masks = material.labels.pixels.digest if isinstance(material.labels, MaskRows) else None
+    table = material.table.to_dict() if material.table else None
+    data = run.manifest["data"] | {"table": run.manifest.get("table")}
+    same = (data["pixels"], data.get("masks"), data["table"]) == (material.pixels.digest, masks, table)
+    if not same or run.samples() != material.rows:
         raise UserError(
             f"{run.path}: --resume, but the images or labels in {material.samples.root} have changed since; "
             "restore them, or choose another --out"
