@@ -115,7 +115,9 @@ def cached(
         if not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             note_facts(folder, source=data, images=len(indices), what=what)
-            _compute(folder, net, (len(ways), total, width), source, indices, ways, device, bf16, progress, batch or BATCH)
+            _compute(
+                folder, net, (len(ways), total, width), source, indices, ways, device, bf16, progress, batch or BATCH
+            )
         mark_used(folder)
         return _opened(path, seed)
 

@@ -90,13 +90,14 @@ def write_landcover(folder: Path | None = None) -> Path:
 
 def scores_shown(report: Report | SegmentReport) -> str:
     """Return in a few lines the mIoU of the demo, that of always the commonest class, and the IoU of each class."""
-    assert isinstance(report, SegmentReport) and report.miou is not None
+    assert isinstance(report, SegmentReport)
+    miou = "none" if report.miou is None else f"{report.miou:.3f}"
     scored = [c for c in report.per_class if c.scored]
     width = max(len(c.name) for c in scored)
     commonest = max(scored, key=lambda c: c.truth)
     # Named everywhere, a class has its share as IoU, and every other class 0.
     lines = [
-        f"synthetic land cover: mIoU {report.miou:.3f} (rule {report.rule_name}; always {commonest.name} would have "
+        f"synthetic land cover: mIoU {miou} (rule {report.rule_name}; always {commonest.name} would have "
         f"{commonest.truth / len(scored):.3f})"
     ]
     lines += [f"  {c.name:{width}}  {'none' if c.iou is None else f'{c.iou.value:.3f}'}" for c in scored]
