@@ -5,7 +5,8 @@
 Sides: Octavo's FCN-8s on VGG16 with border "same", the same network with the paper's padding of 100 (border "pad100"),
 torchvision's fcn_resnet50, and segmentation_models.pytorch's Unet on VGG16. All from random weights, on random images
 in channels-last order, with 7 classes, cross-entropy and Adam. Each side is a process of its own, and so is its
-prediction; one step to warm up isn't counted, and the median of the others is shown.
+prediction. The sides take their steps in turns, so that other work on the machine slows all of them alike; one step to
+warm up isn't counted, and the median of the others is shown.
 
 Memory is that of the parameters plus the most that the steps needed above what there was before them (activations,
 and in training gradients and Adam's two moments): on the CPU by the process's highest resident size (getrusage, the
@@ -15,7 +16,6 @@ peak set back before the steps, which needs Linux), on CUDA by torch.cuda.max_me
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
 import subprocess
@@ -23,11 +23,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 CLASSES = 7
+
+
+class Figures(NamedTuple):
+    """What was measured of one side: seconds of a step (median), and memory in bytes."""
+
+    seconds: float
+    memory: float
 
 
 def octavo_fcn(border: str) -> nn.Module:
@@ -74,27 +82,47 @@ def main() -> None:
     parser.add_argument("--what", choices=("train", "predict"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
-        print(json.dumps(measure(given)))
+        measure(given)
         return
     threads = f", {torch.get_num_threads()} threads" if given.device == "cpu" else ""
     print(
         f"batch {given.batch} of {given.size}×{given.size}, {given.device}{threads}, "
         f"{'bfloat16' if given.bf16 else 'float32'}, torch {torch.__version__}, median of {given.steps}"
     )
-    table({side: {what: in_process(side, what) for what in ("train", "predict")} for side in SIDES})
+    trained, predicted = in_turns("train", given.steps), in_turns("predict", given.steps)
+    table({side: {"train": trained[side], "predict": predicted[side]} for side in SIDES}, given.batch)
 
 
-def in_process(side: str, what: str) -> dict[str, float]:
-    """Measure one side in a process of its own, with the options that this one was given."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--side", side, "--what", what]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{side}, {what}: failed")
-    return json.loads(done.stdout.splitlines()[-1])
+def in_turns(what: str, steps: int) -> dict[str, Figures]:
+    """Measure all sides, each in a process of its own, with the options that this one was given."""
+    sides = {}
+    for side in SIDES:
+        command = [sys.executable, __file__, *sys.argv[1:], "--side", side, "--what", what]
+        sides[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    for process in sides.values():
+        asked(process)  # is ready
+    seconds = {side: [] for side in SIDES}
+    for _ in range(steps + 1):
+        for side, process in sides.items():
+            seconds[side].append(asked(process))
+    return {side: Figures(statistics.median(seconds[side][1:]), asked(sides[side], "end")) for side in SIDES}
 
 
-def measure(given: argparse.Namespace) -> dict[str, float]:
-    """Return seconds of a step (median) and the peak memory in bytes of one side."""
+def asked(process: subprocess.Popen[str], word: str = "step") -> float:
+    """Ask the process of a side for a step, or, by `end`, for its memory, and return its answer."""
+    assert process.stdin and process.stdout
+    try:
+        print(word, file=process.stdin, flush=True)
+    except BrokenPipeError:
+        pass  # what broke it is on standard error, and it has no answer
+    answer = process.stdout.readline()
+    if not answer:
+        raise SystemExit(f"{' '.join(map(str, process.args[-4:]))}: failed")
+    return float(answer)
+
+
+def measure(given: argparse.Namespace) -> None:
+    """Be the process of one side: for each line read take a step and print its seconds; at last print the memory."""
     torch.manual_seed(0)
     device = torch.device(given.device)
     shape = (given.batch, 3, given.size, given.size)
@@ -102,15 +130,17 @@ def measure(given: argparse.Namespace) -> dict[str, float]:
     labels = torch.randint(CLASSES, (given.batch, *shape[2:])).to(device)
     net = SIDES[given.side]().to(device, memory_format=torch.channels_last)
     step = trainer(net, images, labels, given.bf16) if given.what == "train" else predictor(net, images, given.bf16)
-    before, seconds = begun_peak(device), []
-    for _ in range(given.steps + 1):
+    own = sum(x.numel() * x.element_size() for x in net.state_dict().values())
+    sys.stdin.readline()
+    before = begun_peak(device)
+    print(0, flush=True)
+    while sys.stdin.readline() == "step\n":
         start = time.perf_counter()
         step()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    own = sum(x.numel() * x.element_size() for x in net.state_dict().values())
-    return {"seconds": statistics.median(seconds[1:]), "bytes": own + peak(device) - before, "batch": given.batch}
+        print(time.perf_counter() - start, flush=True)
+    print(own + peak(device) - before, flush=True)
 
 
 def trainer(net: nn.Module, images: Tensor, labels: Tensor, bf16: bool) -> Callable[[], None]:
@@ -160,16 +190,16 @@ def peak(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def table(found: dict[str, dict[str, dict[str, float]]]) -> None:
+def table(found: dict[str, dict[str, Figures]], batch: int) -> None:
     """Print images a second and memory of each side, and both as multiples of the first side's."""
     first = next(iter(found.values()))
-    print(f"{'':26}{'train':>10}{'×':>7}{'peak':>11}{'×':>7}   {'predict':>10}{'×':>7}{'peak':>11}{'×':>7}")
+    print(f"{'':26}" + "   ".join(f"{what:>9}{'×':>7}{'memory':>12}{'×':>7}" for what in first))
     for side, both in found.items():
-        line = f"{side:26}"
+        cells = []
         for what, one in both.items():
-            faster, more = first[what]["seconds"] / one["seconds"], one["bytes"] / first[what]["bytes"]
-            line += f"{one['batch'] / one['seconds']:7.2f}/s{faster:8.2f}{one['bytes'] / 2**20:8.0f} MiB{more:6.2f}   "
-        print(line.rstrip())
+            faster, more = first[what].seconds / one.seconds, one.memory / first[what].memory
+            cells.append(f"{batch / one.seconds:7.2f}/s{faster:7.2f}{one.memory / 2**20:8.0f} MiB{more:7.2f}")
+        print(f"{side:26}" + "   ".join(cells))
     print(f"× is against {next(iter(found))}: of speed, more is better; of memory, less.")
 
 
