@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -111,13 +112,13 @@ def in_turns(what: str, steps: int) -> dict[str, Figures]:
 def asked(process: subprocess.Popen[str], word: str = "step") -> float:
     """Ask the process of a side for a step, or, by `end`, for its memory, and return its answer."""
     assert process.stdin and process.stdout
-    try:
+    with suppress(BrokenPipeError):  # what broke it is on standard error, and it has no answer
         print(word, file=process.stdin, flush=True)
-    except BrokenPipeError:
-        pass  # what broke it is on standard error, and it has no answer
     answer = process.stdout.readline()
     if not answer:
-        raise SystemExit(f"{' '.join(map(str, process.args[-4:]))}: failed")
+        raise SystemExit("a side failed; see above")
+    if word == "end":
+        process.wait()
     return float(answer)
 
 

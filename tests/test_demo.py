@@ -38,11 +38,11 @@ from octavo.verbs.landcover import tile
 from octavo.verbs.training import train
 
 SMALLER = (
-    'segmenter.backbone="vgg11_bn"',
+    'segmenter.backbone="resnet18"',
     "segmenter.hidden=[{width = 64}]",
-    "train.epochs=8",
+    "train.epochs=5",
     "train.lr=1e-3",
-    "stages.at=[4]",
+    "stages.at=[2]",
     "stages.count=1",
 )
 """Changes that make the recipe of the land cover small enough for a test."""
@@ -119,7 +119,7 @@ def test_a_smaller_network_learns_the_land_cover(tmp_path: Path, cache: Path) ->
     assert isinstance(report, SegmentReport) and report.miou is not None and report.n == TILES["validation"]
     scored = [c for c in report.per_class if c.scored]
     commonest = max(c.truth for c in scored) / len(scored)
-    assert commonest < 0.07 and report.miou > 0.35
+    assert commonest < 0.07 and report.miou > 0.35  # colours alone give .3, see test_landcover
     shown = scores_shown(report)
     assert f"mIoU {report.miou:.3f}" in shown and f"{commonest:.3f})" in shown and "synthetic" in shown
     assert [line.split()[0] for line in shown.splitlines()[1:]] == [*load_table("course").names[:6]]
@@ -145,7 +145,7 @@ def test_the_command_trains_what_it_is_asked_for(
     monkeypatch.setattr(demo, "TILES", {"train": 6, "validation": 2})
     assert _demo(monkeypatch, "--only", "landcover", "--out", tmp_path / "x") == 0
     out, run = capsys.readouterr().out, tmp_path / "x-synthetic-landcover"
-    assert "handwritten" not in out and "synthetic land cover: mIoU " in out and "\n  barren " in out
+    assert "handwritten" not in out and "synthetic land cover: mIoU " in out and "\n  forest " in out
     assert f"masks by stage: {run}/plots/stages.png" in out and (run / "plots" / "stages.png").stat().st_size > 10_000
     assert RunFolder.open(run).recipe.name == "demo-landcover" and not (tmp_path / "x").exists()
     assert "synthetic-landcover" in str(RunFolder.open(run).manifest["data"]["root"])
