@@ -7,6 +7,8 @@ import os
 # Before torch is loaded: where other work runs too, threads that wait for each other cost ten times more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +17,13 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from octavo import cli
+
 if TYPE_CHECKING:
     from octavo.engine.folder import RunFolder
+
+Octavo = Callable[..., tuple[int, str, str]]
+"""A command line that is run: its words → exit code, standard output, standard error."""
 
 SMALL = """\
 name = "small"
@@ -102,6 +109,20 @@ def write_scenes(root: Path, train: int = 12, val: int = 4) -> Path:
 def scenes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve training and four validation scenes with masks in the course's colours; tests that write copy it."""
     return write_scenes(tmp_path_factory.mktemp("scenes") / "data")
+
+
+@pytest.fixture
+def run_cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, cache: Path) -> Octavo:
+    """Run a command line in this process; return exit code, standard output and standard error."""
+
+    def run(*argv: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["octavo", *map(str, argv)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
 
 
 @pytest.fixture

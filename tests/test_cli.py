@@ -7,32 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import octavo
+from conftest import Octavo
 from octavo import cli
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
 from octavo.recipe import shipped
-
-Octavo = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run_cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, cache: Path) -> Octavo:
-    """Run a command line in this process; return exit code, standard output and standard error."""
-
-    def run(*argv: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["octavo", *map(str, argv)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
 
 
 def test_help_and_version(run_cli: Octavo) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from octavo.numbers.results import Interval, Name, Number, Report, Result, dump, parse
+from octavo.numbers.results import Interval, Name, Number, Report, Result
 
 Pixels = Annotated[int, Field(ge=0)]
 
@@ -76,19 +76,6 @@ class SegmentReport(Result):
         interval = self.metrics[self.headline]
         return None if interval is None else interval.value
 
-    def to_json(self) -> str:
-        """Return the report as JSON text: sorted keys, one form for one report, a newline at the end."""
-        return dump(self)
-
-    @classmethod
-    def from_json(cls, text: str, where: str = "metrics.json") -> SegmentReport:
-        """Return the report that `to_json` wrote.
-
-        Raises:
-            UserError: the text is not such a report; `where` names its file.
-        """
-        return parse(cls, text, where)
-
 
 class RuleValue(Result):
     """One line of the card: what one rule makes of the predictions."""
@@ -118,10 +105,6 @@ class MaskScore(Result):
     table: str
     """The table of classes by which they were read."""
 
-    def to_json(self) -> str:
-        """Return the score as JSON text: sorted keys, a newline at the end."""
-        return dump(self)
-
 
 def read_report(text: str, where: str = "metrics.json") -> Report | SegmentReport:
     """Return the report that JSON text holds, of either task.
@@ -133,4 +116,4 @@ def read_report(text: str, where: str = "metrics.json") -> Report | SegmentRepor
         task = json.loads(text).get("task")
     except (ValueError, AttributeError):
         task = None  # what is wrong with it is told by the parser below
-    return parse(SegmentReport if task == "segment" else Report, text, where)
+    return (SegmentReport if task == "segment" else Report).from_json(text, where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from statistics import NormalDist
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -23,13 +23,28 @@ def _valid(text: object) -> object:
 Name = Annotated[str, BeforeValidator(_valid)]
 
 
-Kind = TypeVar("Kind", bound="Result")
-
-
 class Result(BaseModel):
     """A part of a report: immutable, unknown keys refused, numbers finite and rounded to nine decimals."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def to_json(self) -> str:
+        """Return it as JSON text: sorted keys, two spaces of indent, a newline at the end; one form for one result."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "metrics.json") -> Self:
+        """Return the result that `to_json` wrote.
+
+        Raises:
+            UserError: the text is not such a result; `where` names its file.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(p) for p in first["loc"]) or "whole file"
+            raise UserError(f"{where}: not a report of this version: {place}: {first['msg']}; evaluate again") from None
 
 
 class Interval(Result):
@@ -145,19 +160,6 @@ class Report(Result):
         """The ensemble's metrics."""
         return next(s for s in self.systems if s.kind == "ensemble")
 
-    def to_json(self) -> str:
-        """Return the report as JSON text: sorted keys, one form for one report, a newline at the end."""
-        return dump(self)
-
-    @classmethod
-    def from_json(cls, text: str, where: str = "metrics.json") -> Report:
-        """Return the report that `to_json` wrote.
-
-        Raises:
-            UserError: the text is not such a report; `where` names its file.
-        """
-        return parse(cls, text, where)
-
 
 class Score(Result):
     """How a file of predictions compares with the truth."""
@@ -179,26 +181,3 @@ class Score(Result):
     rule: str
     per_class: tuple[ClassResult, ...]
     warnings: tuple[Name, ...] = ()
-
-    def to_json(self) -> str:
-        """Return the score as JSON text: sorted keys, a newline at the end."""
-        return dump(self)
-
-
-def parse(kind: type[Kind], text: str, where: str) -> Kind:
-    """Return the report of a kind that JSON text holds.
-
-    Raises:
-        UserError: the text is not such a report; `where` names its file.
-    """
-    try:
-        return kind.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(p) for p in first["loc"]) or "whole file"
-        raise UserError(f"{where}: not a report of this version: {place}: {first['msg']}; evaluate again") from None
-
-
-def dump(result: Result) -> str:
-    """Return any result as JSON text with sorted keys, two spaces of indent and a newline at the end."""
-    return json.dumps(result.model_dump(mode="json"), sort_keys=True, indent=2, ensure_ascii=False) + "\n"
