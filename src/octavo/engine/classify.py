@@ -8,18 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor, nn
 
-from octavo.cache import source_of
 from octavo.data.batches import PixelRows
 from octavo.data.inputs import Inputs
-from octavo.data.render import RENDER
-from octavo.engine.features import VIEW_EPOCH, Features, cached, key_of
+from octavo.engine.features import VIEW_EPOCH, Features
 from octavo.engine.folder import MemberFolder
 from octavo.engine.goals import ClassifyGoal
 from octavo.engine.infer import outputs, ready
 from octavo.engine.job import Job, Prepared
+from octavo.engine.kept import kept_features
 from octavo.engine.task import FeatureInputs
 from octavo.errors import UserError
 from octavo.keyed import seed_of
@@ -71,50 +69,23 @@ def prepared_for(job: Job, net: MemberNet, origin: LoadReport | None, progress: 
 def _features(job: Job, net: MemberNet, inputs: Inputs, sha256: str | None, progress: Progress) -> Features:
     """Return the features of all images, computed by the network's extractor or found in the cache."""
     recipe, member = _own(job)
-    train, source = job.train, PixelRows(job.pixels)
     # Not the member's own seed: members with one extractor share its features.
     fixed = replace(inputs, seed=seed_of("views", recipe.seed))
-    views = {"views": train.views, "augment": recipe.augment.model_dump(), "seed": fixed.seed}
-    key = key_of(
-        backbone=member.backbone,
-        pool=member.pool,
-        weights=sha256 or f"init {recipe.seed} {member.name} {member.zero_init_residual}",
-        size=inputs.size,
-        resize=inputs.resize,
-        mean=inputs.mean,
-        std=inputs.std,
-        pixels=job.pixels.digest,
-        precision=train.precision,
-        channels_last=train.channels_last,
-        render=RENDER,
-        torch=torch.__version__,
-        torchvision=torchvision.__version__,
-        device=job.hardware.kind,
-        views=views if train.views > 1 else None,
-    )
-    ways = [inputs.plain, *(lambda b, v=v: fixed.augmented(b, VIEW_EPOCH + v) for v in range(1, train.views))]
-    wanted = np.setdiff1d(np.arange(len(job.pixels)), np.array(sorted(job.pixels.broken), np.int64))
-    backbone = ready(net.backbone, job.hardware.device, train.channels_last)
+    ways = [inputs.plain, *(lambda b, v=v: fixed.augmented(b, VIEW_EPOCH + v) for v in range(1, job.train.views))]
+    facts = {
+        "backbone": member.backbone,
+        "pool": member.pool,
+        "weights": sha256 or f"init {recipe.seed} {member.name} {member.zero_init_residual}",
+        "size": inputs.size,
+        "resize": inputs.resize,
+    }
 
     def told(what: str, done: int, total: int, note: str = "") -> None:
         progress(f"{member.name}: {what}", done, total, note)
 
-    features = cached(
-        job.cache,
-        key,
-        backbone,
-        net.backbone.features,
-        source,
-        wanted,
-        len(job.pixels),
-        ways,
-        job.seed,
-        device=job.hardware.device,
-        bf16=job.bf16,
-        progress=told,
-        data=source_of(job.pixels.folder),
-        what=f"{member.backbone}, {inputs.size} px",
-    )
+    body = ready(net.backbone, job.hardware.device, job.train.channels_last)
+    what = f"{member.backbone}, {inputs.size} px"
+    features = kept_features(job, body, net.backbone.features, ways, fixed, facts, job.seed, told, what=what)
     net.backbone.cpu()
     return features
 

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor, nn
 
-from octavo.cache import source_of
 from octavo.data.augment import Views, whole
-from octavo.data.batches import Batch, PixelRows
+from octavo.data.batches import Batch
 from octavo.data.inputs import SceneInputs
-from octavo.data.render import RENDER
-from octavo.engine.features import BATCH, VIEW_EPOCH, Features, cached, key_of
+from octavo.engine.features import BATCH, VIEW_EPOCH, Features
 from octavo.engine.infer import ready
 from octavo.engine.job import Job
+from octavo.engine.kept import kept_features
 from octavo.networks.loading import digest
 from octavo.networks.segmenter import SegmenterNet
 from octavo.progress import Progress
@@ -91,46 +89,29 @@ def pyramid_features(
     body = _Flat(ready(net, device, train.channels_last))
     with torch.inference_mode():
         shapes = [tuple(m.shape[1:]) for m in body.net.features(torch.zeros(1, 3, *size, device=device))]
-    views = {"views": train.views, "augment": inputs.augment.model_dump(), "seed": inputs.seed}
-    key = key_of(
-        extractor=job.member.extractor,
-        shapes=shapes,
-        network=getattr(job.member, "network", None),
-        border=getattr(job.member, "border", None),
-        stride=getattr(job.member, "stride", None),
-        weights=digest(net.backbone),
-        mean=inputs.mean,
-        std=inputs.std,
-        pixels=job.pixels.digest,
-        precision=train.precision,
-        channels_last=train.channels_last,
-        render=RENDER,
-        torch=torch.__version__,
-        torchvision=torchvision.__version__,
-        device=job.hardware.kind,
-        views=views if train.views > 1 else None,
-    )
+    facts = {
+        "extractor": job.member.extractor,
+        "shapes": shapes,
+        "network": getattr(job.member, "network", None),
+        "border": getattr(job.member, "border", None),
+        "stride": getattr(job.member, "stride", None),
+        "weights": digest(net.backbone),
+    }
 
     def shown(batch: Batch, view: int) -> Tensor:
         return inputs.shown(batch, _views(inputs, batch, np.full(len(batch.indices), view), size), size)
 
-    wanted = np.setdiff1d(np.arange(len(job.pixels)), np.array(sorted(job.pixels.broken), np.int64))
-    features = cached(
-        job.cache,
-        key,
+    features = kept_features(
+        job,
         body,
         sum(int(np.prod(shape)) for shape in shapes),
-        PixelRows(job.pixels),
-        wanted,
-        len(job.pixels),
         [lambda batch, view=view: shown(batch, view) for view in range(train.views)],
+        inputs,
+        facts,
         inputs.seed,
-        device=device,
-        bf16=job.bf16,
-        progress=progress,
-        data=source_of(job.pixels.folder),
-        batch=max(1, min(BATCH, BATCH * 224**2 // (size[0] * size[1]))),
+        progress,
         what=f"{job.member.extractor} pyramid, {size[0]}×{size[1]} px",
+        batch=max(1, min(BATCH, BATCH * 224**2 // (size[0] * size[1]))),
     )
     net.cpu()
     return features, shapes
