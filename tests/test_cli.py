@@ -177,7 +177,7 @@ def test_train_then_evaluate_predict_and_score(run_cli: Octavo, digits_folder: P
     code, out, _ = run_cli("score", tmp_path / "p" / "out.csv", "--truth", digits_folder)
     right = sum(line.split("_")[0] == line.split(",")[1] for line in lines[1:])
     assert code == 0 and f"{right} of 40 right" in out
-    accuracy = octavo.load(run).report.ensemble.metrics["accuracy"].value
+    accuracy = octavo.load(run).metrics.ensemble.metrics["accuracy"].value
     assert accuracy == pytest.approx(right / 40, abs=1e-9)
 
 

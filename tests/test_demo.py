@@ -115,7 +115,7 @@ def test_what_is_said_before_is_so() -> None:
 @pytest.mark.slow
 def test_a_smaller_network_learns_the_land_cover(tmp_path: Path, cache: Path) -> None:
     run = train("demo-landcover", str(write_landcover()), SMALLER, Options(out=tmp_path / "run", device="cpu"))
-    report = run.report
+    report = run.metrics
     assert isinstance(report, SegmentReport) and report.miou is not None and report.n == TILES["validation"]
     scored = [c for c in report.per_class if c.scored]
     commonest = max(c.truth for c in scored) / len(scored)

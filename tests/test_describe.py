@@ -12,8 +12,9 @@ from torch import nn
 from octavo import recipe
 from octavo.errors import UserError
 from octavo.networks.build import build_member, build_segmenter
+from octavo.networks.layers import annotated, output_shapes
 from octavo.recipe import ClassifyRecipe, SegmentRecipe
-from octavo.verbs.describe import annotated, describe, output_shapes
+from octavo.verbs.describe import describe
 
 
 def made(name: str, size: int = 64, **rest: object) -> ClassifyRecipe:

@@ -59,8 +59,8 @@ def test_val_is_the_default_and_renews_the_files(run: RunFolder) -> None:
         (run.path / path).unlink()
     assert evaluate(run).split == "val"
     assert {p: (run.path / p).read_bytes() for p in before} == before
-    assert evaluate(run, split="holdout") and run.report.split == "val"
-    assert octavo.load(run.path).report == run.report
+    assert evaluate(run, split="holdout") and run.metrics.split == "val"
+    assert octavo.load(run.path).metrics == run.metrics
 
 
 def test_split_that_is_not_there(run: RunFolder) -> None:
@@ -80,7 +80,7 @@ def test_other_folder_with_other_ids_and_missing_classes(run: RunFolder, digits_
     assert_numbers(report, stacked(run, "val")[:, chosen], run.labels("val")[chosen], run.ensemble.weights)
     assert [c.support for c in report.per_class] == [4, 0, 0, 0, 4, 0, 0, 0, 0, 4]
     assert any("1, 2, 3" in w or "7" in w for w in report.warnings)  # classes without an image are named
-    assert not report.flattered and run.report.split == "val"
+    assert not report.flattered and run.metrics.split == "val"
 
 
 def test_other_folder_with_an_unknown_class(run: RunFolder, digits_folder: Path, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_parts_of_another_folder(run: RunFolder, digits_folder: Path, tmp_path: 
 
 
 def test_own_folder_is_scored_on_its_own_validation_images(run: RunFolder, digits_folder: Path, tmp_path: Path) -> None:
-    assert evaluate(run, data=digits_folder, cache=tmp_path / "cache") == run.report
+    assert evaluate(run, data=digits_folder, cache=tmp_path / "cache") == run.metrics
 
 
 def test_broken_files_of_another_folder(run: RunFolder, digits_folder: Path, tmp_path: Path) -> None:

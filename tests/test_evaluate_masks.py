@@ -54,13 +54,13 @@ def test_metrics_are_those_of_the_predicted_pngs(segmented: RunFolder, scenes_fo
 
 def test_own_images_are_graded_from_what_is_stored(segmented: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("octavo.verbs.evaluate_masks.restore_segmenter", None)
-    assert evaluate_masks(segmented) == segmented.report == evaluate_masks(segmented, split="val")
+    assert evaluate_masks(segmented) == segmented.metrics == evaluate_masks(segmented, split="val")
     held = evaluate_masks(segmented, split="holdout")
     assert held.n == 3 and held.flattered
     with pytest.raises(UserError, match='--split: unknown "tset"'):
         evaluate_masks(segmented, split="tset")
     course = evaluate_masks(segmented, rule="smp-macro")
-    assert course.rule_name == "smp-macro" and course.miou != segmented.report.miou  # type: ignore[union-attr]
+    assert course.rule_name == "smp-macro" and course.miou != segmented.metrics.miou  # type: ignore[union-attr]
     with pytest.raises(UserError, match='unknown "cuorse"; did you mean "course"'):
         evaluate_masks(segmented, rule="cuorse")
 
@@ -68,7 +68,7 @@ def test_own_images_are_graded_from_what_is_stored(segmented: RunFolder, monkeyp
 def test_the_same_images_as_other_data_have_the_same_counts(
     segmented: RunFolder, scenes_folder: Path, cache: Path
 ) -> None:
-    own = segmented.report
+    own = segmented.metrics
     assert evaluate_masks(segmented, data=scenes_folder) == own  # known by its masks: what is stored
     found = evaluate_masks(segmented, data=scenes_folder, split="val")
     assert (found.split, found.n) == ("val", 4)
@@ -117,7 +117,7 @@ def test_an_unfinished_run_is_refused(segmented: RunFolder, tmp_path: Path) -> N
 
 def test_from_python(segmented: RunFolder, scenes_folder: Path, cache: Path) -> None:
     run = Run(segmented.path, "cpu")
-    assert run.evaluate() == run.report == segmented.report
+    assert run.evaluate() == run.metrics == segmented.metrics
     assert run.evaluate(scenes_folder, split="val").n == 4
     assert run.classes == TABLE.names and run.weights == {"segmenter": 1.0} and list(run.members) == ["segmenter"]
     image = scenes_folder / "validation/0001_sat.jpg"

@@ -11,11 +11,14 @@ import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
+import octavo.looks.confusion
+import octavo.looks.history
+import octavo.looks.stages
 from octavo.data.classes import load_table
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
-from octavo.numbers import plots
 from octavo.recipe import SegmentRecipe
+from octavo.verbs.evaluate_masks import regrade_masks
 from octavo.verbs.explain import explain
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "deepglobe13"
@@ -50,7 +53,7 @@ def made(folder: Path, data: Path, keep: str = "best", **stages: Any) -> RunFold
         }
     )
     rows = [
-        {"file": f"{split}/{i:04}_sat.jpg", "mask": f"{split}/{i:04}_mask.png", "part": part}
+        {"file": f"{split}/{i:04}_sat.jpg", "mask": f"{split}/{i:04}_mask.png", "part": part, "name": f"{i:04}_sat"}
         for split, part, count in (("train", "fit", 7), ("validation", "val", 3))
         for i in range(count)
     ]
@@ -71,6 +74,7 @@ def made(folder: Path, data: Path, keep: str = "best", **stages: Any) -> RunFold
     scores = (0.1, 0.2, 0.5, 0.3, 0.2)
     history = [{"epoch": e, "lr": 0.1, "train_loss": 1 / e, "holdout_miou": s} for e, s in enumerate(scores, 1)]
     files.finish({"classes": 7}, {"val": counts}, history)
+    regrade_masks(run)
     return run
 
 
@@ -78,14 +82,19 @@ def made(folder: Path, data: Path, keep: str = "best", **stages: Any) -> RunFold
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
     """What the plots were asked for."""
     asked: dict[str, tuple] = {}
-    for name in ("stage_table", "confusion_matrix", "training_curves"):
-        original = getattr(plots, name)
+    places = {
+        "stage_table": octavo.looks.stages,
+        "confusion_matrix": octavo.looks.confusion,
+        "training_curves": octavo.looks.history,
+    }
+    for name, module in places.items():
+        original = getattr(module, name)
 
         def spy(*given: Any, name: str = name, original: Any = original) -> Any:
             asked[name] = given
             return original(*given)
 
-        monkeypatch.setattr(plots, name, spy)
+        monkeypatch.setattr(module, name, spy)
     return asked
 
 
@@ -132,7 +141,7 @@ def test_a_stage_without_masks_is_left_out_and_it_is_said(tmp_path: Path, data: 
 def test_a_run_without_stage_masks_has_the_other_pictures(tmp_path: Path, data: Path) -> None:
     run, said = made(tmp_path / "run", data, count=0, images=()), []
     shutil.rmtree(run.path / "masks")
-    assert [file.stem for file in explain(run, say=said.append)] == ["history", "confusion"]
+    assert [file.stem for file in explain(run, say=said.append)] == ["confusion", "history"]
     assert said == ["no masks by stage were kept: the recipe's stages name no image or no epoch"]
 
 
@@ -152,8 +161,8 @@ def test_data_that_are_gone_or_changed_are_a_line(tmp_path: Path, data: Path) ->
 
 def test_an_unfinished_run_is_refused(tmp_path: Path, data: Path) -> None:
     run = made(tmp_path / "run", data)
-    (run.member("segmenter").folder / "member.json").unlink()
-    with pytest.raises(UserError, match="nothing is trained yet; go on with `octavo train --resume"):
+    (run.path / "metrics.json").unlink()
+    with pytest.raises(UserError, match="is not finished; go on with `octavo train --resume"):
         explain(run)
 
 
@@ -161,7 +170,7 @@ def test_a_classifiers_run_has_curves_and_confusion(
     trained: RunFolder, tmp_path: Path, drawn: dict[str, tuple]
 ) -> None:
     run = RunFolder.open(shutil.copytree(trained.path, tmp_path / "run"))
-    assert [file.name for file in explain(run)] == ["history.png", "confusion.png"]
+    assert [file.name for file in explain(run)] == ["confusion.png", "history.png"]
     members = list(dict.fromkeys(row["member"] for row in drawn["training_curves"][0]))
     assert members == ["vgg", "squeeze", "mobile"]
     counts, names = drawn["confusion_matrix"]
@@ -181,7 +190,7 @@ def test_real_scenes_and_their_masks_make_a_table(tmp_path: Path, drawn: dict[st
         {"name": "t", "task": "segment", "train": {"epochs": 2}, "stages": {"at": [1, "best"]}}
     )
     val = set(pairs.splits["val"].tolist())
-    rows = [{"file": f, "mask": m, "part": "val" if i in val else "fit"} for i, (f, m) in
+    rows = [{"file": f, "mask": m, "part": "val" if i in val else "fit", "name": Path(f).stem} for i, (f, m) in
             enumerate(zip(pairs.files, pairs.masks, strict=True))]  # fmt: skip
     run = RunFolder.new(tmp_path / "run")
     manifest = {
@@ -197,6 +206,7 @@ def test_real_scenes_and_their_masks_make_a_table(tmp_path: Path, drawn: dict[st
         for stage in (1, "best"):
             files.write_mask(files.stage_file(stage, Path(pairs.files[index]).stem), truth)
     files.finish({}, {"val": np.ones((2, 8, 8), np.int64)}, [{"epoch": 1, "lr": 1, "train_loss": 1}])
+    regrade_masks(run)
     assert len(explain(run)) == 3
     shown, columns, _ = drawn["stage_table"]
     assert columns == ("original", "truth", "epoch 1", "final\nepoch 1") and len(shown) == 2

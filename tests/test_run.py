@@ -16,7 +16,7 @@ def test_run_tells_what_it_is(trained: RunFolder) -> None:
     run = octavo.load(trained.path, "cpu")
     assert repr(run) == f"Run({str(trained.path)!r}, members=['vgg', 'squeeze', 'mobile'])"
     assert run.recipe.name == "small" and run.classes == tuple(map(str, range(10)))
-    assert run.report == trained.report and sum(run.weights.values()) == pytest.approx(1)
+    assert run.metrics == trained.metrics and sum(run.weights.values()) == pytest.approx(1)
     assert len(run.members) == 3 and "vgg" in run.members and "nobody" not in run.members
     assert run.members["mobile"] is run.members["mobile"]  # loaded once
     assert run.evaluate(split="holdout").split == "holdout"

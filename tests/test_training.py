@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from sklearn.metrics import accuracy_score
 import octavo
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
+from octavo.networks.member import MemberNet
 from octavo.options import Options
 from octavo.progress import Interrupted
 from octavo.verbs.training import train
@@ -63,7 +65,7 @@ def test_run_holds_what_went_in_and_what_came_out(trained: RunFolder, digits_fol
     for part in parts:  # labels are those in the files' names, and every class is in every part
         assert [int(Path(file).name[0]) for file in parts[part]] == trained.labels(part).tolist()
         assert len(set(trained.labels(part))) == 10
-    report, labels = trained.report, trained.labels("val")
+    report, labels = trained.metrics, trained.labels("val")
     for system in report.systems[:-1]:
         answers = trained.member(system.name).outputs()["val"].argmax(1)
         assert system.metrics["accuracy"].value == pytest.approx(accuracy_score(labels, answers), abs=1e-9)
@@ -115,7 +117,7 @@ def test_broken_files_are_refused_by_name_or_left_out(recipe: Path, digits_folde
     options = Options(out=tmp_path / "run", device="cpu", skip_broken=True)
     run = train(recipe, data, (), options, say=said.append)
     assert any("2 broken files left out" in line for line in said)
-    assert run.manifest["data"]["broken"] == 2 and run.report.n == 39
+    assert run.manifest["data"]["broken"] == 2 and run.metrics.n == 39
     assert [row["file"] for row in run.samples() if row["part"] == "broken"] == ["train_10/3_2.png", "val_10/4_16.png"]
 
 
@@ -243,15 +245,15 @@ def test_what_a_user_is_told_before_and_between(recipe: Path, digits_folder: Pat
 def test_weights_chosen_on_the_scored_images_are_labelled(recipe: Path, digits_folder: Path, tmp_path: Path) -> None:
     two = recipe.with_name("two.toml")
     run = run_of(two, digits_folder, tmp_path / "run", "ensemble.fit_on=val")
-    assert run.report.flattered and run.report.fitted_on == "val"
-    assert any("weights were chosen on the images that are scored (val)" in w for w in run.report.warnings)
+    assert run.metrics.flattered and run.metrics.fitted_on == "val"
+    assert any("weights were chosen on the images that are scored (val)" in w for w in run.metrics.warnings)
 
 
 def test_weights_of_the_recipe_are_taken(recipe: Path, digits_folder: Path, tmp_path: Path) -> None:
     text = TWO + '[ensemble]\ncombine = "weighted"\nweights = {squeeze = 1, other = 3}\n'
     recipe.with_name("weighted.toml").write_text(text)
     run = run_of(recipe.with_name("weighted.toml"), digits_folder, tmp_path / "run")
-    assert run.ensemble.weights == (0.25, 0.75) and not run.report.flattered
+    assert run.ensemble.weights == (0.25, 0.75) and not run.metrics.flattered
     assert octavo.load(run.path).weights == {"squeeze": 0.25, "other": 0.75}
 
 
@@ -360,3 +362,22 @@ def test_tensorboard_without_its_package_is_refused_at_once(monkeypatch: pytest.
     monkeypatch.setattr("octavo.options.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"octavo\[tensorboard\]"):
         Options(tensorboard=True)
+
+
+def test_a_trained_network_leaves_memory_before_the_next_one_comes(
+    recipe: Path, digits_folder: Path, tmp_path: Path
+) -> None:
+    alive = []
+
+    def look(line: str) -> None:
+        if "held-out training images" in line:  # said between two members
+            alive.append(sum(type(thing) is MemberNet for thing in gc.get_objects()))
+
+    gc.collect()
+    before = sum(type(thing) is MemberNet for thing in gc.get_objects())
+    gc.disable()
+    try:
+        train(recipe.with_name("two.toml"), digits_folder, (), Options(tmp_path / "run", device="cpu"), say=look)
+    finally:
+        gc.enable()
+    assert alive == [before] * 2

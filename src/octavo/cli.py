@@ -199,7 +199,7 @@ def _demo_landcover(run: Path, resume: bool) -> None:
     folder = RunFolder.open(run)
     with progress_shown() as progress:
         stages = next(path for path in explain(folder, progress=progress, say=_say) if path.stem == "stages")
-    typer.echo(AFTER_LANDCOVER.format(scores=scores_shown(folder.report), stages=stages, run=run, data=data))
+    typer.echo(AFTER_LANDCOVER.format(scores=scores_shown(folder.metrics), stages=stages, run=run, data=data))
 
 
 def _train(recipe: str | None, data: str | None, changes: list[str], given: Options) -> None:
@@ -207,7 +207,7 @@ def _train(recipe: str | None, data: str | None, changes: list[str], given: Opti
 
     with progress_shown() as progress:
         run = run_training(recipe, data, changes, given, progress=progress, say=_say)
-    show(run.report, False)
+    show(run.metrics, False)
     typer.echo(f"run: {run.path}")
 
 

@@ -83,9 +83,9 @@ class Run:
         return tuple(self._files.manifest["classes"])
 
     @property
-    def report(self) -> Report | SegmentReport:
-        """The numbers that training ended with."""
-        return self._files.report
+    def metrics(self) -> Report | SegmentReport:
+        """The numbers that training ended with, as in `metrics.json`."""
+        return self._files.metrics
 
     @property
     def weights(self) -> dict[str, float]:

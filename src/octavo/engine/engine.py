@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,7 @@ def train_member(job: Job, folder: MemberFolder, progress: Progress, stop: Stop,
             f"member {job.member.name}: out of {job.hardware.kind} memory with batches of {job.train.batch_size}; "
             "halve train.batch_size, and double train.accumulate to keep the same steps"
         ) from error
+    gc.collect()  # trainer and network hold one another: gigabytes that would lie beside the next network's
 
 
 def _train(job: Job, folder: MemberFolder, progress: Progress, stop: Stop, say: Say) -> None:

@@ -238,7 +238,7 @@ class RunFolder:
         write_atomic(self.path / "ensemble.json", _json(ensemble.to_dict()))
 
     @property
-    def report(self) -> Report | SegmentReport:
+    def metrics(self) -> Report | SegmentReport:
         """The numbers of the run's own evaluation.
 
         Raises:
@@ -251,9 +251,21 @@ class RunFolder:
             )
         return read_report(path.read_text(encoding="utf-8"), str(path))
 
-    @report.setter
-    def report(self, report: Report | SegmentReport) -> None:
+    @metrics.setter
+    def metrics(self, report: Report | SegmentReport) -> None:
         write_atomic(self.path / "metrics.json", report.to_json().encode())
+
+    def explained(self, name: str) -> Path:
+        """Return where a file lies that a look at the run left, such as `confusion.json`."""
+        return self.path / "explained" / name
+
+    def write_explained(self, name: str, content: bytes) -> None:
+        """Write a file of what a look found."""
+        write_atomic(self.explained(name), content)
+
+    def plot(self, name: str) -> Path:
+        """Return where a picture lies, such as `confusion.png`."""
+        return self.path / "plots" / name
 
     def write_predictions(self, split: str, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Write `predictions/SPLIT.csv` and return its path."""

@@ -33,7 +33,7 @@ def regrade(run: RunFolder, *, progress: Progress = silent) -> Report:
     short = [Path(file).name for file in names]
     ids = short if len(set(short)) == len(short) else names  # a name in two class folders needs its path
     run.write_predictions("val", [{"image_id": name, "label": classes[i]} for name, i in zip(ids, answer, strict=True)])
-    run.report = report
+    run.metrics = report
     return report
 
 

@@ -27,7 +27,7 @@ from octavo.recipe import SegmentRecipe
 
 def regrade_masks(run: RunFolder, *, progress: Progress = silent) -> SegmentReport:
     """Grade a segmenter's run on its own validation images from the stored counts; writes `metrics.json`."""
-    run.report = report = evaluate_masks(run, split="val", progress=progress)
+    run.metrics = report = evaluate_masks(run, split="val", progress=progress)
     return report
 
 

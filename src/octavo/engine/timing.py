@@ -1,0 +1,68 @@
+"""How long a trained member takes for an image."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from octavo.data.batches import Batch
+from octavo.engine.restore import Trained
+
+BATCH = 16
+"""Images in a batch that is timed."""
+REPEATS = 7
+"""Batches that are timed at most, after one that isn't."""
+LEAST = 3
+"""Batches that are timed however long they take."""
+SECONDS = 5.0
+"""No further batch is begun after this long."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Time of one member, from stored pixels in memory to logits in memory; images of one batch share it.
+
+    Attributes:
+        name: of the member.
+        milliseconds: per image: the median of the repeats.
+        fastest: per image, in milliseconds.
+        slowest: per image, in milliseconds.
+        repeats: batches timed.
+        images: in a batch.
+        bf16: whether it computed in bfloat16.
+    """
+
+    name: str
+    milliseconds: float
+    fastest: float
+    slowest: float
+    repeats: int
+    images: int
+    bf16: bool
+
+
+def time_member(trained: Trained, batch: Batch, clock: Callable[[], float] = time.perf_counter) -> Timing:
+    """Return how long a member takes for an image of `batch`, resizing and normalising included, decoding not.
+
+    One batch goes ahead untimed, since first passes allocate memory and choose algorithms. The logits are copied to the
+    CPU within the time, so that the work of a GPU is waited for.
+
+    Args:
+        trained: the member, on its device.
+        batch: decoded images.
+        clock: seconds.
+    """
+    images = len(batch.sizes)
+    start = clock()
+    trained.logits(batch)
+    seconds: list[float] = []
+    while len(seconds) < LEAST or (len(seconds) < REPEATS and clock() - start < SECONDS):
+        begun = clock()
+        trained.logits(batch)
+        seconds.append(clock() - begun)
+    each = [1000 * s / images for s in seconds]
+    return Timing(
+        trained.name, statistics.median(each), min(each), max(each), len(each), images, trained.bf16
+    )  # fmt: skip

@@ -1,0 +1,83 @@
+"""What each member costs: accuracy against time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from octavo.engine.hardware import find
+from octavo.engine.restore import batch_of, restore
+from octavo.engine.timing import BATCH, Timing, time_member
+from octavo.looks.look import Cell, Drawing, Look, Shown, Table
+from octavo.looks.subject import ClassifySubject
+from octavo.numbers.pareto import pareto
+from octavo.numbers.results import Interval
+from octavo.pictures.members import cost_plot
+
+
+def cost(subject: ClassifySubject) -> Drawing:
+    """Time every member on validation images and draw accuracy against time; of one member there is a table alone."""
+    timings = _timed(subject)
+    accuracy = [system.metrics["accuracy"] for system in subject.report.systems]
+    weights = dict(zip(subject.members, subject.run.ensemble.weights, strict=True))
+    several = len(timings) > 1
+    times = [timing.milliseconds for timing in timings]
+    names, front = [timing.name for timing in timings], np.ones(1, bool)
+    if several:
+        names.append("ensemble")
+        times.append(sum(timing.milliseconds for timing in timings if weights[timing.name] > 0))
+        front = pareto(times, [own.value for own in accuracy])
+    caption = (
+        "To the left is faster, to the top better: no system beats one on the dashed line at the same or a shorter "
+        "time. The ensemble costs the sum of the members that have a weight."
+    )
+    shown = (Shown(file="cost.png", caption=caption, alt="Accuracy against time per image", wide=False),)
+    look = Look(
+        name="cost",
+        title="What each member costs",
+        sees=_sees(subject, timings),
+        source="explained/cost.json",
+        shown=shown if several else (),
+        tables=(_table(names, times, timings, accuracy, front),),
+    )
+    return Drawing(look, {"cost.png": cost_plot(names, np.array(times), accuracy, front)} if several else {})
+
+
+def _timed(subject: ClassifySubject) -> list[Timing]:
+    """Return the time of each member, one after another, on images from all over the validation set."""
+    count = len(subject.labels)
+    chosen = np.unique(np.linspace(0, count - 1, min(BATCH, count)).round().astype(int))
+    batch, device = batch_of([subject.picture(int(i)) for i in chosen]), find(subject.device).device
+    timings = []
+    for done, name in enumerate(subject.members, 1):
+        timings.append(time_member(restore(subject.run, name, device), batch))
+        subject.progress("time members", done, len(subject.members))
+    return timings
+
+
+def _sees(subject: ClassifySubject, timings: list[Timing]) -> str:
+    there = find(subject.device).describe()
+    threads = f", {there['threads']} threads" if there["device"] == "cpu" else ""
+    precise = "bfloat16" if all(t.bf16 for t in timings) else "float32" if not any(t.bf16 for t in timings) else (
+        "bfloat16 and float32, as they were trained"
+    )  # fmt: skip
+    return (
+        f"Milliseconds per image on {there['processor'] or there['device']} ({there['device']}{threads}, {precise}), "
+        f"in batches of {timings[0].images} validation images: the median of {timings[0].repeats} or so batches after "
+        "one to warm up. Resizing and normalising are in it, reading and decoding of files are not."
+    )
+
+
+def _table(
+    names: list[str], times: list[float], timings: list[Timing], accuracy: list[Interval], front: np.ndarray
+) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for place, (name, milliseconds) in enumerate(zip(names, times, strict=True)):
+        own = timings[place] if place < len(timings) else None
+        spread = (own.fastest, own.slowest, own.repeats) if own else (None, None, None)
+        rows.append((name, accuracy[place].value, milliseconds, *spread, "yes" if front[place] else "no"))
+    return Table(
+        title="Accuracy and time",
+        columns=("system", "accuracy", "median [ms per image]", "fastest", "slowest", "batches", "on the Pareto front"),
+        rows=tuple(rows),
+        kinds=("text", "share", "number", "number", "number", "count", "text"),
+    )

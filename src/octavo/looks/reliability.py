@@ -1,0 +1,80 @@
+"""How far the ensemble's probabilities can be believed."""
+
+from __future__ import annotations
+
+from octavo.looks.look import Cell, Drawing, Look, Shown, Table
+from octavo.looks.subject import ClassifySubject
+from octavo.numbers.reliability import Reliability
+from octavo.numbers.reliability import reliability as binned
+from octavo.numbers.results import Report
+from octavo.pictures.reliability import reliability_diagram
+
+
+def reliability(subject: ClassifySubject) -> Drawing:
+    """Draw accuracy by confidence of the ensemble on the validation images, its members thin behind it."""
+    report = subject.report
+    whole = binned(subject.answer, subject.labels, report.level)
+    members = [binned(logits, subject.labels, report.level) for logits in subject.logits]
+    several = len(members) > 1
+    caption = (
+        "Points below the dashed line are overconfident, points above it could be surer; the vertical lines are "
+        f"{100 * report.level:g} % intervals (Wilson), and below is where the confidences lie."
+    )
+    look = Look(
+        name="reliability",
+        title="Can its confidence be believed?",
+        sees=_sees(report, whole),
+        source="metrics.json",
+        shown=(Shown(file="reliability.png", caption=caption, alt="Reliability diagram", wide=False),),
+        tables=(_table(report, [*members, whole]), _bins(whole)),
+    )
+    return Drawing(look, {"reliability.png": reliability_diagram(whole, members if several else ())})
+
+
+def _sees(report: Report, whole: Reliability) -> str:
+    gap = 100 * (whole.mean_confidence - whole.mean_accuracy)
+    words = f"{abs(gap):.1f} points too {'sure' if gap > 0 else 'unsure'}" if abs(gap) >= 0.05 else "just sure enough"
+    ece = report.ensemble.metrics["ece"]
+    ends = "" if ece.low is None else f" [{ece.low:.3f}, {ece.high:.3f}]"
+    return (
+        f"On average it names its class with a confidence of {100 * whole.mean_confidence:.1f} % and is right for "
+        f"{100 * whole.mean_accuracy:.1f} %: {words}. Its ECE is {ece.value:.3f}{ends}. {report.rules['ece']}"
+    )
+
+
+def _table(report: Report, found: list[Reliability]) -> Table:
+    """Return a row a system; a run of one member has the same numbers twice, so that one row is left."""
+    kept = list(zip(report.systems, found, strict=True))
+    rows: list[tuple[Cell, ...]] = [
+        (
+            system.name,
+            own.mean_accuracy,
+            own.mean_confidence,
+            *(system.metrics[key].value for key in ("ece", "nll", "brier")),
+        )
+        for system, own in (kept if len(kept) > 2 else kept[:1])
+    ]
+    return Table(
+        title="Calibration of every system",
+        columns=("system", "accuracy", "mean confidence", "ECE", "NLL [nats]", "Brier (0 to 2)"),
+        rows=tuple(rows),
+        kinds=("text", "share", "share", "number", "number", "number"),
+        caption="For ECE, NLL and Brier score the lower is the better.",
+    )
+
+
+def _bins(whole: Reliability) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for k in (k for k, count in enumerate(whole.count.tolist()) if count):
+        numbers = (whole.confidence[k], whole.accuracy[k], whole.low[k], whole.high[k])
+        rows.append((_bin(whole, k), int(whole.count[k]), *(float(number) for number in numbers)))
+    return Table(
+        title=f"The {len(whole.count)} bins of the ECE that hold images",
+        columns=("confidence above … up to", "images", "mean confidence", "accuracy", "low", "high"),
+        rows=tuple(rows),
+        kinds=("text", "count", "share", "share", "share", "share"),
+    )
+
+
+def _bin(whole: Reliability, k: int) -> str:
+    return f"{100 * whole.edges[k]:.1f} … {100 * whole.edges[k + 1]:.1f} %"

@@ -1,0 +1,234 @@
+"""What is looked at: a finished run with its stored outputs, and its images when they are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from scipy.special import softmax
+
+from octavo.cache import cache_dir
+from octavo.data import store, torchvision_data
+from octavo.data.doctor import resolve
+from octavo.data.masks import MaskDecoder
+from octavo.data.pairs import Pairs
+from octavo.data.pixels import BrokenImage, decode
+from octavo.data.samples import Samples
+from octavo.engine.folder import RunFolder
+from octavo.errors import UserError
+from octavo.numbers.mask_results import SegmentReport
+from octavo.numbers.results import Report
+from octavo.progress import Progress, Say, silent, unsaid
+from octavo.recipe import ClassifyRecipe, SegmentRecipe
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A finished run, looked at on its validation images.
+
+    Attributes:
+        run: its folder.
+        device: where networks run, if a look needs them: `auto`, `cpu`, `cuda` or `mps`.
+        progress: told how far a look is.
+        say: told what a look lacks.
+    """
+
+    run: RunFolder
+    device: str = "auto"
+    progress: Progress = field(default=silent, kw_only=True)
+    say: Say = field(default=unsaid, kw_only=True)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes in the order of their ids."""
+        return tuple(self.run.manifest["classes"])
+
+    @cached_property
+    def files(self) -> list[str]:
+        """The validation images, n of them, as `samples.csv` names them."""
+        return self.run.files("val")
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """Where each of them stands among all files of the data, int64 [n]."""
+        return np.array([i for i, row in enumerate(self.run.samples()) if row["part"] == "val"], np.int64)
+
+    @cached_property
+    def cache(self) -> Path:
+        """Folder of the pixel stores."""
+        kept = self.run.manifest["options"].get("cache")
+        return Path(kept) if kept else cache_dir()
+
+    def _root(self) -> str:
+        root = str(self.run.manifest["data"]["root"])
+        if not root.startswith("torchvision:") and not Path(root).exists():
+            raise UserError(f"{self.run.path}: its data are gone from {root}; put them back there")
+        return root
+
+    def _unchanged(self, files: tuple[str, ...]) -> None:
+        if [row["file"] for row in self.run.samples()] != list(files):
+            raise UserError(
+                f"{self._root()}: its files are others than those that {self.run.path} was trained on; restore them"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifySubject(Subject):
+    """A run of classifiers: n validation images, M members, C classes."""
+
+    @cached_property
+    def recipe(self) -> ClassifyRecipe:
+        """The resolved recipe."""
+        return self.run.recipe_as(ClassifyRecipe)
+
+    @cached_property
+    def report(self) -> Report:
+        """The numbers in `metrics.json`."""
+        found = self.run.metrics
+        assert isinstance(found, Report)
+        return found
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of the members."""
+        return self.run.ensemble.names
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """True class ids, int64 [n]."""
+        return self.run.labels("val")
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        """The members' logits, float32 [M,n,C]."""
+        return np.stack([self.run.member(name).outputs()["val"] for name in self.members])
+
+    @cached_property
+    def answer(self) -> np.ndarray:
+        """The ensemble's logits, float64 [n,C]."""
+        return self.run.ensemble.logits(self.logits)
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """The ensemble's probabilities, float64 [n,C]."""
+        return softmax(self.answer, axis=1)
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """The ensemble's class ids, int64 [n]; from the logits, as in an evaluation."""
+        return self.answer.argmax(1)
+
+    @cached_property
+    def samples(self) -> Samples:
+        """All files of the data, in the order of `samples.csv`.
+
+        Raises:
+            UserError: the data are gone, or others.
+        """
+        found = torchvision_data.read(self._root(), self.run.manifest["data"]["layout"], cache=self.cache)
+        self._unchanged(found.files)
+        return found
+
+    @cached_property
+    def pixels(self) -> store.Pixels:
+        """The decoded images of all files, in the order of `samples.csv`.
+
+        Raises:
+            UserError: the data are gone, or others.
+        """
+        decoder = store.ImageDecoder(self.recipe.stored_side)
+        found = store.build(self.samples, decoder, self.cache, skip_broken=True, progress=self.progress)
+        if found.digest != self.run.manifest["data"]["pixels"]:
+            raise UserError(f"{self._root()}: its images have changed since {self.run.path} was trained; restore them")
+        return found
+
+    def picture(self, index: int) -> np.ndarray:
+        """Return validation image `index`, uint8 [H,W,3], as it is stored: its shorter side bounded by the recipe."""
+        return self.pixels.image(int(self.places[index])).transpose(1, 2, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentSubject(Subject):
+    """A run of a segmenter: n validation images, C classes."""
+
+    @cached_property
+    def recipe(self) -> SegmentRecipe:
+        """The resolved recipe."""
+        return self.run.recipe_as(SegmentRecipe)
+
+    @cached_property
+    def report(self) -> SegmentReport:
+        """The numbers in `metrics.json`."""
+        found = self.run.metrics
+        assert isinstance(found, SegmentReport)
+        return found
+
+    @property
+    def name(self) -> str:
+        """Name of the segmenter."""
+        return self.recipe.segmenter.name
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Pixels of each image by true (row) and predicted class, int64 [n,C+1,C+1]; the last of each is no class."""
+        return self.run.member(self.name).outputs()["val"].astype(np.int64)
+
+    @cached_property
+    def mask_names(self) -> list[str]:
+        """What each image's masks are called, without ending."""
+        return [row["name"] for row in self.run.samples() if row["part"] == "val"]
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """All images and masks of the data, in the order of `samples.csv`.
+
+        Raises:
+            UserError: the data are gone, or others.
+        """
+        found = torchvision_data.read_pairs(self._root(), self.run.manifest["data"]["layout"], cache=self.cache)
+        self._unchanged(found.files)
+        return found
+
+    @cached_property
+    def decoder(self) -> MaskDecoder:
+        """How the true masks are read."""
+        return resolve(self.pairs, self.run.table, self.recipe.data.tolerant)
+
+    def picture(self, index: int) -> np.ndarray:
+        """Return validation image `index` at its own size, uint8 [H,W,3]."""
+        return _decoded(self.pairs.path(int(self.places[index])))
+
+    def truth(self, index: int) -> np.ndarray:
+        """Return its true channel indices, uint8 [H,W]; 255 where there is no truth."""
+        path = self.pairs.mask_path(int(self.places[index]))
+        try:
+            return self.decoder.decode(path)[..., 0]
+        except BrokenImage as error:
+            raise UserError(f"{path}: {error}; put the data back as they were") from error
+
+    def predicted(self, index: int) -> np.ndarray | None:
+        """Return its predicted mask in the table's colours, uint8 [H,W,3]; None where none was kept."""
+        path = self.run.member(self.name).predicted_file("val", self.mask_names[index])
+        return _decoded(path) if path.is_file() else None
+
+
+def _decoded(path: Path) -> np.ndarray:
+    try:
+        return decode(path)
+    except BrokenImage as error:
+        raise UserError(f"{path}: {error}; put the data back as they were") from error
+
+
+def subject_of(
+    run: RunFolder, device: str = "auto", *, progress: Progress = silent, say: Say = unsaid
+) -> ClassifySubject | SegmentSubject:
+    """Return what is looked at in a run.
+
+    Raises:
+        UserError: the run is not finished.
+    """
+    kind = SegmentSubject if isinstance(run.recipe, SegmentRecipe) else ClassifySubject
+    run.metrics  # noqa: B018 (raises where the run isn't finished)
+    return kind(run, device, progress=progress, say=say)
