@@ -23,6 +23,7 @@ from octavo.verbs.explain import explain
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "deepglobe13"
 TABLE = load_table("course")
+DRAWN = ("stages", "confusion", "history")
 STAGES = {"epoch_002": 2, "epoch_004": 4, "best": "best"}
 
 
@@ -48,7 +49,7 @@ def made(folder: Path, data: Path, keep: str = "best", **stages: Any) -> RunFold
         {
             "name": "t",
             "task": "segment",
-            "train": {"epochs": 5, "keep": keep},
+            "train": {"epochs": 9, "keep": keep},
             "stages": {"at": [2, 4, "best"], "images": ["0000", "0002"]} | stages,
         }
     )
@@ -102,7 +103,7 @@ def test_a_segmenters_stages_are_laid_out_as_the_reference_has_them(
     tmp_path: Path, data: Path, drawn: dict[str, tuple]
 ) -> None:
     run, said, seen = made(tmp_path / "run", data), [], []
-    files = explain(run, progress=lambda w, d, t, n="": seen.append((d, t)), say=said.append)
+    files = explain(run, DRAWN, progress=lambda w, d, t, n="": seen.append((d, t)), say=said.append)
     assert sorted(files) == [run.path / "plots" / f"{name}.png" for name in ("confusion", "history", "stages")]
     assert all(np.asarray(Image.open(file)).std() > 0 for file in files) and seen[-1] == (3, 3) and not said
     rows, columns, classes = drawn["stage_table"]
@@ -123,7 +124,7 @@ def test_a_segmenters_stages_are_laid_out_as_the_reference_has_them(
 def test_the_final_epoch_is_the_last_where_the_last_weights_were_kept(
     tmp_path: Path, data: Path, drawn: dict[str, tuple]
 ) -> None:
-    explain(made(tmp_path / "run", data, keep="last"))
+    explain(made(tmp_path / "run", data, keep="last"), ("stages",))
     assert drawn["stage_table"][1][-1] == "final\nepoch 5"
 
 
@@ -131,7 +132,7 @@ def test_a_stage_without_masks_is_left_out_and_it_is_said(tmp_path: Path, data: 
     run, said = made(tmp_path / "run", data), []
     shutil.rmtree(run.path / "masks" / "epoch_004")
     (run.path / "masks" / "best" / "0002_sat.png").unlink()
-    explain(run, say=said.append)
+    explain(run, ("stages",), say=said.append)
     rows, columns, _ = drawn["stage_table"]
     assert columns == ("original", "truth", "early\nepoch 2", "final\nepoch 3")
     assert rows[1].pictures[-1] is None
@@ -141,15 +142,28 @@ def test_a_stage_without_masks_is_left_out_and_it_is_said(tmp_path: Path, data: 
 def test_a_run_without_stage_masks_has_the_other_pictures(tmp_path: Path, data: Path) -> None:
     run, said = made(tmp_path / "run", data, count=0, images=()), []
     shutil.rmtree(run.path / "masks")
-    assert [file.stem for file in explain(run, say=said.append)] == ["confusion", "history"]
+    assert [file.stem for file in explain(run, DRAWN, say=said.append)] == ["confusion", "history"]
     assert said == ["no masks by stage were kept: the recipe's stages name no image or no epoch"]
+
+
+def test_a_table_of_stages_stays_legible(tmp_path: Path, data: Path, drawn: dict[str, tuple]) -> None:
+    """Of many epochs some are drawn, the first and the last among them; what is left out is said."""
+    run, said = made(tmp_path / "run", data, at=[*range(1, 10), "best"]), []
+    files = run.member("segmenter")
+    for epoch in range(1, 10):
+        files.write_mask(files.stage_file(epoch, "0000_sat"), colour(epoch % 7))
+    explain(run, ("stages",), say=said.append)
+    rows, columns, _ = drawn["stage_table"]
+    assert columns == ("original", "truth", "epoch 1", "epoch 3", "epoch 5", "epoch 7", "epoch 9", "final\nepoch 3")
+    np.testing.assert_array_equal(rows[0].pictures[3], colour(3))
+    assert "masks by stage: 5 of 9 epochs are drawn; masks/ has all" in said
 
 
 def test_data_that_are_gone_or_changed_are_a_line(tmp_path: Path, data: Path) -> None:
     run = made(tmp_path / "run", data)
     (data / "validation" / "0002_sat.jpg").write_bytes(b"")
     with pytest.raises(UserError, match=r"0002_sat\.jpg: empty file; put the data back"):
-        explain(run)
+        explain(run, ("stages",))
     (data / "train" / "0000_sat.jpg").unlink()
     (data / "train" / "0000_mask.png").unlink()
     with pytest.raises(UserError, match="its files are others than those that"):
@@ -170,7 +184,7 @@ def test_a_classifiers_run_has_curves_and_confusion(
     trained: RunFolder, tmp_path: Path, drawn: dict[str, tuple]
 ) -> None:
     run = RunFolder.open(shutil.copytree(trained.path, tmp_path / "run"))
-    assert [file.name for file in explain(run)] == ["confusion.png", "history.png"]
+    assert [file.name for file in explain(run, DRAWN[1:])] == ["confusion.png", "history.png"]
     members = list(dict.fromkeys(row["member"] for row in drawn["training_curves"][0]))
     assert members == ["vgg", "squeeze", "mobile"]
     counts, names = drawn["confusion_matrix"]
@@ -207,7 +221,7 @@ def test_real_scenes_and_their_masks_make_a_table(tmp_path: Path, drawn: dict[st
             files.write_mask(files.stage_file(stage, Path(pairs.files[index]).stem), truth)
     files.finish({}, {"val": np.ones((2, 8, 8), np.int64)}, [{"epoch": 1, "lr": 1, "train_loss": 1}])
     regrade_masks(run)
-    assert len(explain(run)) == 3
+    assert len(explain(run, DRAWN)) == 3
     shown, columns, _ = drawn["stage_table"]
     assert columns == ("original", "truth", "epoch 1", "final\nepoch 1") and len(shown) == 2
     for row in shown:

@@ -17,12 +17,13 @@ from octavo.engine.segment import _score
 from octavo.numbers.confusion import confusions_of
 
 CLASSES = 4
+NAMES = ("lake", "a,b", 'say "x"', "_")
 CRITERION = partial(F.cross_entropy, ignore_index=IGNORE)
 
 
 def goal(rule: str = "mmsegmentation", plain: bool = True) -> SegmentGoal:
     score = partial(_score, rule, np.array([True, True, True, False]))
-    return SegmentGoal(CRITERION, CLASSES, confusions_of, score, plain=plain)
+    return SegmentGoal(CRITERION, NAMES, confusions_of, score, plain=plain)
 
 
 def masks(count: int = 5, side: int = 12, absent: tuple[int, ...] = ()) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,10 +57,20 @@ def test_held_out_numbers_are_scikit_learns(absent: tuple[int, ...]) -> None:
     table = confusion_matrix(true, predicted, labels=range(CLASSES))
     held = found.held()
     assert held["holdout_miou"] == pytest.approx(np.nanmean(miou(table)))
+    each = {f"holdout_iou_{NAMES[c]}": iou for c, iou in enumerate(miou(table)) if c not in absent}
+    assert {name: value for name, value in held.items() if "_iou_" in name} == pytest.approx(each)
     assert held["holdout_pixel_accuracy"] == pytest.approx(accuracy_score(true, predicted))
     p = logits.double().softmax(1).permute(0, 2, 3, 1).numpy()
     assert held["holdout_loss"] == pytest.approx(log_loss(true, p[known], labels=range(CLASSES)), rel=1e-5)
     assert 0.2 < held["holdout_miou"] < 0.8
+
+
+def test_a_class_that_does_not_occur_has_no_iou_even_where_the_rule_gives_it_one() -> None:
+    logits, truth = masks(absent=(2,))
+    found = goal("absent-one")
+    found.hold(logits, truth)
+    columns = {name for name in found.held() if "_iou_" in name}
+    assert columns == {f"holdout_iou_{NAMES[c]}" for c in (0, 1, 3)}
 
 
 def test_held_out_number_goes_by_the_rule() -> None:

@@ -444,7 +444,7 @@ def test_images_beside_the_splits_are_told(tmp_path: Path) -> None:
     make(tmp_path, [*EXAMPLES["course"], "preview.png", "old/1.png"])
     assert [p.text.split(": ", 1)[1] for p in read_pairs(tmp_path).problems] == [
         "not a train, val or test folder; its images are left out",
-        "1 images lie beside the split folders and are left out (first: preview.png)",
+        "1 image beside the split folders left out (first: preview.png)",
     ]
 
 

@@ -17,7 +17,7 @@ from octavo.data import geo
 from octavo.data.classes import load_table
 from octavo.data.masks import paint
 from octavo.engine.folder import RunFolder
-from octavo.engine.restore_segmenter import Averaging, reduced, restore_segmenter
+from octavo.engine.restore_segmenter import Averaging, restore_segmenter
 from octavo.engine.windows import blended, rows_of
 from octavo.errors import UserError
 from octavo.networks.build import build_segmenter
@@ -147,17 +147,17 @@ def test_a_network_at_half_scale_gives_masks_in_full_size(
     assert (np.abs(overlay - wanted).max(axis=2) <= 0.51).mean() > 0.999
 
 
-def test_logits_of_one_image_are_the_networks(halved: tuple[RunFolder, SegmenterNet]) -> None:
+def test_ids_of_one_file_are_the_networks(halved: tuple[RunFolder, SegmenterNet], tmp_path: Path) -> None:
     run, net = halved
     pixels = image(75, 64)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
     trained = restore_segmenter(run, CPU)
     assert not trained.net.training and trained.table == run.table and trained.scale == 0.5
-    logits = trained.logits(pixels)
-    assert logits.shape == (7, 75, 64) and logits.dtype == np.float32
+    ids = trained.ids(tmp_path / "a.png")
+    assert ids.shape == (75, 64) and ids.dtype == np.uint8
     small = np.asarray(Image.fromarray(pixels).resize((32, round(75 / 2)), Image.Resampling.BICUBIC))
-    assert same(logits.argmax(0), expected(net, small, (75, 64)))
+    assert same(ids, expected(net, small, (75, 64)))
     assert trained.small_size(75, 64) == small.shape[:2]
-    np.testing.assert_array_equal(reduced(pixels, 0.5), small)
 
 
 def test_windows_agree_with_the_whole_image_almost_everywhere(
@@ -218,9 +218,9 @@ def test_large_images_go_in_windows_by_themselves_and_it_is_said(
 def test_flips_and_scales_are_averaged_in_probability(whole: tuple[RunFolder, SegmenterNet]) -> None:
     run, net = whole
     pixels = image(64, 96)
-    found = restore_segmenter(run, CPU, Averaging(True, (0.5, 1.0))).logits(pixels)
-    x = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None] / 255
-    x = (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    batch = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
+    found = restore_segmenter(run, CPU, Averaging(True, (0.5, 1.0))).scores(batch)[0].numpy()
+    x = (batch / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
     total = torch.zeros(1, 7, 64, 96)
     for size in ((32, 48), (64, 96)):
         y = x if size == (64, 96) else F.interpolate(x, size, mode="bilinear", antialias=True)
@@ -229,8 +229,8 @@ def test_flips_and_scales_are_averaged_in_probability(whole: tuple[RunFolder, Se
             total += logits.softmax(1) / 8
     np.testing.assert_allclose(np.exp(found), total[0].numpy(), atol=1e-5)
     np.testing.assert_allclose(np.exp(found).sum(0), 1, atol=1e-5)
-    off = restore_segmenter(run, CPU).logits(pixels)
-    assert np.abs(np.exp(found) - torch.from_numpy(off).softmax(0).numpy()).max() > 1e-3
+    off = restore_segmenter(run, CPU).scores(batch)[0]
+    assert np.abs(np.exp(found) - off.softmax(0).numpy()).max() > 1e-3
 
 
 def test_averaging_makes_a_symmetric_answer(whole: tuple[RunFolder, SegmenterNet]) -> None:

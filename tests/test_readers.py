@@ -190,7 +190,7 @@ def test_images_beside_class_folders_are_refused(tmp_path: Path) -> None:
         [(SPLIT, "train/x.png"), (SPLIT, "val/x.png"), (EXAMPLES["folders"], "x.png")]
     ):
         text = refusal(make(tmp_path / str(number), [*files, stray]))
-        assert "1 images lie beside the class folders (first: x.png)" in text
+        assert "1 image beside the class folders (first: x.png)" in text
         assert "move each into the folder of its class" in text
 
 

@@ -93,7 +93,7 @@ class Lives:
     def argv(self, name: str) -> list[str]:
         recipe, data = self.folder / f"{name.split('-')[0]}.toml", self.data
         places = ["--out", str(self.run(name)), "--cache", str(self.folder / "caches" / name)]
-        return ["train", str(recipe), "--data", str(data), *places]
+        return ["train", str(recipe), "--no-report", "--data", str(data), *places]
 
     def run(self, name: str) -> Path:
         return self.folder / "runs" / name
@@ -223,6 +223,14 @@ def test_real_process_stopped_from_outside_goes_on_exactly(lives: Lives, whole: 
     process.send_signal(signal.SIGTERM)
     _, words = process.communicate(timeout=60)
     assert process.returncode == 143 and words.splitlines()[-1].startswith("stopped;")
-    resumed = [sys.executable, "-m", "octavo", "train", "--resume", *command[-4:]]  # recipe and data are in the run
+    resumed = [
+        sys.executable,
+        "-m",
+        "octavo",
+        "train",
+        "--resume",
+        "--no-report",
+        *command[-4:],
+    ]  # recipe and data are in the run
     subprocess.run(resumed, check=True, capture_output=True, env=environment, timeout=120)
     assert_same(files(out), whole["mixed"])

@@ -27,6 +27,7 @@ from octavo.terminal import (
     line_of,
     progress_shown,
     show,
+    sized,
 )
 from octavo.version import __version__
 
@@ -107,6 +108,7 @@ def train(
     layout: LayoutOption = None,
     skip_broken: SkipOption = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files too.")] = False,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="End by writing report.html.")] = True,
 ) -> None:
     """Train a recipe on a folder of images: the run's numbers, weights and predictions go to --out."""
     from octavo.options import Options
@@ -122,6 +124,7 @@ def train(
         overwrite=overwrite,
         skip_broken=skip_broken,
         tensorboard=tensorboard,
+        report=report,
     )
     _train(recipe, data, changes or [], given)
 
@@ -183,7 +186,7 @@ def _demo_digits(run: Path, resume: bool) -> None:
 
     typer.echo(BEFORE)
     data = write_digits()
-    _train(_DEMOS["digits"], str(data), [], Options(out=run, overwrite=not resume, resume=resume))
+    _train(_DEMOS["digits"], str(data), [], Options(out=run, overwrite=not resume, resume=resume, report=True))
     typer.echo(AFTER.format(run=run, data=data))
 
 
@@ -195,10 +198,10 @@ def _demo_landcover(run: Path, resume: bool) -> None:
 
     typer.echo(BEFORE_LANDCOVER)
     data = write_landcover()
-    _train(_DEMOS["landcover"], str(data), [], Options(out=run, overwrite=not resume, resume=resume))
+    _train(_DEMOS["landcover"], str(data), [], Options(out=run, overwrite=not resume, resume=resume, report=True))
     folder = RunFolder.open(run)
     with progress_shown() as progress:
-        stages = next(path for path in explain(folder, progress=progress, say=_say) if path.stem == "stages")
+        (stages,) = explain(folder, ["stages"], progress=progress, say=_say)
     typer.echo(AFTER_LANDCOVER.format(scores=scores_shown(folder.metrics), stages=stages, run=run, data=data))
 
 
@@ -208,6 +211,8 @@ def _train(recipe: str | None, data: str | None, changes: list[str], given: Opti
     with progress_shown() as progress:
         run = run_training(recipe, data, changes, given, progress=progress, say=_say)
     show(run.metrics, False)
+    if given.report and run.page.is_file():
+        typer.echo(f"report: {sized(run.page)}")
     typer.echo(f"run: {run.path}")
 
 

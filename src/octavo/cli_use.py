@@ -1,4 +1,4 @@
-"""Commands that use a run, or judge predictions: evaluate, predict, score, explain."""
+"""Commands that use a run, or judge predictions: evaluate, predict, score, explain, report."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from octavo.terminal import (
     show,
     show_masks,
     show_score,
+    sized,
     writable,
 )
 from octavo.words import counted
@@ -168,13 +169,66 @@ def score(
 
 
 @use_app.command()
-def explain(run: RunArgument) -> None:
-    """Draw what a run did: masks by stage of training, curves, confusion; PNG files in the run's plots/."""
+def explain(
+    run: RunArgument,
+    look: Annotated[list[str] | None, typer.Option("--look", help="Only this look; once for each.")] = None,
+    layer: Annotated[
+        str | None, typer.Option("--layer", help="MEMBER.LAYER to draw in a plane, such as vgg16.head.0.")
+    ] = None,
+    method: Annotated[str | None, typer.Option("--method", help="tsne (the default), umap or pacmap.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of that plane.")] = None,
+    image: Annotated[
+        list[str] | None, typer.Option("--image", help="Validation image for Grad-CAM; once for each.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Look at a run: t-SNE, mistakes, Grad-CAM, confusion, masks by stage …; pictures in the run's plots/."""
     from octavo.engine.folder import RunFolder
     from octavo.verbs.explain import explain as run_explanation
 
+    plane = {"layer": layer, "method": method, "seed": seed}
+    asked = {"embedding": {key: value for key, value in plane.items() if value is not None}}
+    asked |= {"gradcam": {"images": image} if image else {}}
+    given = {name: words for name, words in asked.items() if words}
     with progress_shown() as progress:
         for path in run_explanation(
-            RunFolder.open(run), progress=progress, say=lambda line: typer.echo(f"note: {line}", err=True)
+            RunFolder.open(run),
+            look or tuple(given),
+            given=given,
+            device=device,
+            progress=progress,
+            say=lambda line: typer.echo(f"note: {line}", err=True),
         ):
             typer.echo(path)
+
+
+@use_app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folder of a run; several are compared.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Page of a comparison; one run's lies in the run: report.html.")
+    ] = Path("comparison.html"),
+    refresh: Annotated[bool, typer.Option("--refresh", help="Make its pictures anew.")] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Bind a run into one page that opens anywhere, report.html; or compare several runs in one."""
+    from octavo.engine.folder import RunFolder
+
+    folders = [RunFolder.open(run) for run in runs]
+    with progress_shown() as progress:
+        if len(folders) > 1:
+            from octavo.verbs.compare import compare
+
+            refuse({"--refresh": refresh}, "a comparison")
+            page = compare(folders, out, progress=progress, say=lambda line: typer.echo(f"note: {line}", err=True))
+        else:
+            from octavo.verbs.report import report as run_report
+
+            page = run_report(
+                folders[0],
+                refresh=refresh,
+                device=device,
+                progress=progress,
+                say=lambda line: typer.echo(line, err=True),
+            )
+    typer.echo(sized(page))

@@ -26,6 +26,7 @@ class Options:
         overwrite: delete a run that is in the way.
         skip_broken: go on without files that can't be decoded.
         tensorboard: write event files into the run.
+        report: end by writing `report.html` into the run.
     """
 
     out: Path | None = None
@@ -38,6 +39,7 @@ class Options:
     overwrite: bool = False
     skip_broken: bool = False
     tensorboard: bool = False
+    report: bool = False
 
     def __post_init__(self) -> None:
         """Take folders as text too, and refuse what would fail late."""

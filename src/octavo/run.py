@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +54,33 @@ class Members(Mapping[str, "nn.Module"]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+@dataclass(frozen=True)
+class ReportFile:
+    """A report: where it lies; in a notebook it shows inline."""
+
+    path: Path
+
+    def _repr_html_(self) -> str:
+        page = escape(self.path.read_text(encoding="utf-8"), quote=True)
+        return (
+            f'<iframe srcdoc="{page}" sandbox="allow-scripts" title="report" '
+            'style="width: 100%; height: 800px; border: 0"></iframe>'
+        )
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture of a run: where it lies; in a notebook it shows inline."""
+
+    path: Path
+
+    def _repr_png_(self) -> bytes | None:
+        return self.path.read_bytes() if self.path.suffix == ".png" else None
+
+    def _repr_svg_(self) -> str | None:
+        return self.path.read_text(encoding="utf-8") if self.path.suffix == ".svg" else None
 
 
 class Run:
@@ -129,6 +158,36 @@ class Run:
         from octavo.verbs.predict_masks import masks_of
 
         return masks_of(self._files, _listed(images), device=self._device)
+
+    def report(self, *, refresh: bool = False) -> ReportFile:
+        """Bind the run into its `report.html`, which a notebook shows inline; see `octavo.verbs.report`."""
+        from octavo.verbs.report import report
+
+        return ReportFile(report(self._files, refresh=refresh, device=self._device))
+
+    @property
+    def looks(self) -> tuple[str, ...]:
+        """Names of the looks that can be taken at the run, as `figure` and `octavo explain --look` know them."""
+        from octavo.looks.looks import looks_at
+        from octavo.looks.subject import subject_of
+
+        return tuple(looks_at(subject_of(self._files)))
+
+    def figure(self, name: str) -> PictureFile:
+        """Return one picture of the run, which a notebook shows inline; it is drawn if it isn't there.
+
+        Args:
+            name: of a look, whose first picture it is, or of a file in the run's `plots` without its ending.
+
+        Raises:
+            UserError: there is no such look or picture, or the look found nothing to draw.
+        """
+        drawn = {path.stem: path for path in sorted(self._files.plot("").glob("*.*"), reverse=True)}
+        if name in drawn and name not in self.looks:
+            return PictureFile(drawn[name])
+        from octavo.verbs.report import first_picture
+
+        return PictureFile(first_picture(self._files, name, others=tuple(drawn), device=self._device))
 
     def embed(self, images: str | Path | Sequence[str | Path], layer: str) -> np.ndarray:
         """Return one layer's output, float32 [n,·]; `vgg16.head.0` is 256 numbers; see `octavo.verbs.predict.embed`."""

@@ -125,6 +125,11 @@ def _mebibytes(size: int) -> str:
     return f"{size / 2**20:,.1f}"
 
 
+def sized(path: Path) -> str:
+    """Return a file and its size in words."""
+    return f"{path} ({_mebibytes(path.stat().st_size)} MiB)"
+
+
 def show_masks(score: MaskScore) -> None:
     """Print the mIoU card of masks, their classes, the rule of the headline, and what to beware of."""
     from octavo.numbers.mask_tables import mask_score_tables

@@ -18,6 +18,7 @@ from octavo.data.survey import Facts, look
 from octavo.data.walk import one_line
 from octavo.errors import UserError
 from octavo.progress import Progress, silent
+from octavo.words import counted
 
 if TYPE_CHECKING:
     from octavo.data.pairs import Pairs
@@ -182,7 +183,8 @@ def _absent(table: ClassTable, counts: Mapping[str, np.ndarray]) -> Iterator[str
 def _empty(facts: Sequence[Facts], each: Mapping[int, np.ndarray]) -> Iterator[str]:
     files = [f.file for f in facts if each[f.index][IGNORE] == each[f.index].sum()]
     if files:
-        yield f"{len(files):,} masks have no pixel of any class, so nothing is learnt from them: {name_files(files)}"
+        some = counted(len(files), "mask")
+        yield f"{some} without a pixel of any class, from which nothing is learnt: {name_files(files)}"
 
 
 def _uniform(facts: Sequence[Facts], each: Mapping[int, np.ndarray], table: ClassTable) -> Iterator[str]:

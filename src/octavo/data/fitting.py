@@ -13,6 +13,7 @@ from octavo.data.classes import ClassTable, load_table, shipped
 from octavo.data.masks import UNKNOWN, MaskDecoder, colour_code, colour_of, colour_text
 from octavo.data.survey import FEW, Facts, Tally
 from octavo.errors import UserError
+from octavo.words import counted
 
 NEAR, STRAYS = 0.9, 20
 """A table still is the one meant if this share of the pixels fits it, and at most so many colours don't."""
@@ -173,9 +174,9 @@ def stray_texts(
     tables = f"table{'s' if len(names) > 1 else ''} {quoted(names)}"
     for token, count in zip(found.tokens[stray].tolist(), found.counts[stray].tolist(), strict=True):
         files = [f.file for f in facts if token in (f.tally.tokens if as_ids else f.codes)]
-        masks = f" in {len(files):,} masks ({name_files(files)})" if len(files) != 1 else f" in {files[0]}"
+        masks = f" in {counted(len(files), 'mask')} ({name_files(files)})" if len(files) != 1 else f" in {files[0]}"
         name = str(token) if as_ids else colour_text(token)
-        yield f"{what} {name} is in no class of {tables}: {count:,} pixels{masks if files else ''}"
+        yield f"{what} {name} is in no class of {tables}: {counted(count, 'pixel')}{masks if files else ''}"
 
 
 def name_files(files: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from octavo.data.samples import CANONICAL, Problem
 from octavo.data.walk import any_image, folders_in, images_in, walk
 from octavo.errors import UserError, lookup
+from octavo.words import counted
 
 _SPLIT_FOLDER = re.compile(rf"({'|'.join(sorted(CANONICAL, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
 
@@ -106,7 +107,7 @@ def beside(root: Path, folders: Sequence[Path]) -> list[Problem]:
     """Say which images lie where the layout doesn't look: in `folders`, and directly in `root`."""
     texts = [f"{f}: not a train, val or test folder; its images are left out" for f in folders]
     if images := images_in(root):
-        texts.append(f"{root}: {len(images)} images lie beside the split folders and are left out (first: {images[0]})")
+        texts.append(f"{root}: {counted(len(images), 'image')} beside the split folders left out (first: {images[0]})")
     return [Problem(text) for text in texts]
 
 

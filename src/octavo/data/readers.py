@@ -11,6 +11,7 @@ from octavo.data.lists import lists_in, read_list
 from octavo.data.samples import Entry, Found, Problem, Samples, number
 from octavo.data.walk import any_image, folders_in, images_in, is_image, list_images, one_line, scan, walk
 from octavo.errors import UserError
+from octavo.words import counted
 
 __all__ = ["READERS", "Problem", "Reader", "Samples", "list_images", "read"]
 
@@ -45,8 +46,9 @@ def _class_folders(folder: Path, split: str | None, prefix: str = "") -> tuple[l
     problems: list[Problem] = []
     if images := images_in(folder):
         advice = "left out" if split == "test" else "move each into the folder of its class"
-        problems.append(Problem(f"{folder}: {len(images)} images lie beside the class folders (first: {images[0]}); "
-                                f"{advice}", fatal=split != "test"))  # fmt: skip
+        some = counted(len(images), "image")
+        text = f"{folder}: {some} beside the class folders (first: {images[0]}); {advice}"
+        problems.append(Problem(text, fatal=split != "test"))
     for child in folders_in(folder):
         files = list(walk(child))
         name = unicodedata.normalize("NFC", child.name)  # macOS archives write é as e and ´

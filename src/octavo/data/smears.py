@@ -20,6 +20,7 @@ from octavo.data.fitting import (
 from octavo.data.masks import UNKNOWN, MaskDecoder, colour_of, colour_text
 from octavo.data.survey import FEW, Facts, Tally, by_colour, by_half, tally
 from octavo.errors import UserError
+from octavo.words import counted
 
 _JPEG = "smeared as JPEG leaves them"
 _BLEND = "blended along edges as smoothing or resizing leaves them"
@@ -128,7 +129,7 @@ def _mend(facts: Sequence[Facts], table: ClassTable, decoder: MaskDecoder, how: 
 
 def _left(halves: Tally, stray: np.ndarray) -> str:
     parts = zip(halves.tokens[stray].tolist(), halves.counts[stray].tolist(), strict=True)
-    return ", ".join(f"{colour_text(token)} ({count:,} pixels)" for token, count in parts)
+    return ", ".join(f"{colour_text(token)} ({counted(count, 'pixel')})" for token, count in parts)
 
 
 def _own(found: Tally) -> np.ndarray:

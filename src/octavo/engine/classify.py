@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from octavo.data.batches import PixelRows
 from octavo.data.inputs import Inputs
-from octavo.engine.features import VIEW_EPOCH, Features
+from octavo.engine.features import VIEW_EPOCH, Features, extractor_facts
 from octavo.engine.folder import MemberFolder
 from octavo.engine.goals import ClassifyGoal
 from octavo.engine.infer import outputs, ready
@@ -72,13 +72,7 @@ def _features(job: Job, net: MemberNet, inputs: Inputs, sha256: str | None, prog
     # Not the member's own seed: members with one extractor share its features.
     fixed = replace(inputs, seed=seed_of("views", recipe.seed))
     ways = [inputs.plain, *(lambda b, v=v: fixed.augmented(b, VIEW_EPOCH + v) for v in range(1, job.train.views))]
-    facts = {
-        "backbone": member.backbone,
-        "pool": member.pool,
-        "weights": sha256 or f"init {recipe.seed} {member.name} {member.zero_init_residual}",
-        "size": inputs.size,
-        "resize": inputs.resize,
-    }
+    facts = extractor_facts(member, recipe.seed, inputs.size, inputs.resize, sha256)
 
     def told(what: str, done: int, total: int, note: str = "") -> None:
         progress(f"{member.name}: {what}", done, total, note)

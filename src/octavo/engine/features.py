@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,18 @@ from typing import Any
 
 import numpy as np
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from octavo.cache import locked, mark_used, note_facts
 from octavo.data.batches import Batch, Source, in_order
+from octavo.data.inputs import Inputs, SceneInputs
+from octavo.data.render import RENDER
 from octavo.errors import UserError
 from octavo.files import sync_folder, write_atomic
 from octavo.keyed import uniform
 from octavo.progress import Progress
+from octavo.recipe import Member, Train
 
 BATCH = 64
 MARK_SECONDS = 60
@@ -67,6 +71,60 @@ def _opened(path: Path, seed: int) -> Features:
 def key_of(**facts: object) -> str:
     """Return a name for the features that these facts make: everything that changes a feature must be among them."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+def extractor_facts(member: Member, seed: int, size: int, resize: str, sha256: str | None) -> dict[str, Any]:
+    """Return what a frozen extractor of a classifier is.
+
+    Args:
+        member: whose extractor.
+        seed: of the recipe; random weights depend on it.
+        size: side of its input in pixels.
+        resize: how an image gets that side.
+        sha256: of the file its weights came from; None for random ones.
+    """
+    return {
+        "backbone": member.backbone,
+        "pool": member.pool,
+        "weights": sha256 or f"init {seed} {member.name} {member.zero_init_residual}",
+        "size": size,
+        "resize": resize,
+    }
+
+
+def extractor_key(facts: Mapping[str, Any], fixed: Inputs | SceneInputs, train: Train, pixels: str, device: str) -> str:
+    """Return the name of what a frozen extractor makes of a store of images.
+
+    Args:
+        facts: what the extractor is: the network, its weights, its input's size.
+        fixed: how images become its input; its augmentation and seed draw all views but the plain one.
+        train: how precisely it computes, and how many views there are.
+        pixels: the store's digest.
+        device: kind of device it computes on.
+    """
+    views = {"views": train.views, "augment": fixed.augment.model_dump(), "seed": fixed.seed}
+    return key_of(
+        **facts,
+        mean=fixed.mean,
+        std=fixed.std,
+        pixels=pixels,
+        precision=train.precision,
+        channels_last=train.channels_last,
+        render=RENDER,
+        torch=torch.__version__,
+        torchvision=torchvision.__version__,
+        device=device,
+        views=views if train.views > 1 else None,
+    )
+
+
+def found(root: Path, key: str) -> np.ndarray | None:
+    """Return the plain view's features of all images, float32 [N,F], memory-mapped, if they lie whole in the cache."""
+    path = root / "features" / key / "features.npy"
+    if not path.is_file():
+        return None
+    mark_used(path.parent)
+    return np.load(path, mmap_mode="r")[0]
 
 
 def cached(

@@ -267,6 +267,16 @@ class RunFolder:
         """Return where a picture lies, such as `confusion.png`."""
         return self.path / "plots" / name
 
+    @property
+    def page(self) -> Path:
+        """Where the report lies."""
+        return self.path / "report.html"
+
+    def write_page(self, html: str) -> Path:
+        """Write the report and return its path."""
+        write_atomic(self.page, html.encode("utf-8", "replace"))
+        return self.page
+
     def write_predictions(self, split: str, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Write `predictions/SPLIT.csv` and return its path."""
         path = self.path / "predictions" / f"{split}.csv"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from octavo.data.classes import IGNORE
+from octavo.numbers.mask_results import CLASS_IOU
 
 
 class Goal(nn.Module):
@@ -107,7 +109,7 @@ class ClassifyGoal(Goal):
 
 
 class SegmentGoal(Goal):
-    """A loss on logits [B,C,H,W] and masks, the share of right pixels, and the mean IoU of the held-out images."""
+    """A loss on logits [B,C,H,W] and masks, the share of right pixels, and the IoU of the held-out images."""
 
     monitor, mode = "holdout_miou", "max"
     cure = f"{Goal.cure}, or segmenter.zero_scores = true"
@@ -117,9 +119,9 @@ class SegmentGoal(Goal):
     def __init__(
         self,
         criterion: Callable[[Tensor, Tensor], Tensor],
-        classes: int,
+        names: Sequence[str],
         count: Callable[[Tensor, Tensor, int], Tensor],
-        score: Callable[[Tensor], float],
+        score: Callable[[Tensor], tuple[float, np.ndarray]],
         *,
         plain: bool,
     ) -> None:
@@ -127,13 +129,15 @@ class SegmentGoal(Goal):
 
         Args:
             criterion: logits float32 [B,C,H,W] and masks int64 [B,H,W] → mean loss; `IGNORE` counts nowhere.
-            classes: C.
+            names: of the C classes.
             count: predicted and true ids uint8 [B,H,W] and C → confusion counts of each image, int64 [B,C+1,C+1].
-            score: the summed counts, on the CPU → the headline's mean IoU in 0–1.
+            score: the summed counts, on the CPU → the headline's mean IoU, and the IoU of each class float64 [C], not a
+                number where the class doesn't occur.
             plain: whether the criterion is a cross-entropy alone.
         """
         super().__init__()
-        self.criterion, self.classes, self.count, self.score = criterion, classes, count, score
+        self.criterion, self.names, self.count, self.score = criterion, tuple(names), count, score
+        self.classes = classes = len(self.names)
         self.chance, self.plain = math.log(classes), plain
         self.register_buffer("_losses", torch.zeros(2), persistent=False)
         self.register_buffer("_counts", torch.zeros((classes + 1, classes + 1), dtype=torch.int64), persistent=False)
@@ -173,7 +177,7 @@ class SegmentGoal(Goal):
         self._counts += counts.sum(0).to(self._counts.device)
 
     def held(self) -> dict[str, float]:
-        """Return mean cross-entropy a pixel, pixel accuracy and mean IoU of the held-out images."""
+        """Return mean cross-entropy a pixel, pixel accuracy, mean IoU and IoU of each class that occurs."""
         loss, pixels = self._losses.tolist()
         counts = self._counts.cpu()
         known = int(counts[:-1].sum())
@@ -181,7 +185,11 @@ class SegmentGoal(Goal):
             return {}
         right = int(counts.diagonal()[:-1].sum()) / max(known, 1)
         loss /= max(pixels, 1)
-        return {"holdout_loss": loss, "holdout_pixel_accuracy": right, self.monitor: self.score(counts)}
+        mean, each = self.score(counts)
+        ious = {
+            f"{CLASS_IOU}{name}": float(iou) for name, iou in zip(self.names, each, strict=True) if not np.isnan(iou)
+        }
+        return {"holdout_loss": loss, "holdout_pixel_accuracy": right, self.monitor: mean} | ious
 
 
 def enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:

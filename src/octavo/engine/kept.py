@@ -6,15 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-import torchvision
 from torch import Tensor, nn
 
 from octavo.cache import source_of
 from octavo.data.batches import Batch, PixelRows
 from octavo.data.inputs import Inputs, SceneInputs
-from octavo.data.render import RENDER
-from octavo.engine.features import Features, cached, key_of
+from octavo.engine.features import Features, cached, extractor_key
 from octavo.engine.job import Job
 from octavo.progress import Progress
 
@@ -46,24 +43,9 @@ def kept_features(
         what: the features in a few words, for `octavo cache` to show.
         batch: images computed at once.
     """
-    train = job.train
-    views = {"views": train.views, "augment": fixed.augment.model_dump(), "seed": fixed.seed}
-    key = key_of(
-        **facts,
-        mean=fixed.mean,
-        std=fixed.std,
-        pixels=job.pixels.digest,
-        precision=train.precision,
-        channels_last=train.channels_last,
-        render=RENDER,
-        torch=torch.__version__,
-        torchvision=torchvision.__version__,
-        device=job.hardware.kind,
-        views=views if train.views > 1 else None,
-    )
     return cached(
         job.cache,
-        key,
+        extractor_key(facts, fixed, job.train, job.pixels.digest, job.hardware.kind),
         body,
         width,
         PixelRows(job.pixels),

@@ -23,6 +23,7 @@ from octavo.networks.build import check_recipe
 from octavo.progress import Progress
 from octavo.recipe import ClassifyRecipe, Recipe
 from octavo.version import __version__
+from octavo.words import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +128,7 @@ def _require(recipe: ClassifyRecipe, samples: Samples, parts: dict[str, np.ndarr
         raise UserError(f"{samples.root}: one class only ({samples.classes[0]}); a classifier needs two or more")
     if len(parts["fit"]) < 2 or not len(parts["val"]):
         raise UserError(
-            f"{samples.root}: {len(parts['fit'])} images to train on and {len(parts['val'])} to validate; "
+            f"{samples.root}: {counted(len(parts['fit']), 'image')} to train on and {len(parts['val'])} to validate; "
             "expected at least 2 and 1"
         )
     given = recipe.train.class_weights

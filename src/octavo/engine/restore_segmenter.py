@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from octavo.data.classes import ClassTable
@@ -92,15 +91,6 @@ class TrainedSegmenter:
         x = normalize(images.to(self.device).float() / 255, self.mean, self.std)
         return self._run(x) if self.averaging.off else self._averaged(x)
 
-    def logits(self, image: np.ndarray) -> np.ndarray:
-        """Return float32 [C,H,W], as `scores`, for one image uint8 [H,W,3] of any size."""
-        height, width = image.shape[:2]
-        small = torch.from_numpy(reduced(image, self.scale).transpose(2, 0, 1)[None].copy())
-        found = self.scores(small)
-        if found.shape[2:] != (height, width):
-            found = F.interpolate(found, (height, width), mode="bilinear", align_corners=False)
-        return found[0].cpu().numpy()
-
     def ids(self, path: Path) -> np.ndarray:
         """Return the predicted channel of each pixel of an image file, uint8 [H,W], as training computes it.
 
@@ -134,14 +124,6 @@ class TrainedSegmenter:
             x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             return self.net(x).float()
-
-
-def reduced(image: np.ndarray, scale: float) -> np.ndarray:
-    """Return an image uint8 [H,W,3] reduced by the factor `scale`, antialiased, as `pixels.decode` does it."""
-    to = bounded(image.shape[1], image.shape[0], None, scale)
-    if to == (image.shape[1], image.shape[0]):
-        return image
-    return np.asarray(Image.fromarray(image).resize(to, Image.Resampling.BICUBIC, reducing_gap=3.0))
 
 
 def restore_segmenter(run: RunFolder, device: torch.device, averaging: Averaging = Averaging()) -> TrainedSegmenter:

@@ -23,6 +23,7 @@ from octavo.networks.build import check_segmenter
 from octavo.numbers.rules import RULES
 from octavo.progress import Progress
 from octavo.recipe import SegmentRecipe
+from octavo.words import counted
 
 
 def prepare(
@@ -88,7 +89,7 @@ def _require(recipe: SegmentRecipe, pairs: Pairs, parts: Mapping[str, np.ndarray
     """Refuse what would fail or mislead later."""
     if len(parts["fit"]) < 1 or not len(parts["val"]):
         raise UserError(
-            f"{pairs.root}: {len(parts['fit'])} images to train on and {len(parts['val'])} to validate; "
+            f"{pairs.root}: {counted(len(parts['fit']), 'image')} to train on and {len(parts['val'])} to validate; "
             "expected at least 1 and 1"
         )
     if recipe.data.holdout and not len(parts["holdout"]):

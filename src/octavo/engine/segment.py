@@ -41,7 +41,7 @@ def prepare(job: Job, progress: Progress) -> Prepared:
     loss = recipe.loss
     goal = SegmentGoal(
         make_loss(loss, job.classes, class_weights(job, progress), train.label_smoothing),
-        job.classes,
+        _table(job).names,
         confusions_of,
         partial(_score, recipe.measure.rule, _table(job).scored),
         plain=loss.cross_entropy == 1 and not (loss.focal or loss.dice or loss.lovasz),
@@ -187,15 +187,16 @@ def class_weights(job: Job, progress: Progress) -> Tensor | None:
     return balanced(counts[: job.classes])
 
 
-def _score(rule: str, scored: np.ndarray, counts: Tensor) -> float:
-    """Return the mean IoU by a rule's own counting over the classes that occur, of summed counts [C+1,C+1].
+def _score(rule: str, scored: np.ndarray, counts: Tensor) -> tuple[float, np.ndarray]:
+    """Return the mean IoU by a rule's own counting over the classes that occur, of summed counts [C+1,C+1], and each's.
 
     Over those that occur, since a held-out share may lack a class, where some rules have no number at all.
     """
     chosen, table = RULES[rule], counts.numpy()[None]
     occur = chosen.count(table).union[0] > 0
-    ious = chosen.score(table, scored).per_class[occur & scored if chosen.scored_alone else occur]
-    return float(np.nanmean(ious)) if np.isfinite(ious).any() else 0.0
+    each = np.where(occur, chosen.score(table, scored).per_class, np.nan)
+    ious = each[occur & scored if chosen.scored_alone else occur]
+    return (float(np.nanmean(ious)) if np.isfinite(ious).any() else 0.0), each
 
 
 def _write_stage(job: Job, folder: MemberFolder, epoch: int, index: int, ids: np.ndarray) -> None:

@@ -27,7 +27,10 @@ def classes(subject: ClassifySubject) -> Drawing | None:
         np.array([accuracy.value for _, accuracy in shown]),
         np.array([_ends(accuracy) for _, accuracy in shown]),
         what="accuracy on the class",
-        lines={"all images": report.ensemble.metrics["accuracy"].value, "always the commonest class": report.majority},
+        lines={
+            "accuracy on all images": report.ensemble.metrics["accuracy"].value,
+            "always the commonest class": report.majority,
+        },
     )
     absent = [entry for entry in report.per_class if entry.accuracy is None]
     look = Look(
@@ -52,8 +55,8 @@ def _sees(report: Report, scored: list[ClassResult]) -> str:
     worst, best = scored[0], scored[-1]
     assert worst.accuracy is not None and best.accuracy is not None
     return (
-        f"Accuracy on each class (the share of its {worst.support if len(scored) == 1 else 'images'} that were "
-        f"recognised) with its {100 * report.level:g} % interval (Wilson). Worst is {worst.name} "
+        f"Accuracy on each class (the share of its images that were recognised) with its {100 * report.level:g} % "
+        f"interval (Wilson). Worst is {worst.name} "
         f"({100 * worst.accuracy.value:.1f} % of {worst.support:,}), best {best.name} "
         f"({100 * best.accuracy.value:.1f} % of {best.support:,})."
     )

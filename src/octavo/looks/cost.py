@@ -56,15 +56,20 @@ def _timed(subject: ClassifySubject) -> list[Timing]:
 
 def _sees(subject: ClassifySubject, timings: list[Timing]) -> str:
     there = find(subject.device).describe()
-    threads = f", {there['threads']} threads" if there["device"] == "cpu" else ""
-    precise = "bfloat16" if all(t.bf16 for t in timings) else "float32" if not any(t.bf16 for t in timings) else (
-        "bfloat16 and float32, as they were trained"
-    )  # fmt: skip
+    count = there["threads"]
+    threads = f", {count} thread{'s' if count > 1 else ''}" if there["device"] == "cpu" else ""
+    repeats = sorted({timing.repeats for timing in timings})
     return (
-        f"Milliseconds per image on {there['processor'] or there['device']} ({there['device']}{threads}, {precise}), "
-        f"in batches of {timings[0].images} validation images: the median of {timings[0].repeats} or so batches after "
-        "one to warm up. Resizing and normalising are in it, reading and decoding of files are not."
+        f"Milliseconds per image on {there['processor'] or there['device']} ({there['device']}{threads}, "
+        f"{_precision(timings)}), in batches of {timings[0].images} validation images: the median of "
+        f"{' to '.join(str(r) for r in dict.fromkeys((repeats[0], repeats[-1])))} batches after one to warm up. "
+        "Resizing and normalising are in it, reading and decoding of files are not."
     )
+
+
+def _precision(timings: list[Timing]) -> str:
+    found = {timing.bf16 for timing in timings}
+    return "bfloat16 or float32, as each was trained" if len(found) > 1 else "bfloat16" if True in found else "float32"
 
 
 def _table(

@@ -6,16 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from octavo.looks.card import card
 from octavo.looks.classes import classes
 from octavo.looks.confusion import confused_pixels, confusion
 from octavo.looks.cost import cost
+from octavo.looks.embedding import embedding
+from octavo.looks.gradcam import gradcam
 from octavo.looks.history import history
+from octavo.looks.iou import classes_of_masks, epochs
 from octavo.looks.look import Drawing
 from octavo.looks.members import members
+from octavo.looks.mistakes import mistakes
 from octavo.looks.networks import networks, segmenter
 from octavo.looks.reliability import reliability
+from octavo.looks.scenes import scenes
+from octavo.looks.stability import stability
 from octavo.looks.stages import stages
 from octavo.looks.subject import ClassifySubject, SegmentSubject
+from octavo.looks.suspects import suspects
+from octavo.looks.worst import worst
 
 
 @dataclass(frozen=True)
@@ -36,12 +45,22 @@ CLASSIFY: dict[str, Way] = {
     "classes": Way(classes),
     "reliability": Way(reliability),
     "members": Way(members),
+    "mistakes": Way(mistakes),
+    "suspects": Way(suspects),
+    "embedding": Way(embedding),
+    "stability": Way(stability, thorough=True),
+    "gradcam": Way(gradcam, thorough=True),
     "cost": Way(cost, thorough=True),
     "history": Way(history),
     "networks": Way(networks),
 }
 SEGMENT: dict[str, Way] = {
     "stages": Way(stages),
+    "classes": Way(classes_of_masks),
+    "scenes": Way(scenes),
+    "worst": Way(worst),
+    "card": Way(card),
+    "epochs": Way(epochs),
     "confusion": Way(confused_pixels),
     "history": Way(history),
     "networks": Way(segmenter),

@@ -37,11 +37,13 @@ def members(subject: ClassifySubject) -> Drawing | None:
 
 
 def _shown(report: Report) -> tuple[Shown, ...]:
+    idle = sum(entry.weight == 0 for entry in report.contributions)
     return (
         Shown(
             file="members.png",
-            caption="Left every system's accuracy, right what the ensemble would lose without the member, each with its "
-            f"{100 * report.level:g} % interval: a member whose interval on the right holds zero may be dispensable.",
+            caption="Left the accuracy of every system, right what the ensemble would lose without the member, with "
+            f"{100 * report.level:g} % intervals: a member whose interval on the right holds zero may be dispensable"
+            + (f"; {idle} without weight add nothing." if idle else "."),
             alt="Accuracy of every system, and the ensemble's gain from each member",
         ),
         Shown(
@@ -77,7 +79,7 @@ def _table(report: Report) -> Table:
         title="Members and what they add",
         columns=("system", "weight", "accuracy", "low", "high", "adds", "adds: low", "adds: high"),
         rows=tuple(rows),
-        kinds=("text", *("share",) * 7),
+        kinds=("text", "share", "share", "share", "share", "share", "share", "share"),
         caption="What a member adds is the ensemble's accuracy less that of the ensemble without it, on the same "
         "resamples, in points of accuracy.",
     )

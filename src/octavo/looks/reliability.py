@@ -69,7 +69,7 @@ def _bins(whole: Reliability) -> Table:
         numbers = (whole.confidence[k], whole.accuracy[k], whole.low[k], whole.high[k])
         rows.append((_bin(whole, k), int(whole.count[k]), *(float(number) for number in numbers)))
     return Table(
-        title=f"The {len(whole.count)} bins of the ECE that hold images",
+        title=f"Bins of the ECE, {len(whole.count)} of equal width, that hold images",
         columns=("confidence above … up to", "images", "mean confidence", "accuracy", "low", "high"),
         rows=tuple(rows),
         kinds=("text", "count", "share", "share", "share", "share"),

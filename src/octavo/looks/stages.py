@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from octavo.data.classes import ClassTable
 from octavo.data.masks import paint
 from octavo.data.pixels import decode
 from octavo.errors import UserError
+from octavo.looks.legend import Legend, ids_of, legend_of
 from octavo.looks.look import Drawing, Look, Shown
 from octavo.looks.subject import SegmentSubject
-from octavo.pictures.stages import StageRow, stage_table
+from octavo.pictures.grid import GridRow
+from octavo.pictures.stages import stage_table
 
 _STAGES = ("early", "middle")
+_ROWS, _MASKS = 12, 6
+"""Images and stages that are drawn at most, so that the table stays legible."""
 
 
 def stages(subject: SegmentSubject) -> Drawing | None:
@@ -23,11 +26,15 @@ def stages(subject: SegmentSubject) -> Drawing | None:
         subject.say("no masks by stage were kept: the recipe's stages name no image or no epoch")
         return None
     columns = _columns(subject)
-    rows = _rows(subject, [folder for _, folder in columns])
+    folders = [folder for _, folder in columns]
+    places = _places(subject, folders)
+    pixels = subject.counts[places].sum(0)
+    legend = legend_of(subject.run.table, pixels.sum(0) + pixels.sum(1), void=True)
+    rows = [_row(subject, i, folders, legend) for i in places]
     if any(picture is None for row in rows for picture in row.pictures):
         subject.say("some masks of some stages are missing; their places are empty")
     headers = ("original", "truth", *(header for header, _ in columns))
-    figure = stage_table(rows, headers, _legend(subject.run.table))
+    figure = stage_table(rows, headers, legend.entries)
     shown = Shown(
         file="stages.png",
         caption="From left to right the masks should come closer to the truth, large areas first and borders last.",
@@ -36,30 +43,39 @@ def stages(subject: SegmentSubject) -> Drawing | None:
     look = Look(
         name="stages",
         title="Masks by stage of training",
-        sees=f"{len(rows)} validation images: original, truth, and the predicted mask at stages of training.",
+        sees=_sees(len(rows), columns),
         source="masks/",
         shown=(shown,),
     )
     return Drawing(look, {"stages.png": figure})
 
 
-def _rows(subject: SegmentSubject, folders: list[Path]) -> list[StageRow]:
+def _sees(images: int, columns: list[tuple[str, Path]]) -> str:
+    epochs = [header.partition("epoch ")[2] for header, _ in columns]
+    listed = f"epochs {', '.join(epochs)}" if len(epochs) > 1 else f"epoch {epochs[0]}"
+    what = "1 validation image" if images == 1 else f"{images} validation images"
+    final = " The last of them gave the weights that the run keeps." if columns[-1][1].name == "best" else ""
+    return f"{what}: original, truth, and the mask predicted after {listed}.{final}"
+
+
+def _places(subject: SegmentSubject, folders: list[Path]) -> list[int]:
+    """Return which validation images have a mask of any stage, twelve at most."""
     kept = {path.relative_to(folder).with_suffix("").as_posix() for folder in folders for path in folder.rglob("*.png")}
     names = subject.mask_names
     places = [i for i, name in enumerate(names) if name in kept]
     if lost := sorted(kept - {names[i] for i in places}):
         raise UserError(f"{subject.pairs.root}: has no image of the kept mask {lost[0]}.png any more; restore it")
-    return [
-        StageRow(
-            names[i],
-            (
-                subject.picture(i),
-                paint(subject.truth(i), subject.run.table),
-                *(_kept(folder / f"{names[i]}.png") for folder in folders),
-            ),
-        )
-        for i in places
-    ]
+    if len(places) > _ROWS:
+        subject.say(f"masks by stage: the first {_ROWS} of {len(places)} images are drawn; masks/ has all")
+    return places[:_ROWS]
+
+
+def _row(subject: SegmentSubject, index: int, folders: list[Path], legend: Legend) -> GridRow:
+    name, table = subject.mask_names[index], subject.run.table
+    masks = [paint(subject.truth(index), table), *(_kept(folder / f"{name}.png") for folder in folders)]
+    if len(table.entries) > len(legend.entries):
+        masks = [None if mask is None else legend.colours[ids_of(mask, table)] for mask in masks]
+    return GridRow(name, (subject.picture(index), *masks))
 
 
 def _columns(subject: SegmentSubject) -> list[tuple[str, Path]]:
@@ -73,22 +89,12 @@ def _columns(subject: SegmentSubject) -> list[tuple[str, Path]]:
             continue
         header = f"{_STAGES[place]}\nepoch {epoch}" if len(epochs) == len(_STAGES) else f"epoch {epoch}"
         columns.append((header, found[name]))
-    if "best" in found:
-        columns.append((f"final\nepoch {_final_epoch(subject)}", found["best"]))
-    return columns
-
-
-def _final_epoch(subject: SegmentSubject) -> int:
-    """Return the epoch whose weights the segmenter became."""
-    history = subject.run.member(subject.name).history()
-    scored = [row for row in history if row.get("holdout_miou")]
-    if subject.recipe.train_of(subject.recipe.segmenter).keep == "best" and scored:
-        return int(max(scored, key=lambda row: float(row["holdout_miou"]))["epoch"])
-    return int(history[-1]["epoch"])
-
-
-def _legend(table: ClassTable) -> dict[str, tuple[int, int, int]]:
-    return {entry.name: entry.colour for entry in table.entries}
+    final = [(f"final\nepoch {subject.final_epoch}", found["best"])] if "best" in found else []
+    room = _MASKS - len(final)
+    if len(columns) > room:
+        subject.say(f"masks by stage: {room} of {len(columns)} epochs are drawn; masks/ has all")
+        columns = [columns[i] for i in np.linspace(0, len(columns) - 1, room).round().astype(int)]
+    return [*columns, *final]
 
 
 def _kept(path: Path) -> np.ndarray | None:

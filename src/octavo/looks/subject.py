@@ -176,6 +176,15 @@ class SegmentSubject(Subject):
         return self.run.member(self.name).outputs()["val"].astype(np.int64)
 
     @cached_property
+    def final_epoch(self) -> int:
+        """The epoch whose weights the segmenter became."""
+        history = self.run.member(self.name).history()
+        scored = [row for row in history if row.get("holdout_miou")]
+        if self.recipe.train_of(self.recipe.segmenter).keep == "best" and scored:
+            return int(max(scored, key=lambda row: float(row["holdout_miou"]))["epoch"])
+        return int(history[-1]["epoch"])
+
+    @cached_property
     def mask_names(self) -> list[str]:
         """What each image's masks are called, without ending."""
         return [row["name"] for row in self.run.samples() if row["part"] == "val"]

@@ -55,7 +55,7 @@ def row_shares(counts: Counts) -> NDArray[np.float64]:
 def similar_order(counts: Counts) -> NDArray[np.int64]:
     """Return the class ids in an order in which classes that are taken for one another stand side by side, int64 [C].
 
-    Classes are clustered by average linkage with the distance 1 - (share of i taken for j + share of j taken for i) / 2,
+    Classes are clustered by average linkage; the distance is 1 - (share of i taken for j + share of j taken for i) / 2,
     and the tree's leaves are ordered so that neighbours are as near as the tree allows (Bar-Joseph et al.,
     Bioinformatics 17, 2001). Of the two directions the one that begins with the lower id is taken.
 

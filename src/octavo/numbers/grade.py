@@ -14,6 +14,7 @@ from octavo.numbers.ensemble import Ensemble, fit_weights
 from octavo.numbers.metrics import METRICS, Doubles, Labels, Statistic, log_probabilities, metrics_for
 from octavo.numbers.results import ClassResult, Contribution, Interval, Report, SystemResult, wilson
 from octavo.progress import Progress, silent
+from octavo.words import counted
 
 HEADLINE = "accuracy"
 ENSEMBLE = "ensemble"
@@ -247,7 +248,7 @@ def _words(
         "split": split,
         "n": len(truth),
         "classes": tuple(classes),
-        "rule": f"Scored on {len(truth)} images of split {split}. The ensemble is {how}. {boot.rule}",
+        "rule": f"Scored on {counted(len(truth), 'image')} of split {split}. The ensemble is {how}. {boot.rule}",
         "rules": {name: metric.rule for name, metric in metrics_for(len(classes)).items()},
         "combine": combination.combine,
         "fitted_on": chosen,

@@ -13,6 +13,7 @@ from octavo.numbers.bootstrap import Bootstrap, Draws
 from octavo.numbers.mask_results import MaskClass, RuleValue, SegmentReport
 from octavo.numbers.results import Interval
 from octavo.numbers.rules import BESIDE, NOTHING, RULES, Rule
+from octavo.words import counted
 
 HEADLINE = "miou"
 
@@ -195,7 +196,7 @@ def _warnings(confusions: Confusions, names: Sequence[str], rule: Rule, means: M
 def _sentence(rule: Rule, split: str, boot: Bootstrap) -> str:
     n = len(boot.labels)
     return (
-        f"Scored on {n} images of split {split}. mIoU by the rule {rule.name}: {rule.text} "
+        f"Scored on {counted(n, 'image')} of split {split}. mIoU by the rule {rule.name}: {rule.text} "
         f"Intervals: {100 * boot.level:g} %, bootstrap of the scored images, {boot.replicates} resamples, seed "
         f"{boot.seed}, percentiles. Images of one scene are alike, so that intervals are too narrow where the images "
         "are tiles or frames of few scenes. They leave out the spread between trainings."

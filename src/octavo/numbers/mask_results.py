@@ -11,6 +11,9 @@ from octavo.numbers.results import Interval, Name, Number, Report, Result
 
 Pixels = Annotated[int, Field(ge=0)]
 
+CLASS_IOU = "holdout_iou_"
+"""What begins the name of a column of `history.csv`: a class's IoU on the held-out images; its name follows."""
+
 
 class MaskClass(Result):
     """How one class came out; a share is `None` where it would divide by zero."""

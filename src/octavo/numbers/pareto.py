@@ -16,4 +16,4 @@ def pareto(cost: ArrayLike, gain: ArrayLike) -> NDArray[np.bool_]:
     x, y = np.asarray(cost, np.float64), np.asarray(gain, np.float64)
     no_worse = (x <= x[:, None]) & (y >= y[:, None])
     better = (x < x[:, None]) | (y > y[:, None])
-    return ~(no_worse & better).any(axis=1)
+    return np.logical_not((no_worse & better).any(axis=1))

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from octavo.numbers.metrics import METRICS
 from octavo.numbers.results import ClassResult, Interval, Report, Score
+from octavo.words import counted
 
 SHOWN = ("top5", "macro_f1", "nll", "ece")
 """Metrics beside the headline; the others stand in `metrics.json`."""
@@ -64,7 +65,7 @@ def _systems(report: Report) -> Table:
     shown = [name for name in SHOWN if name in report.ensemble.metrics]
     headline = f"{METRICS[report.headline].title} [{100 * report.level:g} %]"
     flattered = ", flattered" if report.flattered else ""
-    title = f"{report.n} images of {report.split}{flattered}"
+    title = f"{counted(report.n, 'image')} of {report.split}{flattered}"
     table = titled(title, ("system", headline, *(METRICS[name].title for name in shown)))
     for system in report.systems:
         own = system.kind == "ensemble"

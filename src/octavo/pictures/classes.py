@@ -20,12 +20,7 @@ _LOOKS = {_BELOW: (PALETTE[4], MARKERS[4]), _AMONG: (PALETTE[0], MARKERS[0]), _A
 
 
 def interval_dots(
-    names: Sequence[str],
-    values: np.ndarray,
-    ends: np.ndarray,
-    *,
-    what: str,
-    lines: Mapping[str, float],
+    names: Sequence[str], values: np.ndarray, ends: np.ndarray, *, what: str, lines: Mapping[str, float]
 ) -> Figure:
     """Return a dot with its interval for each class, from the top in the order given, in columns of at most 50.
 
@@ -46,21 +41,21 @@ def interval_dots(
         raise ValueError(f"expected {count} (at least 1) values and ends, got {values.shape} and {ends.shape}")
     columns = math.ceil(count / _ROWS)
     rows = math.ceil(count / columns)
-    figure = Figure((min(6.5 if columns == 1 else 3.2 * columns, 11), 1.3 + 0.17 * rows), facecolor="white",
+    figure = Figure((min(6.5 if columns == 1 else 4 * columns, 11), 1.3 + 0.17 * rows), facecolor="white",
                     layout="constrained")  # fmt: skip
     first = next(iter(lines.values()))
     kinds = np.where(ends[:, 1] < first, _BELOW, np.where(ends[:, 0] > first, _ABOVE, _AMONG))
     for column in range(columns):
         axes = figure.add_subplot(1, columns, column + 1)
         part = slice(column * rows, (column + 1) * rows)
-        own = [plain(short(name, 26 if columns < 3 else 16)) for name in names[part]]
-        _dots(axes, values[part], ends[part], kinds[part])
+        own = [plain(short(name, 26 if columns < 3 else 18)) for name in names[part]]
         axes.set_yticks(range(len(own)), own, fontsize=8)
-        axes.set_ylim(max(rows if columns > 1 else len(own), 2) - 0.4, -0.6)
+        axes.set_ylim(max(rows, 2) - 0.4, -0.6)
+        axes.set_xlabel(what, fontsize=9, color=INK)
+        _dots(axes, values[part], ends[part], kinds[part])
+        _dress(axes, columns)
         for style, value in zip(_STYLES, lines.values(), strict=False):
             axes.axvline(value, color=INK, linestyle=style, linewidth=1)
-        axes.set_xlabel(what, fontsize=9, color=INK)
-        _dress(axes, columns)
     _legend(figure, lines, set(kinds.tolist()))
     return figure
 
@@ -75,7 +70,7 @@ def _dots(axes: Axes, values: np.ndarray, ends: np.ndarray, kinds: np.ndarray) -
 
 def _dress(axes: Axes, columns: int) -> None:
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xticks(np.linspace(0, 1, 6 if columns < 3 else 3))
+    axes.set_xticks(np.linspace(0, 1, 6 if columns == 1 else 3))
     axes.xaxis.set_major_formatter(PercentFormatter(1, 0, " %"))
     axes.tick_params(axis="x", labelsize=8, colors=INK)
     axes.tick_params(axis="y", length=0)
@@ -84,16 +79,14 @@ def _dress(axes: Axes, columns: int) -> None:
 
 
 def _legend(figure: Figure, lines: Mapping[str, float], kinds: set[int]) -> None:
-    name = next(iter(lines))
-    words = {_BELOW: f"interval wholly below: {name}", _AMONG: "interval holds it", _ABOVE: "interval wholly above"}
+    words = {_BELOW: "interval below that", _AMONG: "interval around that", _ABOVE: "interval above that"}
     handles = [
         Line2D([], [], color=INK, linestyle=style, linewidth=1, label=plain(f"{line} ({100 * value:.1f} %)"))
         for style, (line, value) in zip(_STYLES, lines.items(), strict=False)
     ]
-    handles += [
-        Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=5, label=plain(words[kind]))
+    handles[1:1] = [
+        Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=5, label=words[kind])
         for kind, (colour, marker) in _LOOKS.items()
         if kind in kinds
     ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=2 if figure.get_size_inches()[0] < 9 else 5,
-                  fontsize=8, frameon=False)  # fmt: skip
+    figure.legend(handles=handles, loc="outside upper left", ncols=2, fontsize=8, frameon=False)

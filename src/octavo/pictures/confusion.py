@@ -45,13 +45,7 @@ def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
     drawn = axes.imshow(shares, cmap=colours, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     axes.tick_params(length=0)
     axes.spines[:].set_color("#bbbbbb")
-    if classes <= NAMED:
-        labels = [plain(short(name, 22)) for name in names]
-        size = 9 if classes <= NUMBERED else 8 if classes <= 60 else 7
-        axes.set_xticks(range(classes), labels, rotation=90, fontsize=size)
-        axes.set_yticks(range(classes), labels, fontsize=size)
-    else:
-        _blocks(axes, names)
+    (_named if classes <= NAMED else _blocks)(axes, names)
     if classes <= NUMBERED:
         _numbers(axes, shares)
     axes.set_xlabel("predicted class", color=INK, fontsize=10)
@@ -68,20 +62,28 @@ def block_size(classes: int) -> int:
     return next(size for k in range(20) for size in (5 * 10**k, 10 * 10**k, 20 * 10**k) if classes <= _BLOCKS * size)
 
 
+def _named(axes: Axes, names: Sequence[str]) -> None:
+    labels = [plain(short(name, 22)) for name in names]
+    size = 9 if len(names) <= 55 else 8 if len(names) <= 62 else 7
+    axes.set_xticks(range(len(names)), labels, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(names)), labels, fontsize=size)
+
+
 def _blocks(axes: Axes, names: Sequence[str]) -> None:
-    """Mark blocks of neighbouring classes by lines, and name each by its places, its first and its last class."""
+    """Mark blocks of neighbouring classes by lines, and name each by its places and by its first and last class."""
     size = block_size(len(names))
     starts = range(0, len(names), size)
-    middles, labels = [], []
+    middles, places, ends = [], [], []
     for start in starts:
         end = min(start + size, len(names))
         middles.append((start + end - 1) / 2)
-        labels.append(plain(f"{short(names[start], 12)} … {short(names[end - 1], 12)}  {start + 1}–{end}"))
+        places.append(f"{start + 1}–{end}")
+        ends.append(plain(f"{short(names[start], 14)} … {short(names[end - 1], 14)}  {places[-1]}"))
         if start:
             axes.axhline(start - 0.5, color="#999999", linewidth=0.4)
             axes.axvline(start - 0.5, color="#999999", linewidth=0.4)
-    axes.set_xticks(middles, labels, rotation=90, fontsize=8)
-    axes.set_yticks(middles, labels, fontsize=8)
+    axes.set_xticks(middles, places, rotation=90, fontsize=8)
+    axes.set_yticks(middles, ends, fontsize=8)
 
 
 def _numbers(axes: Axes, shares: np.ndarray) -> None:

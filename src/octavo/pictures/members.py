@@ -33,10 +33,12 @@ def gains(names: Sequence[str], accuracy: Sequence[Interval], gain: Sequence[Int
         if (own := gain[row]) is not None:
             _bar(right, row, own, row, 100)
     right.axvline(0, color=INK, linestyle="--", linewidth=1)
+    low, high = right.get_xlim()
+    right.set_xlim(low - 0.03 * (high - low), high + 0.03 * (high - low))
     left.set_yticks(rows, [plain(short(name, _LONGEST)) for name in names], fontsize=9)
     left.set_ylim(len(names) - 0.5, -0.5)
     left.set_xlabel("accuracy [%]", fontsize=9, color=INK)
-    right.set_xlabel("ensemble with the member less without it [points of accuracy]", fontsize=9, color=INK)
+    right.set_xlabel("what the member adds [points of accuracy]", fontsize=9, color=INK)
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.tick_params(axis="x", labelsize=8, colors=INK)
@@ -106,7 +108,7 @@ def cost_plot(
     """
     figure = Figure((8.2, 4.2), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
-    best = sorted(np.flatnonzero(front), key=lambda i: milliseconds[i])
+    best = sorted(np.flatnonzero(front).tolist(), key=lambda i: milliseconds[i])
     axes.plot(milliseconds[best], [100 * accuracy[i].value for i in best], color=PALE, linestyle="--", linewidth=1.2,
               label="Pareto front", zorder=1)  # fmt: skip
     for row, (name, bar) in enumerate(zip(names, accuracy, strict=True)):
@@ -124,7 +126,7 @@ def cost_plot(
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: f"{x:g}" if f"{x:.0e}"[0] in "25" else ""))
     else:
         axes.set_xlim(0, 1.08 * milliseconds.max())
-    axes.tick_params(which="both", labelsize=8, colors=INK)
+    axes.tick_params(which="both", labelsize=8, length=3.5, pad=4, colors=INK)
     axes.set_xlabel("time per image [ms]", fontsize=9, color=INK)
     axes.set_ylabel("accuracy [%]", fontsize=9, color=INK)
     axes.grid(alpha=0.22)

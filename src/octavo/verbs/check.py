@@ -16,6 +16,7 @@ from octavo.data.samples import Samples
 from octavo.data.walk import one_line
 from octavo.progress import Progress, silent
 from octavo.verbs.look import Duplicates, Flaw, Section, Seen, Sizes, duplicates_of, look_at_all, sizes_of
+from octavo.words import counted
 
 IMBALANCE = 10
 """A problem: the largest training class has this many times the images of the smallest."""
@@ -107,7 +108,7 @@ def render(report: CheckReport, console: Console) -> None:
     """Show a report on the terminal."""
     split = "own split" if report.own_split else "no validation part of its own"
     console.print(Text.assemble((report.data, "bold"), f": layout {report.layout}, {split}"))
-    console.print(f"{report.images:,} images, {len(report.classes):,} classes", highlight=False)
+    console.print(f"{counted(report.images, 'image')}, {counted(len(report.classes), 'class')}", highlight=False)
     show_sizes(console, report.sizes, report.formats, report.modes)
     console.print(_table(report))
     leaks = [d for d in report.duplicates if d.leak]

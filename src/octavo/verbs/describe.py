@@ -55,6 +55,6 @@ def describe(recipe: Recipe, member: str | None = None, classes: int | None = No
 def _totals(nets: Sequence[Description], classes: int) -> str:
     rows = [(n.name, f"{n.features:,}", f"{n.extractor:,}", f"{n.head:,}", f"{n.parameters:,}") for n in nets]
     if len(rows) > 1:
-        sums = (sum(n.extractor for n in nets), sum(n.head for n in nets), sum(n.parameters for n in nets))
-        rows.append(("sum", "", *(f"{n:,}" for n in sums)))
+        backbones, heads = sum(n.extractor for n in nets), sum(n.head for n in nets)
+        rows.append(("sum", "", f"{backbones:,}", f"{heads:,}", f"{backbones + heads:,}"))
     return aligned([("member", "features", "extractor", f"head ({classes} classes)", "parameters"), *rows])

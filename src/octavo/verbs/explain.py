@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from octavo.engine.folder import RunFolder
 from octavo.errors import lookup
@@ -19,6 +22,7 @@ def explain(
     looks: Sequence[str] = (),
     *,
     thorough: bool = True,
+    given: Mapping[str, Mapping[str, Any]] | None = None,
     device: str = "auto",
     progress: Progress = silent,
     say: Say = unsaid,
@@ -29,6 +33,7 @@ def explain(
         run: a finished run.
         looks: names of looks (see `octavo.looks.looks`); all of them by default.
         thorough: also those that run networks or take long.
+        given: look → keyword arguments of it, such as `{"embedding": {"layer": "vgg16.head.0"}}`.
         device: where networks run: `auto`, `cpu`, `cuda` or `mps`.
         progress: told after every look.
         say: told what a picture lacks.
@@ -38,9 +43,10 @@ def explain(
             others.
     """
     subject = subject_of(run, device, progress=progress, say=say)
-    ways = looks_at(subject)
-    for name in looks:
-        lookup(ways, name, "--look")
+    ways = dict(looks_at(subject))
+    for name in (*looks, *(given or {})):
+        lookup(ways, name, f"{run.path}: look")
+    ways |= {name: replace(ways[name], draw=partial(ways[name].draw, **words)) for name, words in (given or {}).items()}
     chosen = {name: way for name, way in ways.items() if (name in looks if looks else thorough or not way.thorough)}
     files: list[Path] = []
     for done, way in enumerate(chosen.values(), 1):

@@ -99,6 +99,10 @@ def train(
                 regrade(run, progress=told)
             else:
                 regrade_masks(run, progress=told)
+        if options.report:
+            from octavo.verbs.report import bind  # Bokeh and Matplotlib, which a training without a report spares
+
+            bind(run, hardware.kind, told, say)
     return run
 
 

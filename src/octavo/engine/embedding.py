@@ -1,0 +1,163 @@
+"""What a layer of a trained member says of images, computed once and kept in the run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from torch import nn
+
+from octavo.data.batches import PixelRows, in_order
+from octavo.data.store import Pixels
+from octavo.engine.features import extractor_facts, extractor_key, found
+from octavo.engine.folder import RunFolder
+from octavo.engine.hardware import find
+from octavo.engine.restore import Trained, restore
+from octavo.errors import UserError
+from octavo.keyed import seed_of
+from octavo.networks.build import build_member
+from octavo.networks.member import MemberNet
+from octavo.progress import Progress, silent
+from octavo.recipe import ClassifyRecipe
+
+BATCH = 64
+_AT_ONCE = 1024  # features that go through a head at once
+_ROOM = 1 << 29  # bytes of a layer's outputs
+
+
+def default_layer(run: RunFolder) -> str:
+    """Return the reference's layer as `MEMBER.LAYER`: the head's first Linear of the first vgg16, or first member.
+
+    `vgg16.head.0`, 256 numbers before the ReLU, in the reference's own recipe; a head that begins with standardisation
+    or dropout has it further up.
+    """
+    recipe = run.recipe_as(ClassifyRecipe)
+    member = next((m for m in recipe.members if m.backbone == "vgg16"), recipe.members[0])
+    head = build_member(member, recipe, len(run.manifest["classes"]), "meta").head
+    return f"{member.name}.head.{next(name for name, layer in head.named_modules() if isinstance(layer, nn.Linear))}"
+
+
+def split_layer(run: RunFolder, layer: str) -> tuple[str, str]:
+    """Return the member's name and the layer's name of `MEMBER.LAYER`.
+
+    Raises:
+        UserError: it names no member.
+    """
+    names = [m.name for m in run.recipe_as(ClassifyRecipe).members]
+    name = max((n for n in names if layer.startswith(f"{n}.")), key=len, default="")
+    if not name:
+        raise UserError(f'layer: "{layer}" names no member; expected MEMBER.LAYER with one of: {", ".join(names)}')
+    return name, layer.removeprefix(f"{name}.")
+
+
+def layer_outputs(
+    run: RunFolder,
+    layer: str,
+    pixels: Callable[[], Pixels],
+    rows: np.ndarray,
+    *,
+    cache: Path,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> np.ndarray:
+    """Return one layer's output on stored images, flattened, float32 [n,F]; kept as `explained/features-LAYER`.
+
+    A layer in the head of a frozen member is taken from the cached features that it was trained on, while they are
+    there.
+
+    Args:
+        run: a finished run.
+        layer: `MEMBER.LAYER`.
+        pixels: gives the stored images of all files; not asked where the outputs are at hand.
+        rows: int64 [n], which of them.
+        cache: folder of cached features.
+        device: where to compute: `auto`, `cpu`, `cuda` or `mps`.
+        progress: told after every batch.
+
+    Raises:
+        UserError: no such member or layer, a member that isn't trained, or a layer whose output is too large to keep.
+    """
+    name, below = split_layer(run, layer)
+
+    def make() -> np.ndarray:
+        hardware = find(device)
+        trained = restore(run, name, hardware.device)
+        features = _frozen(run, trained, hardware.kind, cache) if below.startswith("head.") else None
+        if features is not None:
+            return _by_head(trained, below, features[rows])
+        return _computed(trained, below, pixels(), rows, progress)
+
+    return kept(run, f"features-{layer}", {"layer": layer, "images": digest_of(rows)}, make)
+
+
+def kept(run: RunFolder, name: str, facts: Mapping[str, str], make: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return an array that a look needs: as it is kept in `explained/NAME.safetensors`, or made now and kept there.
+
+    Args:
+        run: where it is kept.
+        name: of the file, without ending.
+        facts: all that it was made from; the run's own weights and images, which never change, go without saying.
+        make: makes it.
+    """
+    path = run.explained(f"{name}.safetensors")
+    try:
+        with safe_open(path, framework="np") as file:
+            if file.metadata() == dict(facts):
+                return file.get_tensor("array")
+    except (OSError, SafetensorError):
+        pass  # not there yet, or damaged: it is made again
+    array = np.ascontiguousarray(make())
+    run.write_explained(path.name, save({"array": array}, metadata=dict(facts)))
+    return array
+
+
+def digest_of(rows: np.ndarray) -> str:
+    """Return a short name for a choice of images, int64 [n]."""
+    return hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()[:20]
+
+
+def _frozen(run: RunFolder, trained: Trained, kind: str, cache: Path) -> np.ndarray | None:
+    """Return what a frozen member's extractor said of all images, float32 [N,F], if it is in the cache."""
+    recipe = run.recipe_as(ClassifyRecipe)
+    member = next(m for m in recipe.members if m.name == trained.name)
+    train = recipe.train_of(member)
+    if train.mode != "frozen" or not train.cache:
+        return None
+    start = run.member(trained.name).facts().get("weights")
+    size, resize = trained.inputs.size, trained.inputs.resize
+    facts = extractor_facts(member, recipe.seed, size, resize, start["sha256"] if start else None)
+    fixed = replace(trained.inputs, augment=recipe.augment, seed=seed_of("views", recipe.seed))
+    return found(cache, extractor_key(facts, fixed, train, run.manifest["data"]["pixels"], kind))
+
+
+@torch.inference_mode()
+def _by_head(trained: Trained, below: str, features: np.ndarray) -> np.ndarray:
+    """Return the output of a layer of the head for features [n,F], float32 [n,·]."""
+    short = MemberNet(nn.Identity(), trained.net.head)  # pyright: ignore[reportArgumentType]
+    short.eval()
+    parts = []
+    for part in np.array_split(features, range(_AT_ONCE, len(features), _AT_ONCE)):
+        with torch.autocast(trained.device.type, torch.bfloat16, enabled=trained.bf16):
+            parts.append(short.features_at(torch.from_numpy(part).to(trained.device), below).float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _computed(trained: Trained, below: str, pixels: Pixels, rows: np.ndarray, progress: Progress) -> np.ndarray:
+    parts: list[np.ndarray] = []
+    layer = f"{trained.name}.{below}"
+    batches = in_order(PixelRows(pixels), rows, np.zeros(len(pixels), np.int64), BATCH)
+    for done, batch in enumerate(batches, 1):
+        parts.append(trained.layer(batch, below))
+        if not parts[1:] and (room := 4 * parts[0].shape[1] * len(rows)) > _ROOM:
+            raise UserError(
+                f'layer: "{layer}" gives {parts[0].shape[1]:,} numbers an image, {room / 2**20:,.0f} MiB in all; '
+                f"choose a later layer with at most {_ROOM // (4 * len(rows)):,}"
+            )
+        progress(f"{layer}: images", done, len(batches))
+    return np.concatenate(parts)

@@ -1,0 +1,188 @@
+"""What a reader of a run must be warned of, and what was looked for and not found."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from octavo.data import store
+from octavo.data.store import Pixels
+from octavo.engine.folder import RunFolder
+from octavo.errors import UserError
+from octavo.looks.subject import ClassifySubject, SegmentSubject
+from octavo.page.cells import percent
+from octavo.words import counted
+
+FEW = 100
+"""Validation images below which a reader is told that they are few."""
+FEW_OF_CLASS = 10
+"""Validation images of one class below which it counts as thin."""
+_TRAINED = ("fit", "holdout")
+_NAMES = {"fit": "training image", "holdout": "held-out image", "val": "validation image", "test": "test image"}
+
+
+@dataclass(frozen=True)
+class Beware:
+    """Warnings, a sentence each, and phrases that say what was checked and found in order."""
+
+    warnings: tuple[str, ...]
+    checked: tuple[str, ...]
+
+
+def beware(subject: ClassifySubject | SegmentSubject) -> Beware:
+    """Return what to beware of in a finished run; images are compared only where its data are still there."""
+    of_task = _of_masks(subject) if isinstance(subject, SegmentSubject) else _of_labels(subject)
+    found = [*_flattered(subject), *_same(subject), *_broken(subject), *of_task, *_few(subject)]
+    # What is in order is a phrase without a full stop; what isn't is a sentence.
+    warnings = [_sentence(text) for wrong, text in found if wrong]
+    return Beware(tuple(dict.fromkeys(warnings)), tuple(text for wrong, text in found if not wrong))
+
+
+_Found = Iterable[tuple[bool, str]]
+"""(Whether it is wrong, what was found)."""
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def _flattered(subject: ClassifySubject | SegmentSubject) -> _Found:
+    report = subject.report
+    yield from ((True, text) for text in report.warnings)
+    if not report.flattered:
+        yield False, "nothing was chosen or trained on the scored images"
+    elif not report.warnings:
+        yield True, "Flattered: something was chosen or trained on the very images that are scored"
+
+
+def _same(subject: ClassifySubject | SegmentSubject) -> _Found:
+    parts = [row["part"] for row in subject.run.samples()]
+    files = [row["file"] for row in subject.run.samples()]
+    try:
+        groups = equal_images(_pixels(subject), [i for i, part in enumerate(parts) if part in _NAMES])
+    except UserError as error:
+        yield True, f"Whether an image lies in two parts could not be checked: {plain_reason(error, subject.run)}"
+        return
+    twins = _across(groups, parts)
+    if not twins:
+        yield False, "no image lies in two parts, pixel by pixel"
+    for (part, other), pairs in twins.items():
+        first, second = files[pairs[0][0]], files[pairs[0][1]]
+        leak = (
+            "which flatters the numbers"
+            if other in _TRAINED and part in ("val", "test")
+            else "so that they are not apart"
+        )
+        some = f"{len(pairs):,} of {counted(parts.count(part), _NAMES[part])} {'is' if len(pairs) == 1 else 'are'}"
+        yield True, f"{some} also among the {_NAMES[other]}s, pixel by pixel ({first} = {second}), {leak}"
+
+
+def plain_reason(error: UserError, run: RunFolder) -> str:
+    """Return what went wrong in a form that may travel: folders by their last name alone."""
+    text = str(error)
+    for path in (str(run.manifest["data"]["root"]), str(run.path)):
+        text = text.replace(path, Path(path).name) if Path(path).name else text
+    return text
+
+
+def _pixels(subject: ClassifySubject | SegmentSubject) -> Pixels:
+    """Return the stored pixels of all files, in the order of `samples.csv`."""
+    if isinstance(subject, ClassifySubject):
+        return subject.pixels
+    decoder = store.ImageDecoder(scale=subject.recipe.data.scale)
+    return store.build(subject.pairs, decoder, subject.cache, skip_broken=True, progress=subject.progress)
+
+
+def equal_images(pixels: Pixels, chosen: Iterable[int]) -> list[list[int]]:
+    """Return groups of images whose stored pixels are equal, two or more in each, ascending.
+
+    A first pass looks at one line of each image, so that few have to be read whole.
+    """
+    whole = [i for i in chosen if i not in pixels.broken]
+    alike = _grouped(whole, lambda image: image[:, image.shape[1] // 2], pixels)
+    return [group for some in alike for group in _grouped(some, lambda image: image, pixels)]
+
+
+def _grouped(chosen: Iterable[int], part: Callable[[np.ndarray], np.ndarray], pixels: Pixels) -> list[list[int]]:
+    groups: dict[tuple[tuple[int, ...], bytes], list[int]] = defaultdict(list)
+    for index in chosen:
+        image = pixels.image(index)
+        groups[image.shape, hashlib.blake2b(part(image).tobytes(), digest_size=16).digest()].append(index)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _across(groups: Iterable[list[int]], parts: list[str]) -> Mapping[tuple[str, str], list[tuple[int, int]]]:
+    """Return (part, other part) → an image of the one and its twin in the other; what is scored comes first."""
+    order = ("val", "test", "holdout", "fit")
+    found: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+    for group in groups:
+        first = {part: next((i for i in group if parts[i] == part), None) for part in order}
+        for index in group:
+            for other in order[order.index(parts[index]) + 1 :]:
+                if (twin := first[other]) is not None:
+                    found[parts[index], other].append((index, twin))
+    return found
+
+
+def _broken(subject: ClassifySubject | SegmentSubject) -> _Found:
+    count = int(subject.run.manifest["data"]["broken"])
+    if not count:
+        yield False, "no broken files"
+        return
+    names = [row["file"] for row in subject.run.samples() if row["part"] == "broken"]
+    such = f", such as {names[0]}" if names else ""
+    yield True, f"{counted(count, 'file')} could not be decoded and {'was' if count == 1 else 'were'} left out{such}"
+
+
+def _few(subject: ClassifySubject | SegmentSubject) -> _Found:
+    n = subject.report.n
+    if n < FEW:
+        yield True, f"Only {counted(n, 'validation image')}: every number here is rough, as its interval says"
+
+
+def _of_labels(subject: ClassifySubject) -> _Found:
+    report = subject.report
+    supports = {c.name: c.support for c in report.per_class}
+    absent = [name for name, count in supports.items() if not count]
+    told = any("no image among those scored" in text for text in report.warnings)
+    if absent and not told:
+        yield True, f"{_some(absent, len(supports))} no validation image"
+    thin = [name for name, count in supports.items() if 0 < count < FEW_OF_CLASS]
+    if thin:
+        yield True, f"{_some(thin, len(supports))} fewer than {FEW_OF_CLASS} validation images"
+    if not absent and not thin:
+        yield False, f"every class has {FEW_OF_CLASS} validation images or more"
+    found = report.ensemble.metrics["accuracy"]
+    yield from _above(found.value if found.low is None else found.low, report.majority, "naming the commonest class")
+
+
+def _of_masks(subject: SegmentSubject) -> _Found:
+    report = subject.report
+    empty = [c.name for c in report.per_class if c.scored and not c.truth]
+    told = any("no pixel in the masks" in text for text in report.warnings)
+    if empty and not told:
+        yield True, f"{_some(empty, len(report.classes))} no validation pixel"
+    if not empty:
+        yield False, "every scored class has validation pixels"
+    found = report.metrics.get("pixel_accuracy")
+    if found:
+        most = max(c.truth for c in report.per_class)
+        yield from _above(found.value if found.low is None else found.low, most, "painting all in the commonest class")
+
+
+def _some(names: list[str], total: int) -> str:
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    verb = "has" if len(names) == 1 else "have"
+    return f"{len(names)} of {total} classes ({shown}) {verb}"
+
+
+def _above(low: float, base: float, what: str) -> _Found:
+    if low > base:
+        yield False, f"surely better than always {what} ({percent(base)})"
+    else:
+        yield True, f"Not surely better than always {what}, which would give {percent(base)}"

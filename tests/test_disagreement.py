@@ -1,0 +1,97 @@
+"""Disagreement of systems, against scikit-learn; the Pareto front, against a loop; time, against a clock of our own."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score
+
+from octavo.engine.restore import batch_of
+from octavo.engine.timing import LEAST, REPEATS, SECONDS, time_member
+from octavo.numbers.disagreement import agreement, both_wrong, disagreement
+from octavo.numbers.pareto import pareto
+
+DRAW = np.random.default_rng(7)
+LABELS = DRAW.integers(0, 6, 500)
+PREDICTED = np.where(DRAW.random((4, 500)) < 0.7, LABELS, DRAW.integers(0, 6, (4, 500)))
+
+
+def test_disagreement_is_one_less_the_accuracy_of_one_by_the_other() -> None:
+    expected = [[1 - accuracy_score(one, other) for other in PREDICTED] for one in PREDICTED]
+    np.testing.assert_allclose(disagreement(PREDICTED), expected, atol=1e-12)
+    assert (np.diag(disagreement(PREDICTED)) == 0).all()
+
+
+def test_both_are_wrong_where_neither_is_right() -> None:
+    found = both_wrong(PREDICTED, LABELS)
+    np.testing.assert_allclose(np.diag(found), [1 - accuracy_score(LABELS, row) for row in PREDICTED])
+    for i in range(4):
+        for j in range(4):
+            either = sum(a == y or b == y for a, b, y in zip(PREDICTED[i], PREDICTED[j], LABELS, strict=True))
+            assert found[i, j] == pytest.approx(1 - either / 500)
+
+
+def test_agreement_of_all() -> None:
+    labels = np.array([0, 1, 2, 3])
+    predicted = np.array([[0, 2, 2, 0], [0, 2, 0, 1], [0, 2, 1, 2]])
+    found = agreement(predicted, labels)
+    assert (found.unanimous, found.unanimous_wrong, found.any_right) == (0.5, 0.25, 0.5)
+
+
+def test_one_system_agrees_with_itself() -> None:
+    assert disagreement(PREDICTED[:1]).tolist() == [[0]]
+    assert agreement(PREDICTED[:1], LABELS).unanimous == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_front_is_that_of_a_loop(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    cost, gain = draw.integers(0, 12, 30), draw.integers(0, 12, 30)  # with ties
+
+    def beaten(i: int) -> bool:
+        return any(
+            (cost[j] <= cost[i] and gain[j] > gain[i]) or (cost[j] < cost[i] and gain[j] >= gain[i]) for j in range(30)
+        )
+
+    assert pareto(cost, gain).tolist() == [not beaten(i) for i in range(30)]
+
+
+def test_equal_systems_are_all_on_the_front() -> None:
+    assert pareto([1, 1, 2], [5, 5, 5]).tolist() == [True, True, False]
+
+
+class Slow:
+    """A member that takes as long as it is told, and the clock that shows it."""
+
+    name, bf16 = "slow", False
+
+    def __init__(self, *seconds: float) -> None:
+        self.now, self.seconds, self.calls = 100.0, seconds, 0
+
+    def logits(self, batch: Any) -> np.ndarray:
+        self.now += self.seconds[min(self.calls, len(self.seconds) - 1)]
+        self.calls += 1
+        return np.zeros((len(batch.sizes), 3), np.float32)
+
+    def clock(self) -> float:
+        return self.now
+
+
+def timed(slow: Slow, images: int = 4) -> Any:
+    batch = batch_of([np.zeros((8, 8, 3), np.uint8)] * images)
+    member: Any = SimpleNamespace(name=slow.name, bf16=slow.bf16, logits=slow.logits)
+    return time_member(member, batch, slow.clock)
+
+
+def test_time_is_the_median_after_a_warm_up() -> None:
+    found = timed(Slow(2.0, 0.1, 0.3, 0.2, 0.2, 0.2, 0.5, 0.2))
+    assert found.repeats == REPEATS and found.images == 4 and found.name == "slow"
+    assert (found.milliseconds, found.fastest, found.slowest) == pytest.approx((50, 25, 125))
+
+
+def test_a_slow_member_is_timed_a_few_times_alone() -> None:
+    slow = Slow(SECONDS + 1)
+    assert timed(slow).repeats == LEAST and slow.calls == LEAST + 1

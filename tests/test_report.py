@@ -1,0 +1,294 @@
+"""The report: its first screen, its warnings, what it does when something is missing, and the ways to ask for it."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import Octavo
+from octavo.data import store
+from octavo.data.decoding import ImageDecoder
+from octavo.data.readers import read
+from octavo.engine.folder import RunFolder
+from octavo.errors import UserError
+from octavo.looks.look import Drawing, Look
+from octavo.looks.looks import CLASSIFY, Way
+from octavo.looks.subject import Subject, subject_of
+from octavo.numbers.mask_results import SegmentReport
+from octavo.numbers.results import Interval, Report
+from octavo.page.beware import Beware, beware, equal_images
+from octavo.page.page import Page
+from octavo.page.summary import page_of
+from octavo.run import Run
+from octavo.verbs import report as verb
+from octavo.verbs.report import bind, report
+
+
+@pytest.fixture
+def run(trained: RunFolder, tmp_path: Path) -> RunFolder:
+    return RunFolder(Path(shutil.copytree(trained.path, tmp_path / "small")))
+
+
+@pytest.fixture
+def scenes(segmented: RunFolder, tmp_path: Path) -> RunFolder:
+    return RunFolder(Path(shutil.copytree(segmented.path, tmp_path / "scenes")))
+
+
+@pytest.fixture
+def few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two quick looks and a thorough one, so that tests of the binding don't wait for the others."""
+    for name in [name for name in CLASSIFY if name not in ("confusion", "history")]:
+        monkeypatch.delitem(CLASSIFY, name)
+    monkeypatch.setitem(CLASSIFY, "deep", Way(lambda subject: None, thorough=True))
+
+
+def first_screen(page: str) -> str:
+    """Return the text before the first section, as a reader sees it."""
+    body = page[page.index("<header") : page.index("</header>")]
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def grade_with(run: RunFolder, **changes: object) -> None:
+    """Give a run other numbers."""
+    run.metrics = run.metrics.model_copy(update=changes)
+
+
+def found(run: RunFolder) -> Beware:
+    return beware(subject_of(run))
+
+
+def manifest_with(run: RunFolder, **data: object) -> None:
+    path = run.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["data"] |= data
+    path.write_text(json.dumps(manifest))
+
+
+def test_first_screen_of_classifiers(run: RunFolder, few_looks: None) -> None:
+    path = report(run)
+    assert path == run.path / "report.html" == run.page
+    text, numbers = first_screen(path.read_text()), run.metrics
+    assert isinstance(numbers, Report)
+    accuracy = numbers.ensemble.metrics["accuracy"]
+    assert accuracy.low is not None and accuracy.high is not None
+    assert f"Accuracy of the ensemble on 40 validation images {100 * accuracy.value:.1f} %" in text
+    assert f"95 % interval: {100 * accuracy.low:.1f} to {100 * accuracy.high:.1f} %" in text
+    assert f"Rule: {numbers.rules['accuracy']}" in text
+    assert "An ensemble of 3 networks, trained on 120 images of digits" in text.replace(_root(run), "digits")
+    assert "120 training, 40 held out of it, 40 validation" in text and "10: 0, 1, 2, … 9" in text
+    assert "vgg, squeeze, mobile" in text and "recipe small, seed 0" in text
+    order = sorted(numbers.per_class, key=lambda c: -(c.accuracy.value if c.accuracy else 0))
+    best, worst = text.index("Best classes by accuracy"), text.index("Worst classes by accuracy")
+    assert f" {order[0].name} {100 * order[0].accuracy.value:.1f} %" in text[best:worst]  # type: ignore[union-attr]
+    assert f" {order[-1].name} {100 * order[-1].accuracy.value:.1f} %" in text[worst:]  # type: ignore[union-attr]
+
+
+def _root(run: RunFolder) -> str:
+    return Path(run.manifest["data"]["root"]).name
+
+
+def test_first_screen_of_a_segmenter(scenes: RunFolder) -> None:
+    subject = subject_of(scenes)
+    page = page_of(subject, beware(subject), ())
+    numbers = scenes.metrics
+    assert isinstance(numbers, SegmentReport)
+    headline = page.headlines[0]
+    assert headline.label == f"mIoU of {sum(c.scored for c in numbers.per_class)} classes on 4 validation images"
+    assert headline.value == f"{numbers.miou:.3f}"
+    assert re.fullmatch(r"95 % interval: 0\.\d{3} to [01]\.\d{3}", headline.interval)
+    assert headline.rule == f"{numbers.rule_title}. {numbers.rules['miou']}"
+    assert page.lead.startswith("FCN-8s on vgg11, trained on 9 images of")
+    shown = {row.name for ranking in page.rankings for row in ranking.rows}
+    assert shown <= {c.name for c in numbers.per_class if c.scored and c.iou}
+    assert len(shown) == min(6, sum(c.scored and c.iou is not None for c in numbers.per_class))
+
+
+def test_a_sound_run_has_no_warning_but_of_size(run: RunFolder) -> None:
+    beheld = found(run)
+    assert [w for w in beheld.warnings if "flattered" in w or "pixel by pixel" in w] == []
+    for phrase in ("no broken files", "no image lies in two parts", "nothing was chosen or trained"):
+        assert any(phrase in text for text in beheld.checked), phrase
+
+
+def test_flattered_numbers_are_told(run: RunFolder) -> None:
+    grade_with(run, flattered=True, warnings=())
+    beheld = found(run)
+    assert beheld.warnings[0].startswith("Flattered:")
+    assert not any("nothing was chosen" in text for text in beheld.checked)
+    grade_with(run, warnings=("flattered: weights were chosen here",))
+    assert found(run).warnings[0] == "Flattered: weights were chosen here."
+
+
+def test_twins_between_parts_are_told(run: RunFolder, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(run.manifest["data"]["root"], tmp_path / "twins"))
+    fit = next(row["file"] for row in run.samples() if row["part"] == "fit")
+    val = next(row["file"] for row in run.samples() if row["part"] == "val")
+    shutil.copy(root / fit, root / val)
+    cache = Path(run.manifest["options"]["cache"])
+    pixels = store.build(read(root), ImageDecoder(32), cache)
+    manifest_with(run, root=str(root), pixels=pixels.digest)
+    text = (
+        f"1 of 40 validation images is also among the training images, pixel by pixel ({val} = {fit}), which flatters"
+    )
+    assert found(run).warnings[0].startswith(text)
+
+
+def test_equal_images_are_found_among_alike_ones(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    base = draw.integers(0, 256, (9, 9, 3), np.uint8)
+    alike = base.copy()
+    alike[0, 0, 0] ^= 1  # the middle line is the same
+    for i, image in enumerate((base, alike, base, draw.integers(0, 256, (9, 9, 3), np.uint8), alike)):
+        Image.fromarray(image).save(tmp_path / f"{i % 2}_{i}.png")
+    pixels = store.build(read(tmp_path, "prefix"), ImageDecoder(9), tmp_path / "cache")
+    names = [path.name for path in sorted(tmp_path.glob("*.png"))]
+    groups = {frozenset(names[i] for i in group) for group in equal_images(pixels, range(5))}
+    assert groups == {frozenset({"0_0.png", "0_2.png"}), frozenset({"1_1.png", "0_4.png"})}
+
+
+def test_data_that_are_gone_can_not_be_checked(run: RunFolder) -> None:
+    manifest_with(run, root="/gone/secret/place")
+    warning = next(w for w in found(run).warnings if "two parts" in w)
+    assert "could not be checked" in warning and "gone from place" in warning and "/gone" not in warning
+
+
+def test_broken_files_are_told(run: RunFolder) -> None:
+    manifest_with(run, broken=2)
+    assert any(w.startswith("2 files could not be decoded and were left out") for w in found(run).warnings)
+
+
+def test_thin_and_absent_classes_are_told(run: RunFolder) -> None:
+    numbers = run.metrics
+    assert isinstance(numbers, Report)
+    classes = [c.model_copy(update={"support": 0 if i < 2 else 30, "accuracy": None if i < 2 else c.accuracy})
+               for i, c in enumerate(numbers.per_class)]  # fmt: skip
+    assert "10 of 10 classes (0, 1, 2, …) have fewer than 10 validation images." in found(run).warnings
+    grade_with(run, per_class=tuple(classes))
+    assert "2 of 10 classes (0, 1) have no validation image." in found(run).warnings
+    grade_with(run, warnings=("2 of 10 classes have no image among those scored: 0, 1",))
+    assert not any("no validation image" in w for w in found(run).warnings)
+
+
+def test_few_images_are_told(run: RunFolder) -> None:
+    assert any(w.startswith("Only 40 validation images") for w in found(run).warnings)
+    grade_with(run, n=400)
+    assert not any(w.startswith("Only") for w in found(run).warnings)
+
+
+def test_the_majority_is_compared_with(run: RunFolder) -> None:
+    grade_with(run, majority=0.0)
+    assert any("surely better than always naming the commonest class" in text for text in found(run).checked)
+    grade_with(run, majority=0.99)
+    assert any("Not surely better" in w and "99.0 %" in w for w in found(run).warnings)
+
+
+def test_one_colour_masks_are_compared_with(scenes: RunFolder) -> None:
+    numbers = scenes.metrics
+    assert isinstance(numbers, SegmentReport)
+    high = numbers.metrics | {"pixel_accuracy": Interval(value=1.0, low=1.0, high=1.0)}
+    grade_with(scenes, metrics=high)
+    assert any("surely better than always painting" in text for text in found(scenes).checked)
+    grade_with(scenes, metrics=numbers.metrics | {"pixel_accuracy": Interval(value=0.01, low=0.0, high=0.02)})
+    assert any("Not surely better than always painting" in w for w in found(scenes).warnings)
+
+
+def test_sections_follow_the_looks_and_name_the_missing(run: RunFolder, few_looks: None) -> None:
+    page = report(run).read_text()
+    assert re.findall(r'<section class="look" id="look-(\w+)"', page) == ["confusion", "history"]
+    assert page.count("data:image/") >= 2 and 'href="predictions/val.csv"' in page
+    assert "octavo explain small adds: deep" in first_screen(page)
+    assert str(run.path) not in page and str(Path(run.manifest["data"]["root"]).parent) not in page
+
+
+def test_looks_are_taken_once_unless_refreshed(run: RunFolder, few_looks: None) -> None:
+    report(run)
+    before = run.explained("confusion.json").stat().st_mtime_ns
+    report(run)
+    assert run.explained("confusion.json").stat().st_mtime_ns == before
+    report(run, refresh=True)
+    assert run.explained("confusion.json").stat().st_mtime_ns > before
+    run.write_explained("confusion.json", b'{"format": 99}')
+    report(run)
+    assert Look.from_json(run.explained("confusion.json").read_text()).name == "confusion"
+
+
+def test_a_look_that_fails_is_left_out(run: RunFolder, few_looks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(subject: Subject) -> Drawing:
+        raise UserError(f"{subject.run.path}: no luck")
+
+    monkeypatch.setitem(CLASSIFY, "history", Way(fails))
+    said: list[str] = []
+    text = first_screen(report(run, say=said.append).read_text())
+    assert "Left out: history. small: no luck." in text
+    assert said == [f"note: the report goes without history: {run.path}: no luck"]
+
+
+def test_training_is_not_undone_by_a_report_that_fails(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object, **options: object) -> Path:
+        raise UserError("disk full")
+
+    monkeypatch.setattr(verb, "report", fails)
+    said: list[str] = []
+    bind(run, "cpu", lambda *_: None, said.append)
+    assert said == [f"note: no report: disk full; `octavo report {run.path}` tries again"]
+
+
+def test_an_unfinished_run_is_refused(run: RunFolder) -> None:
+    (run.path / "metrics.json").unlink()
+    with pytest.raises(UserError, match="not finished"):
+        report(run)
+
+
+def test_the_command_prints_page_and_size(run: RunFolder, run_cli: Octavo, few_looks: None) -> None:
+    code, out, _ = run_cli("report", run.path)
+    assert code == 0
+    assert re.fullmatch(rf"{re.escape(str(run.page))} \(0\.\d MiB\)\n", out)
+
+
+def test_two_runs_are_compared(run: RunFolder, run_cli: Octavo, trained: RunFolder, tmp_path: Path) -> None:
+    code, out, _ = run_cli("report", run.path, trained.path, "--out", tmp_path / "both.html")
+    assert code == 0 and out.startswith(str(tmp_path / "both.html"))
+    code, _, error = run_cli("report", run.path, trained.path, "--refresh")
+    assert code == 2 and "--refresh" in error
+
+
+def test_training_ends_with_a_report(run: RunFolder, run_cli: Octavo, few_looks: None) -> None:
+    words = ("train", "--resume", "--out", run.path, "--device", "cpu")
+    code, out, error = run_cli(*words, "--no-report")
+    assert code == 0 and not run.page.exists() and "report:" not in out, error
+    code, out, error = run_cli(*words)
+    assert code == 0 and run.page.is_file(), error
+    assert f"report: {run.page} (" in out
+
+
+def test_reports_and_pictures_show_in_notebooks(run: RunFolder, few_looks: None) -> None:
+    opened = Run(run.path, device="cpu")
+    page = opened.report()
+    shown = page._repr_html_()
+    assert page.path == run.page and shown.startswith('<iframe srcdoc="&lt;!doctype html&gt;')
+    assert html.unescape(shown.split('"')[1]) == run.page.read_text()
+    assert opened.looks == ("confusion", "history", "deep")
+    run.explained("history.json").unlink()
+    picture = opened.figure("history")
+    assert picture.path == run.plot("history.png")
+    data = picture._repr_png_()
+    assert data is not None and data.startswith(b"\x89PNG") and picture._repr_svg_() is None
+    with pytest.raises(UserError, match='unknown "confusoin"; did you mean "confusion"'):
+        opened.figure("confusoin")
+    with pytest.raises(UserError, match="no picture"):
+        opened.figure("deep")
+
+
+def test_a_page_can_be_written_with_names_that_are_no_text(run: RunFolder) -> None:
+    from octavo.page.page import render
+
+    path = run.write_page(render(replace(Page(title="a"), lead="\udcff")))
+    assert "?" in path.read_text(encoding="utf-8")
