@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from octavo.engine.folder import RunFolder, write_csv
+from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
+from octavo.files import write_csv
 from octavo.looks.comparison import verdict
 from octavo.numbers.compare import fourfold, holm, mcnemar
 from octavo.numbers.compare_results import Comparison

@@ -532,7 +532,7 @@ def test_masks_of_one_class_and_of_none(tmp_path: Path) -> None:
     ids[0][:], ids[1][:], ids[5][:] = 3, 3, 255
     found = diagnose(save(tmp_path, ids, values()))
     assert '2 of 6 masks are of one class alone, 2 of them of "class 3"' in found.notes
-    assert "1 masks have no pixel of any class, so nothing is learnt from them: val/0005_mask.png" in found.warnings
+    assert "1 mask without a pixel of any class, from which nothing is learnt: val/0005_mask.png" in found.warnings
 
 
 @pytest.mark.parametrize(("write", "only"), [(values(5), "value 5"), (colours("camvid"), "colour 128,128,128")])

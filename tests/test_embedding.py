@@ -316,3 +316,18 @@ def test_a_sheet_keeps_within_its_room_and_shows_images_whole() -> None:
     pixels = np.asarray(Image.open(io.BytesIO(flat.content)), int)
     assert pixels.shape == (48, 48, 3)
     assert (pixels[:16] > 240).all() and (pixels[-16:] > 240).all() and np.abs(pixels[21:27] - 90).max() < 12
+
+
+def test_classes_of_one_image_each_are_told_and_nothing_is_said_of_them(run: RunFolder) -> None:
+    own = subject(run)
+    own.__dict__["classes"] = tuple(f"c{i}" for i in range(41))  # the last has none
+    own.__dict__["labels"] = np.arange(40)
+    first, second = embedding(own), stability(own)
+    assert first and second
+    assert [table.title for table in first.look.tables] == ["How far the plane can be trusted"]
+    assert first.look.warnings[0].startswith(
+        "41 classes of fewer than two images can't be said to be scattered: c0, c1"
+    )
+    assert [row[2:] for row in second.look.tables[0].rows] == [(None, 0)] * 3 and not second.look.tables[2].rows
+    for figure in (*first.figures.values(), *second.figures.values()):
+        assert not isinstance(figure, bytes) and drawn(figure)

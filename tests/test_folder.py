@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
-from octavo.engine.folder import RunFolder, read_weights, write_csv
+from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
+from octavo.files import write_csv
 from octavo.numbers.ensemble import Ensemble
 from octavo.recipe import ClassifyRecipe, Member
 
@@ -109,6 +111,6 @@ def test_ensemble_comes_back(tmp_path: Path) -> None:
 
 
 def test_finished_run_shares_its_weights_as_numpy(trained: RunFolder) -> None:
-    arrays = read_weights(trained.member("squeeze").weights)
+    arrays = load_file(trained.member("squeeze").weights)
     assert arrays["head.0.weight"].shape == (10, 512)
     assert len(trained.member("vgg").history()) == 40 and trained.member("vgg").facts()["features"] == 512

@@ -14,7 +14,8 @@ from sklearn.metrics import accuracy_score, jaccard_score, precision_score, reca
 
 from octavo.data.classes import IGNORE, ClassEntry, ClassTable, load_table
 from octavo.data.masks import paint
-from octavo.engine.folder import RunFolder, write_csv
+from octavo.engine.folder import RunFolder
+from octavo.files import write_csv
 from octavo.looks.iou import classes_of_masks, epochs
 from octavo.looks.legend import ids_of, legend_of
 from octavo.looks.scenes import scenes

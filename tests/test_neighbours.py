@@ -8,7 +8,7 @@ from scipy.spatial import procrustes
 from scipy.spatial.distance import cdist
 from sklearn.manifold import trustworthiness
 
-from octavo.numbers.neighbours import disparity, in_common, nearest, neighbourhoods, trusted
+from octavo.numbers.neighbours import disparity, in_common, mean_share, nearest, neighbourhoods, trusted
 
 DRAW = np.random.default_rng(4)
 SIDE, EACH = 12, 30
@@ -92,6 +92,10 @@ def test_trustworthiness_is_scikit_learns_and_k_is_lowered_to_where_it_is_define
     assert trusted(points[:3], plane[:3])[1] == 1
     value, k = trusted(points[:2], plane[:2])
     assert np.isnan(value) and k == 0
+
+
+def test_classes_without_a_share_are_left_out_of_the_mean() -> None:
+    assert mean_share(np.array([0.25, np.nan, 0.75])) == 0.5 and np.isnan(mean_share(np.array([np.nan])))
 
 
 def test_neighbours_in_common() -> None:

@@ -235,8 +235,8 @@ def test_flips_and_scales_are_averaged_in_probability(whole: tuple[RunFolder, Se
 
 def test_averaging_makes_a_symmetric_answer(whole: tuple[RunFolder, SegmenterNet]) -> None:
     trained = restore_segmenter(whole[0], CPU, Averaging(flips=True))
-    pixels = image(64, 64)
-    np.testing.assert_allclose(trained.logits(pixels[:, ::-1].copy()), trained.logits(pixels)[..., ::-1], atol=1e-3)
+    batch = torch.from_numpy(image(64, 64).transpose(2, 0, 1).copy())[None]
+    np.testing.assert_allclose(trained.scores(batch.flip(3)), trained.scores(batch).flip(3), atol=1e-3)
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.1, 5.0, -1.0])
@@ -378,9 +378,9 @@ def test_a_georeference_is_not_lost_silently(tmp_path: Path, monkeypatch: pytest
 
 def test_a_run_that_was_moved_predicts_all_the_same(whole: tuple[RunFolder, SegmenterNet], tmp_path: Path) -> None:
     moved = RunFolder.open(shutil.copytree(whole[0].path, tmp_path / "moved"))
-    pixels = image(40, 40)
+    batch = torch.from_numpy(image(40, 40).transpose(2, 0, 1).copy())[None]
     np.testing.assert_array_equal(
-        restore_segmenter(moved, CPU).logits(pixels), restore_segmenter(whole[0], CPU).logits(pixels)
+        restore_segmenter(moved, CPU).scores(batch), restore_segmenter(whole[0], CPU).scores(batch)
     )
 
 

@@ -743,7 +743,7 @@ def test_members_with_one_extractor_share_views_and_choose_their_own(bench: Benc
 def test_cached_features_depend_on_how_pictures_are_rendered(bench: Bench) -> None:
     made = recipe({"mode": "frozen"}, {"backbone": "resnet18"}, data={"size": 32, "normalize": "none"})
     for version in (1, 2):
-        bench.patch.setattr("octavo.engine.kept.RENDER", version)
+        bench.patch.setattr("octavo.engine.features.RENDER", version)
         job, _ = job_on_digits(bench, made)
         prepared_for(job, build_member(made.members[0], made, 10), None, silent)
     assert len(list((bench.folder / "features").iterdir())) == 2

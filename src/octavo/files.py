@@ -1,12 +1,14 @@
-"""Writing a file whole or not at all."""
+"""Writing a file whole or not at all, and tables in files."""
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from octavo.errors import UserError
 
@@ -67,3 +69,22 @@ def sweep(folder: Path) -> None:
     """Remove what writers that were killed left behind in `folder` and below."""
     for draft in folder.rglob(f".*{STALE}"):
         draft.unlink(missing_ok=True)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> None:
+    """Write rows as CSV (RFC 4180 quoting, UTF-8), whole or not at all; columns `first`, then as they are met."""
+    columns = list(dict.fromkeys([*first, *(key for row in rows for key in row)]))
+    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n", quoting=quoting)
+        writer.writeheader()
+        writer.writerows(rows)
+        if "\r" not in text.getvalue():  # older Pythons leave it without quotes, and readers end the line there
+            break
+    write_atomic(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Return the rows that `write_csv` wrote."""
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))

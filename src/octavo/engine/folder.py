@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +12,11 @@ from typing import Any, TypeVar
 import numpy as np
 from filelock import FileLock, Timeout
 from PIL import Image
-from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
 from octavo.data.classes import ClassTable
 from octavo.errors import UserError, suggest
-from octavo.files import STALE, sweep, sync_folder, write_atomic
+from octavo.files import STALE, read_csv, sweep, sync_folder, write_atomic, write_csv
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.mask_results import SegmentReport, read_report
 from octavo.numbers.results import Report
@@ -70,7 +67,7 @@ class MemberFolder:
 
     def history(self) -> list[dict[str, str]]:
         """Return a row per epoch."""
-        return _read_csv(self._history)
+        return read_csv(self._history)
 
     def finish(
         self, facts: Mapping[str, Any], outputs: Mapping[str, np.ndarray], history: Sequence[Mapping[str, Any]]
@@ -203,7 +200,7 @@ class RunFolder:
 
     def samples(self) -> list[dict[str, str]]:
         """Return a row per image: file, label, part (`fit`, `holdout`, `val`, `test`, `broken`, `unused`)."""
-        return _read_csv(self.path / "samples.csv")
+        return read_csv(self.path / "samples.csv")
 
     def labels(self, part: str) -> np.ndarray:
         """Return class ids int64 [n] of the images of one part, in the order of the stored logits."""
@@ -282,30 +279,6 @@ class RunFolder:
         path = self.path / "predictions" / f"{split}.csv"
         write_csv(path, rows)
         return path
-
-
-def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a safetensors file by name."""
-    with safe_open(path, framework="np") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> None:
-    """Write rows as CSV (RFC 4180 quoting, UTF-8), whole or not at all; columns `first`, then as they are met."""
-    columns = list(dict.fromkeys([*first, *(key for row in rows for key in row)]))
-    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n", quoting=quoting)
-        writer.writeheader()
-        writer.writerows(rows)
-        if "\r" not in text.getvalue():  # older Pythons leave it without quotes, and readers end the line there
-            break
-    write_atomic(path, text.getvalue().encode("utf-8", "surrogateescape"))
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

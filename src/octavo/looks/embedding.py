@@ -11,7 +11,7 @@ from octavo.engine.embedding import default_layer, digest_of, kept, layer_output
 from octavo.errors import UserError
 from octavo.looks.look import Drawing, Look, Points, Shown, Table
 from octavo.looks.subject import ClassifySubject
-from octavo.numbers.neighbours import Neighbourhoods, nearest, neighbourhoods, trusted
+from octavo.numbers.neighbours import Neighbourhoods, mean_share, nearest, neighbourhoods, trusted
 from octavo.numbers.projection import LEAST, Plane, check, project, sample
 from octavo.pictures.embedding import GROUP, NAMED, Cloud, ten_at_a_time, whole_plane
 from octavo.pictures.thumbs import Sheet, thumb_sheet
@@ -151,8 +151,10 @@ def _sees(subject: ClassifySubject, layer: Layer, plane: Plane, trust: float) ->
     which = f"{counted(count, 'validation image')}"
     if count < len(subject.labels):
         which = f"A sample of {which} (of {len(subject.labels):,}; every class gave the same share)"
-    near = 100 * float(np.nanmean(layer.lie.purity)) if np.isfinite(layer.lie.purity).any() else None
-    pure = "" if near is None else f" In the layer's own space {near:.0f} % of an image's neighbours are of its class."
+    near = 100 * mean_share(layer.lie.purity)
+    pure = (
+        "" if np.isnan(near) else f" In the layer's own space {near:.0f} % of an image's neighbours are of its class."
+    )
     return (
         f"{which} by the {counted(width, 'number')} that {layer.name} gives of each, laid into a plane by "
         f"{plane.title} so that near neighbours stay near: trustworthiness {trust:.3f} of 1.{pure} Only who lies "
@@ -200,8 +202,8 @@ def _trust_table(layer: Layer, plane: Plane, trust: float, k: int) -> Table:
     flat = neighbourhoods(nearest(plane.points), layer.labels, len(layer.lie.counts))
     rows = [(f"trustworthiness of the plane (its {k} nearest neighbours)", trust)]
     places = (("in the layer's own space", layer.lie.purity), ("in the plane", flat.purity))
-    rows += [(f"neighbours of the same class {where}", _mean(share)) for where, share in places]
-    rows.append(("neighbours of the same class by chance", _mean(layer.lie.chance)))
+    rows += [(f"neighbours of the same class {where}", mean_share(share)) for where, share in places]
+    rows.append(("neighbours of the same class by chance", mean_share(layer.lie.chance)))
     return Table(
         title="How far the plane can be trusted",
         columns=("what", "0–1"),
@@ -210,10 +212,6 @@ def _trust_table(layer: Layer, plane: Plane, trust: float, k: int) -> Table:
         caption=f"Neighbours are the {layer.lie.k} nearest images by Euclidean distance, averaged over classes. "
         "Trustworthiness is 1 where neighbours in the plane are neighbours in the layer's space too.",
     )
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def _scattered_table(subject: ClassifySubject, layer: Layer) -> Table:

@@ -9,7 +9,7 @@ import numpy as np
 from octavo.looks.embedding import Layer, layer_of, plane_of
 from octavo.looks.look import Drawing, Look, Shown, Table
 from octavo.looks.subject import ClassifySubject
-from octavo.numbers.neighbours import disparity, in_common, nearest, neighbourhoods, trusted
+from octavo.numbers.neighbours import disparity, in_common, mean_share, nearest, neighbourhoods, trusted
 from octavo.numbers.projection import LEAST, Plane
 from octavo.pictures.embedding import purity_by_seed
 from octavo.words import counted
@@ -66,7 +66,7 @@ def _pairs(planes: list[Plane], near: list[np.ndarray]) -> list[tuple[int, int, 
 def _sees(layer: Layer, planes: list[Plane], pairs: list[tuple[int, int, float, float]], pure: np.ndarray) -> str:
     common = 100 * float(np.mean([share for *_, share, _ in pairs]))
     chance = 100 * layer.lie.k / max(len(layer.rows) - 1, 1)
-    swing = round(100 * float(np.nanmax(np.ptp(pure, axis=0), initial=0)))
+    swing = round(100 * float(np.nan_to_num(np.ptp(pure, axis=0)).max()))
     return (
         f"{planes[0].title} of {layer.name} with {counted(len(planes), 'seed')}, after the first from random places. "
         f"Two planes have {common:.0f} % of an image's {layer.lie.k} nearest neighbours in common ({chance:.1f} % by "
@@ -77,13 +77,12 @@ def _sees(layer: Layer, planes: list[Plane], pairs: list[tuple[int, int, float, 
 
 def _seeds_table(layer: Layer, planes: list[Plane], pure: np.ndarray) -> Table:
     worst = set(layer.lie.scattered(min(10, max(1, len(layer.lie.counts) // 4))))
-    rows = []
+    rows, k = [], 0
     for plane, share in zip(planes, pure, strict=True):
-        trust, _ = trusted(layer.features, plane.points)
+        trust, k = trusted(layer.features, plane.points)
         order = [int(c) for c in np.argsort(share, kind="stable") if np.isfinite(share[c])]
         found = len(worst & set(order[: len(worst)]))
-        rows.append((plane.seed, _number(trust), _number(float(np.nanmean(share))), found))
-    _, k = trusted(layer.features, planes[0].points)
+        rows.append((plane.seed, _number(trust), _number(mean_share(share)), found))
     return Table(
         title="The plane by seed",
         columns=(

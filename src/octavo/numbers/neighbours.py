@@ -95,6 +95,12 @@ def neighbourhoods(neighbours: np.ndarray, labels: np.ndarray, classes: int) -> 
     return Neighbourhoods(k, crossing.diagonal().copy(), crossing, counts)
 
 
+def mean_share(shares: np.ndarray) -> float:
+    """Return the mean of those classes' shares that aren't NaN; NaN where all are."""
+    shares = shares[np.isfinite(shares)]
+    return float(shares.mean()) if len(shares) else float("nan")
+
+
 def trusted(points: np.ndarray, plane: np.ndarray, k: int = NEIGHBOURS) -> tuple[float, int]:
     """Return the trustworthiness of a plane, 0–1, and the k it was taken at: below n / 2, which it is defined for.
 

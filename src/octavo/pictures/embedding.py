@@ -123,6 +123,7 @@ def purity_by_seed(feature: np.ndarray, planes: np.ndarray, seeds: Sequence[int]
     """
     here = np.isfinite(feature) & np.isfinite(planes).all(0)
     x, y = 100 * feature[here], 100 * planes[:, here]
+    low = 10 * (min(x.min(initial=90), y.min(initial=90)) // 10)
     figure = Figure((7.2, 5.6), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     axes.axline((0, 0), (100, 100), color=FAINT, linewidth=1, zorder=0)
@@ -130,12 +131,13 @@ def purity_by_seed(feature: np.ndarray, planes: np.ndarray, seeds: Sequence[int]
     for row, seed in enumerate(seeds):
         colour, marker = look_of(row)
         axes.scatter(x, y[row], s=22, color=colour, marker=marker, label=f"seed {seed}", linewidths=0, zorder=2)
-    for place, at in _furthest(x, y):
+    for place, at in _furthest(x, y, (100 - low) / 100):
         text = plain(short(names[int(np.flatnonzero(here)[place])], 16))
-        axes.annotate(text, at, (0, 4), textcoords="offset points", ha="center", fontsize=8, color=INK)
+        axes.annotate(text, at, (0, 5), textcoords="offset points", ha="center", fontsize=8, color=INK)
     axes.set_xlabel("neighbours of the same class, in the layer's own space (%)", fontsize=9, color=INK)
     axes.set_ylabel("neighbours of the same class, in the plane (%)", fontsize=9, color=INK)
-    axes.set(xlim=(-3, 103), ylim=(-3, 106))
+    room = (100 - low) / 30
+    axes.set(xlim=(low - room, 100 + room), ylim=(low - room, 100 + 2 * room))
     axes.tick_params(labelsize=8, colors=INK)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
@@ -143,13 +145,13 @@ def purity_by_seed(feature: np.ndarray, planes: np.ndarray, seeds: Sequence[int]
     return figure
 
 
-def _furthest(x: np.ndarray, y: np.ndarray, count: int = 5) -> list[tuple[int, tuple[float, float]]]:
+def _furthest(x: np.ndarray, y: np.ndarray, scale: float, count: int = 5) -> list[tuple[int, tuple[float, float]]]:
     """Return the columns of y [S,n] that vary most, and each one's upper end, without those whose names would meet."""
     found: list[tuple[int, tuple[float, float]]] = []
     swing = np.ptp(y, axis=0)
     for place in np.argsort(-swing, kind="stable").tolist():
         at = float(x[place]), float(y[:, place].max())
-        free = all(abs(at[0] - other[0]) > 19 or abs(at[1] - other[1]) > 4 for _, other in found)
+        free = all(abs(at[0] - other[0]) > 19 * scale or abs(at[1] - other[1]) > 4 * scale for _, other in found)
         if free and swing[place] > 0 and len(found) < count:
             found.append((place, at))
     return found

@@ -14,10 +14,11 @@ from scipy.special import softmax
 from octavo.data.batches import Batch
 from octavo.data.store import ImageDecoder, decoded
 from octavo.data.walk import list_images
-from octavo.engine.folder import RunFolder, write_csv
+from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
 from octavo.engine.restore import batch_of, restore
 from octavo.errors import UserError, lookup
+from octavo.files import write_csv
 from octavo.progress import Progress, silent
 from octavo.recipe import ClassifyRecipe
 

@@ -16,12 +16,12 @@ from octavo.data.masks import paint
 from octavo.data.pixels import BrokenImage, decode, probe
 from octavo.data.png import write_png
 from octavo.data.walk import list_images
-from octavo.engine.folder import RunFolder, write_csv
+from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
 from octavo.engine.restore_segmenter import Averaging, TrainedSegmenter, restore_segmenter
 from octavo.engine.windows import OVERLAP, WINDOW, Rows, check_window, reduced, rows_of, windowed
 from octavo.errors import UserError
-from octavo.files import write_atomic
+from octavo.files import write_atomic, write_csv
 from octavo.progress import Progress, silent
 from octavo.verbs.mask_targets import Target, plan
 

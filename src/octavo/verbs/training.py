@@ -10,8 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from octavo.cache import cache_dir
-from octavo.data.batches import MaskRows
-from octavo.engine.checkpoint import Stop, position
+from octavo.engine.checkpoint import Stop
 from octavo.engine.engine import CRAFTS, train_member
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import Hardware, find
@@ -24,11 +23,11 @@ from octavo.networks.weights import is_file
 from octavo.numbers.ensemble import Ensemble
 from octavo.options import Options
 from octavo.progress import Progress, Say, silent, unsaid
-from octavo.recipe import ClassifyRecipe, Network, Recipe, SegmentData, SegmentRecipe, dumps, load
+from octavo.recipe import ClassifyRecipe, Network, Recipe, SegmentData, SegmentRecipe, load
 from octavo.verbs.announce import announce, announce_weights
 from octavo.verbs.evaluate import regrade
 from octavo.verbs.evaluate_masks import regrade_masks
-from octavo.words import counted
+from octavo.verbs.resuming import begun_before, how_far, require_same
 
 N = TypeVar("N", bound=Network)
 
@@ -71,7 +70,7 @@ def train(
     options = options or Options()
     asked = load(recipe, overrides) if recipe is not None else None
     out = _out(asked, options)
-    before = _before(out, asked is not None and data is not None, options, say)
+    before = begun_before(out, asked is not None and data is not None, options, say)
     if before:
         options = options.over(before.manifest["options"])
     hardware = find(options.device, options.devices)
@@ -87,10 +86,10 @@ def train(
         announce_weights(resolved, options, say)
         origins = _origins(resolved, options, before, told)
         run = before or _begun(resolved, material, hardware, out, options, origins, say)
-        say(f"run: {run.path}" + (f", gone on with: {_how_far(run)}" if before else ""))
+        say(f"run: {run.path}" + (f", gone on with: {how_far(run)}" if before else ""))
         with run.locked():
             if before:
-                _same(before, resolved, material, origins)
+                require_same(before, resolved, material, origins)
                 before.sweep()
             job = _job(resolved, material, options, cache, hardware, run)
             _train_networks(run, job, told, stop, say)
@@ -124,21 +123,6 @@ def _job(recipe: Recipe, material: Material, options: Options, cache: Path, hard
     )
 
 
-def _how_far(run: RunFolder) -> str:
-    """Return in words how much of a run is done."""
-    recipe = run.recipe
-    folders = {network.name: run.member(network.name) for network in recipe.networks}
-    finished = [name for name, folder in folders.items() if folder.finished]
-    if len(finished) == len(folders):
-        return "all is trained; --overwrite trains it anew"
-    name, folder = next((name, folder) for name, folder in folders.items() if not folder.finished)
-    began = f"{name} starts"
-    if folder.checkpoint.is_file():
-        epoch, step = position(folder.checkpoint)
-        began = f"{name} is in epoch {epoch + 1}, after {counted(step, 'step')} of it"
-    return began if len(folders) == 1 else f"{len(finished)} of {len(folders)} members are trained, {began}"
-
-
 def _origins(recipe: Recipe, options: Options, before: RunFolder | None, progress: Progress) -> dict[str, str]:
     """Return the sha256 of the weights file of each member that is still to be trained, downloading what is missing."""
     todo = [m for m in recipe.networks if before is None or not before.member(m.name).finished]
@@ -170,19 +154,6 @@ def _came_out(run: RunFolder, job: Job, name: str) -> str:
     truth = job.labels[job.parts[part]]
     right = float(np.mean(run.member(name).outputs()[part].argmax(1) == truth))
     return f"{name}: accuracy {right:.3f} on {len(truth):,} {words}"
-
-
-def _before(out: Path, named: bool, options: Options, say: Say) -> RunFolder | None:
-    """Return the run to go on with, or None to begin one; refuses a folder that is taken before any work is done.
-
-    A run that was killed before it began has left nothing: with recipe and data `named`, it simply begins.
-    """
-    if options.resume and (RunFolder(out).begun or not named):
-        return RunFolder.open(out)
-    RunFolder.new(out, overwrite=options.overwrite)
-    if options.resume:
-        say(f"{out}: no run there yet to go on with; it starts from the beginning")
-    return None
 
 
 def _settled(recipe: Recipe, hardware: Hardware) -> Recipe:
@@ -279,29 +250,3 @@ def _data_of(run: RunFolder | None) -> str:
     if run is None:
         raise UserError("train: name the data: --data FOLDER, a CSV file, or torchvision:NAME")
     return str(run.manifest["data"]["root"])
-
-
-def _same(run: RunFolder, recipe: Recipe, material: Material, origins: Mapping[str, str]) -> None:
-    """Refuse to go on with a run on another recipe, other data or other pretrained weights."""
-    if run.recipe != recipe:
-        pairs = zip(dumps(run.recipe).splitlines(), dumps(recipe).splitlines(), strict=False)
-        was, now = next(((a, b) for a, b in pairs if a != b), ("fewer keys", "more keys"))
-        raise UserError(
-            f"{run.path}: --resume with another recipe (was: {was}; now: {now}); leave the recipe out, or "
-            "choose another --out"
-        )
-    masks = material.labels.pixels.digest if isinstance(material.labels, MaskRows) else None
-    table = material.table.to_dict() if material.table else None
-    data = run.manifest["data"] | {"table": run.manifest.get("table")}
-    same = (data["pixels"], data.get("masks"), data["table"]) == (material.pixels.digest, masks, table)
-    if not same or run.samples() != material.rows:
-        raise UserError(
-            f"{run.path}: --resume, but the images or labels in {material.samples.root} have changed since; "
-            "restore them, or choose another --out"
-        )
-    for name, digest in origins.items():
-        if run.manifest["weights"][name] != digest:
-            raise UserError(
-                f"{run.path}: --resume, but the weights that {name} starts from are another file now (sha256 "
-                f"{digest[:8]}…, was {run.manifest['weights'][name][:8]}…); name the folder by --weights-dir"
-            )

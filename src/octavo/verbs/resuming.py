@@ -1,0 +1,70 @@
+"""Going on with a run that was stopped: which it is, how far it is, and whether it is still the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from octavo.data.batches import MaskRows
+from octavo.engine.checkpoint import position
+from octavo.engine.folder import RunFolder
+from octavo.engine.material import Material
+from octavo.errors import UserError
+from octavo.options import Options
+from octavo.progress import Say
+from octavo.recipe import Recipe, dumps
+from octavo.words import counted
+
+
+def begun_before(out: Path, named: bool, options: Options, say: Say) -> RunFolder | None:
+    """Return the run to go on with, or None to begin one; refuses a folder that is taken before any work is done.
+
+    A run that was killed before it began has left nothing: with recipe and data `named`, it simply begins.
+    """
+    if options.resume and (RunFolder(out).begun or not named):
+        return RunFolder.open(out)
+    RunFolder.new(out, overwrite=options.overwrite)
+    if options.resume:
+        say(f"{out}: no run there yet to go on with; it starts from the beginning")
+    return None
+
+
+def how_far(run: RunFolder) -> str:
+    """Return in words how much of a run is done."""
+    recipe = run.recipe
+    folders = {network.name: run.member(network.name) for network in recipe.networks}
+    finished = [name for name, folder in folders.items() if folder.finished]
+    if len(finished) == len(folders):
+        return "all is trained; --overwrite trains it anew"
+    name, folder = next((name, folder) for name, folder in folders.items() if not folder.finished)
+    began = f"{name} starts"
+    if folder.checkpoint.is_file():
+        epoch, step = position(folder.checkpoint)
+        began = f"{name} is in epoch {epoch + 1}, after {counted(step, 'step')} of it"
+    return began if len(folders) == 1 else f"{len(finished)} of {len(folders)} members are trained, {began}"
+
+
+def require_same(run: RunFolder, recipe: Recipe, material: Material, origins: Mapping[str, str]) -> None:
+    """Refuse to go on with a run on another recipe, other data or other pretrained weights."""
+    if run.recipe != recipe:
+        pairs = zip(dumps(run.recipe).splitlines(), dumps(recipe).splitlines(), strict=False)
+        was, now = next(((a, b) for a, b in pairs if a != b), ("fewer keys", "more keys"))
+        raise UserError(
+            f"{run.path}: --resume with another recipe (was: {was}; now: {now}); leave the recipe out, or "
+            "choose another --out"
+        )
+    masks = material.labels.pixels.digest if isinstance(material.labels, MaskRows) else None
+    table = material.table.to_dict() if material.table else None
+    data = run.manifest["data"] | {"table": run.manifest.get("table")}
+    same = (data["pixels"], data.get("masks"), data["table"]) == (material.pixels.digest, masks, table)
+    if not same or run.samples() != material.rows:
+        raise UserError(
+            f"{run.path}: --resume, but the images or labels in {material.samples.root} have changed since; "
+            "restore them, or choose another --out"
+        )
+    for name, digest in origins.items():
+        if run.manifest["weights"][name] != digest:
+            raise UserError(
+                f"{run.path}: --resume, but the weights that {name} starts from are another file now (sha256 "
+                f"{digest[:8]}…, was {run.manifest['weights'][name][:8]}…); name the folder by --weights-dir"
+            )
