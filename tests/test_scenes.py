@@ -133,3 +133,8 @@ def test_predicted_masks_have_names_of_their_own() -> None:
     files = ("a/0001.png", "b/0001.png", "a/2.png", "c/2.png", "d e.tif", "e/3.png", "e/3.jpg")
     found = mask_names(files, ["val", "val", "val", "fit", "val", "val", "val"])
     assert found == ("a/0001", "b/0001", "2", "2", "d e", "e/3.png", "e/3.jpg")
+
+
+def test_names_of_masks_stay_inside_of_the_run() -> None:
+    files = ["/data/s1/0001.png", "/data/s2/0001.png", "../s3/0001.png"]
+    assert mask_names(files, ["val"] * 3) == ("data/s1/0001", "data/s2/0001", "s3/0001")

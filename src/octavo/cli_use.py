@@ -205,9 +205,7 @@ def explain(
 @use_app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folder of a run; several are compared.")],
-    out: Annotated[
-        Path, typer.Option("--out", help="Page of a comparison; one run's lies in the run: report.html.")
-    ] = Path("comparison.html"),
+    out: Annotated[Path | None, typer.Option("--out", help="Page of a comparison; comparison.html by default.")] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="Make its pictures anew.")] = False,
     device: DeviceOption = "auto",
 ) -> None:
@@ -220,10 +218,14 @@ def report(
             from octavo.verbs.compare import compare
 
             refuse({"--refresh": refresh}, "a comparison")
+            out = out or Path("comparison.html")
+            if (out.parent / "manifest.json").is_file():
+                raise UserError(f"{out}: lies in a run's folder; choose another --out")
             page = compare(folders, out, progress=progress, say=lambda line: typer.echo(f"note: {line}", err=True))
         else:
             from octavo.verbs.report import report as run_report
 
+            refuse({"--out": out}, "one run, whose page is its report.html")
             page = run_report(
                 folders[0],
                 refresh=refresh,

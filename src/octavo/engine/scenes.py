@@ -75,13 +75,15 @@ def prepare(
 
 def mask_names(files: Sequence[str], parts: Sequence[str]) -> tuple[str, ...]:
     """Return a name for the predicted mask of each image, without ending: its stem; where two of one part have the
-    same, its path; and where two differ in their endings alone, its path with the ending."""
+    same, its path; and where two differ in their endings alone, its path with the ending. A list may name images
+    outside of its folder; their names stay inside of the run's all the same."""
     stems = [PurePosixPath(file).stem for file in files]
-    paths = [str(PurePosixPath(file).with_suffix("")) for file in files]
+    inside = ["/".join(part for part in PurePosixPath(file).parts if part not in ("/", "..")) for file in files]
+    paths = [str(PurePosixPath(file).with_suffix("")) for file in inside]
     stem_count, path_count = Counter(zip(parts, stems, strict=True)), Counter(paths)
     return tuple(
         stem if stem_count[part, stem] == 1 else path if path_count[path] == 1 else file
-        for file, part, stem, path in zip(files, parts, stems, paths, strict=True)
+        for file, part, stem, path in zip(inside, parts, stems, paths, strict=True)
     )
 
 

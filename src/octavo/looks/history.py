@@ -12,14 +12,15 @@ def history(subject: Subject) -> Drawing:
     names = [network.name for network in subject.run.recipe.networks]
     rows = [(name, row) for name in names for row in subject.run.member(name).history()]
     named = [{"member": name, **row} if len(names) > 1 else row for name, row in rows]
-    caption = (
-        "A training loss that still falls at the end asks for more epochs; a held-out score (dashed) that falls while "
-        "the training score rises is overfitting."
+    held = any(key.startswith("holdout_") and value for row in named for key, value in row.items())
+    caption = "A training loss that still falls at the end asks for more epochs" + (
+        "; a held-out score (dashed) that falls while the training score rises is overfitting." if held else "."
     )
     look = Look(
         name="history",
         title="How training went",
-        sees="Loss, scores and learning rate after every epoch. Held-out images were taken from the training part.",
+        sees="Loss, scores and learning rate after every epoch."
+        + (" Held-out images were taken from the training part." if held else ""),
         source="history.csv",
         shown=(Shown(file="history.png", caption=caption, alt="Training curves by epoch"),),
     )

@@ -55,7 +55,7 @@ def _flattered(subject: ClassifySubject | SegmentSubject) -> _Found:
     report = subject.report
     yield from ((True, text) for text in report.warnings)
     if not report.flattered:
-        yield False, "nothing was chosen or trained on the scored images"
+        yield False, "by the recipe, nothing was chosen or trained on the scored images"
     elif not report.warnings:
         yield True, "Flattered: something was chosen or trained on the very images that are scored"
 

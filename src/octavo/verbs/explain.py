@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from octavo.engine.folder import RunFolder
-from octavo.errors import lookup
+from octavo.errors import UserError, lookup
 from octavo.looks.look import Drawing
 from octavo.looks.looks import looks_at
 from octavo.looks.subject import subject_of
@@ -48,10 +48,14 @@ def explain(
         lookup(ways, name, f"{run.path}: look")
     ways |= {name: replace(ways[name], draw=partial(ways[name].draw, **words)) for name, words in (given or {}).items()}
     chosen = {name: way for name, way in ways.items() if (name in looks if looks else thorough or not way.thorough)}
+    if idle := [name for name in given or {} if name not in chosen]:
+        raise UserError(f"{run.path}: options of the look {idle[0]}, which isn't taken; name it too")
     files: list[Path] = []
-    for done, way in enumerate(chosen.values(), 1):
+    for done, (name, way) in enumerate(chosen.items(), 1):
         if drawing := way.draw(subject):
             files += keep(run, drawing)
+        else:
+            run.explained(f"{name}.json").unlink(missing_ok=True)  # what was seen before is there no more
         progress("explain", done, len(chosen))
     return files
 

@@ -13,7 +13,7 @@ from octavo.looks.subject import subject_of
 from octavo.page.beware import beware, plain_reason
 from octavo.page.page import Section, render
 from octavo.page.summary import page_of
-from octavo.progress import Progress, Say, silent, unsaid
+from octavo.progress import Interrupted, Progress, Say, silent, unsaid
 from octavo.verbs.explain import explain
 
 
@@ -55,8 +55,10 @@ def bind(run: RunFolder, device: str, progress: Progress, say: Say) -> None:
     """Write the report that ends a training; what goes wrong with it is said, and the run is finished all the same."""
     try:
         report(run, refresh=True, device=device, progress=progress, say=say)
-    except (UserError, OSError) as error:
-        say(f"note: no report: {error}; `octavo report {run.path}` tries again")
+    except Interrupted:
+        raise
+    except Exception as error:  # whatever it is, the training is done and stays done
+        say(f"note: no report: {_told(error)}; `octavo report {run.path}` tries again")
 
 
 def first_picture(run: RunFolder, name: str, others: Sequence[str] = (), device: str = "auto") -> Path:
@@ -102,12 +104,19 @@ def _taken_now(run: RunFolder, names: list[str], device: str, progress: Progress
     failed = {}
     for done, name in enumerate(names, 1):
         try:
-            explain(run, [name], thorough=False, device=device, say=say)
-        except UserError as error:
-            failed[name] = plain_reason(error, run)
-            say(f"note: the report goes without {name}: {error}")
+            explain(run, [name], thorough=False, device=device, progress=progress, say=say)
+        except (UserError, OSError, ValueError, TypeError) as error:
+            told = UserError(_told(error))
+            failed[name] = plain_reason(told, run)
+            say(f"note: the report goes without {name}: {told}")
         progress("look", done, len(names))
     return failed
+
+
+def _told(error: Exception) -> str:
+    """Return an error in one line; one that isn't a user's mistake by its kind too."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
 def _lacking(run: RunFolder, ways: dict[str, Way]) -> list[str]:
