@@ -14,6 +14,7 @@ from scipy.special import softmax
 from octavo.data.batches import Batch
 from octavo.data.store import ImageDecoder, decoded
 from octavo.data.walk import list_images
+from octavo.engine.embedding import split_layer
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
 from octavo.engine.restore import batch_of, restore
@@ -126,10 +127,7 @@ def embed(
     Raises:
         UserError: no such member or layer, or a file that can't be read.
     """
-    names = [m.name for m in run.recipe_as(ClassifyRecipe).members]
-    name = max((n for n in names if layer.startswith(f"{n}.")), key=len, default="")
-    if not name:
-        raise UserError(f'layer: "{layer}" names no member; expected MEMBER.LAYER with one of: {", ".join(names)}')
+    name, below = split_layer(run, layer)
     trained = restore(run, name, find(device).device)
     paths, errors, parts = list_images(images), {}, []
     for done, _, batch in _batches(paths, run.recipe_as(ClassifyRecipe).stored_side, errors):
@@ -137,7 +135,7 @@ def embed(
             path, reason = next(iter(errors.items()))
             raise UserError(f"{path}: {reason}")
         if batch:
-            parts.append(trained.layer(batch, layer.removeprefix(f"{name}.")))
+            parts.append(trained.layer(batch, below))
         progress("embed", done, len(paths))
     return np.concatenate(parts)
 
