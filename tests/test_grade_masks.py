@@ -34,7 +34,7 @@ def counted(predicted: np.ndarray, truth: np.ndarray, classes: int = 4) -> np.nd
 
 
 def report(
-    confusions: np.ndarray | None = None, rule: str = "course", split: str = "val", **more: int
+    confusions: np.ndarray | None = None, rule: str = "course", split: str = "val", **more: object
 ) -> SegmentReport:
     given = counted(*masks()) if confusions is None else confusions
     return grade_masks(given, NAMES, SCORED, rule=rule, split=split, **({"replicates": 200} | more))  # type: ignore[arg-type]
@@ -170,11 +170,28 @@ def test_mistakes_are_told() -> None:
 
 def test_an_interval_needs_resamples_that_have_a_number() -> None:
     numbers = np.linspace(0, 1, 101)
-    some = interval_of(0.5, np.where(np.arange(101) % 50 == 1, np.nan, numbers), 0.95)
+    some = interval_of(0.5, np.where(np.arange(101) % 50 == 1, np.nan, numbers), 0.95, 999, difference=True)
     assert some is not None and some.low is not None and 0 < some.low < 0.06
-    few = interval_of(0.5, np.where(np.arange(101) % 10 == 1, np.nan, numbers), 0.95)
+    scaled = interval_of(0.5, np.where(np.arange(101) % 50 == 1, np.nan, numbers / 4 + 0.4), 0.95, 999)
+    assert scaled is not None and scaled.low is not None and 0.3 < scaled.low < 0.4
+    few = interval_of(0.5, np.where(np.arange(101) % 10 == 1, np.nan, numbers), 0.95, 999)
     assert few is not None and few.low is None and few.value == 0.5
-    assert interval_of(np.nan, numbers, 0.95) is None
+    assert interval_of(np.nan, numbers, 0.95, 999) is None
+
+
+def test_scenes_are_resampled_whole() -> None:
+    confusions = np.repeat(counted(*masks()), 4, axis=0)
+    scenes = np.repeat(np.arange(len(confusions) // 4), 4)
+    alone, whole = report(confusions), report(confusions, groups=scenes)
+    assert "groups of the scored images" in whole.rule and "too narrow" not in whole.rule
+    assert "too narrow" in alone.rule
+
+    def width(found: SegmentReport) -> float:
+        miou = found.metrics["miou"]
+        assert miou is not None and miou.low is not None and miou.high is not None
+        return miou.high - miou.low
+
+    assert width(whole) > 1.6 * width(alone)
 
 
 def test_the_card_has_every_rule_and_the_headline_first() -> None:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from octavo.errors import UserError, lookup
 from octavo.numbers.averages import Confusions, Doubles, Flags, Means, ratio
-from octavo.numbers.bootstrap import Bootstrap, Draws
+from octavo.numbers.bootstrap import Bootstrap
+from octavo.numbers.draws import Draws, ends
 from octavo.numbers.mask_results import MaskClass, RuleValue, SegmentReport
 from octavo.numbers.results import Interval
 from octavo.numbers.rules import BESIDE, NOTHING, RULES, Rule
@@ -33,6 +34,7 @@ def grade_masks(
     seed: int = 0,
     replicates: int = 2000,
     level: float = 0.95,
+    groups: NDArray[np.integer] | None = None,
 ) -> SegmentReport:
     """Return the report of a segmenter on one set of images.
 
@@ -45,6 +47,7 @@ def grade_masks(
         seed: of the resamples.
         replicates: how many resamples.
         level: of all intervals.
+        groups: int [n], images that are resampled together, as tiles of one scene.
 
     Raises:
         UserError: unknown rule, or no images.
@@ -53,7 +56,7 @@ def grade_masks(
     chosen = lookup(RULES, rule, "measure.rule")
     if not len(confusions):
         raise UserError("evaluate: no images to score; expected at least one image with a mask")
-    boot = Bootstrap(np.zeros(len(confusions), np.int64), replicates, seed, level, stratify=False)
+    boot = Bootstrap(np.zeros(len(confusions), np.int64), replicates, seed, level, stratify=False, groups=groups)
     rules = {HEADLINE: chosen, **BESIDE}
     drawn = {key: _Drawn.of(r.means(confusions, scored), boot) for key, r in rules.items()}
     total = confusions.sum(axis=0)
@@ -72,8 +75,8 @@ def grade_masks(
         replicates=replicates,
         seed=seed,
         flattered=bool(flattery),
-        metrics={key: d.interval(level) for key, d in drawn.items()},
-        per_class=_classes(total, names, drawn[HEADLINE], level),
+        metrics={key: d.interval(boot) for key, d in drawn.items()},
+        per_class=_classes(total, names, drawn[HEADLINE], boot),
         confusion=tuple(tuple(row) for row in total.tolist()),
         warnings=warnings,
     )
@@ -123,29 +126,31 @@ class _Drawn:
             np.concatenate([m.per_class for m in resampled]),
         )
 
-    def interval(self, level: float) -> Interval | None:
-        return interval_of(self.at_all.value[0], self.values, level)
+    def interval(self, boot: Bootstrap) -> Interval | None:
+        return interval_of(self.at_all.value[0], self.values, boot.level, boot.freedom)
 
-    def class_interval(self, index: int, level: float) -> Interval | None:
-        return interval_of(self.at_all.per_class[0, index], self.per_class[:, index], level)
+    def class_interval(self, index: int, boot: Bootstrap) -> Interval | None:
+        return interval_of(self.at_all.per_class[0, index], self.per_class[:, index], boot.level, boot.freedom)
 
 
-def interval_of(value: float, replicates: Doubles, level: float) -> Interval | None:
-    """Return a number with the percentiles of its resamples [R]; `None` for no number.
+def interval_of(
+    value: float, replicates: Doubles, level: float, freedom: int, *, difference: bool = False
+) -> Interval | None:
+    """Return a number with the interval that its resamples [R] give; `None` for no number.
 
-    A resample may have no number, as one without any image of a class. Where more than 1 - `level` of them have none,
-    or all are equal, there is no interval.
+    The ends are made as `Bootstrap` makes those of a metric, or of a difference. A resample may have no number, as one
+    without any image of a class. Where more than 1 - `level` of them have none, or all are equal, there is no interval.
     """
     if np.isnan(value):
         return None
     known = replicates[~np.isnan(replicates)]
     if len(known) < level * len(replicates) or (draws := Draws(float(value), known)).constant:
         return Interval(value=float(value), low=None, high=None)
-    low, high = draws.percentiles(level)
+    low, high = draws.percentiles(level, freedom) if difference else ends(draws, level, freedom, "logit")
     return Interval(value=float(value), low=low, high=high)
 
 
-def _classes(total: NDArray[np.int64], names: Sequence[str], drawn: _Drawn, level: float) -> tuple[MaskClass, ...]:
+def _classes(total: NDArray[np.int64], names: Sequence[str], drawn: _Drawn, boot: Bootstrap) -> tuple[MaskClass, ...]:
     """Return how each class came out, from the summed confusion [C+1,C+1]."""
     hits = np.diagonal(total)[:-1].astype(np.float64)
     truth, called = total[:-1].sum(axis=1).astype(np.float64), total[:-1, :-1].sum(axis=0).astype(np.float64)
@@ -158,7 +163,7 @@ def _classes(total: NDArray[np.int64], names: Sequence[str], drawn: _Drawn, leve
         MaskClass(
             name=name,
             scored=bool(drawn.at_all.counted[0, i]),
-            iou=drawn.class_interval(i, level),
+            iou=drawn.class_interval(i, boot),
             accuracy=known(ratio(hits, truth)[i]),
             precision=known(ratio(hits, called)[i]),
             truth=truth[i] / pixels,
@@ -194,10 +199,15 @@ def _warnings(confusions: Confusions, names: Sequence[str], rule: Rule, means: M
 
 
 def _sentence(rule: Rule, split: str, boot: Bootstrap) -> str:
-    n = len(boot.labels)
+    n, grouped = len(boot.labels), boot.groups is not None
+    what = f"{counted(boot.units, 'group')} of the scored images" if grouped else "scored images"
+    alike = "" if grouped else (
+        "Images of one scene are alike, so that intervals are too narrow where the images are tiles or frames of few "
+        "scenes. "
+    )  # fmt: skip
     return (
         f"Scored on {counted(n, 'image')} of split {split}. mIoU by the rule {rule.name}: {rule.text} "
-        f"Intervals: {100 * boot.level:g} %, bootstrap of the scored images, {boot.replicates} resamples, seed "
-        f"{boot.seed}, percentiles. Images of one scene are alike, so that intervals are too narrow where the images "
-        "are tiles or frames of few scenes. They leave out the spread between trainings."
+        f"Intervals: {100 * boot.level:g} %, bootstrap of the {what}, {boot.replicates} resamples, seed {boot.seed}; "
+        f"resampled bias and deviation with Student's t on the logit scale. {alike}They leave out the spread between "
+        "trainings."
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +39,8 @@ class Metric:
     """With fewer classes than this the metric says nothing and is left out."""
     proportion: bool = False
     """Whether each image scores 0 or 1 and the metric is their plain mean."""
+    scale: Literal["logit", "log"] = "logit"
+    """Where its noise is even: `logit` of what lies in 0..1, `log` of a loss."""
 
     def __call__(self, logits: ArrayLike, labels: ArrayLike, weight: ArrayLike | None = None) -> Doubles:
         """Return the value for each row of `weight` [R,N] as [R]; without weights one value, [1].
@@ -191,6 +194,7 @@ METRICS: dict[str, Metric] = {
             lambda p, y: mean_of(-p[np.arange(len(y)), y]),
             False,
             "Mean negative natural logarithm of the true class's probability.",
+            scale="log",
         ),
         Metric(
             "ece",
@@ -207,6 +211,7 @@ METRICS: dict[str, Metric] = {
             False,
             "Mean over images of the squared distance between probabilities and one-hot truth, summed over classes "
             "(Brier 1950; 0 to 2).",
+            scale="log",
         ),
     )
 }
