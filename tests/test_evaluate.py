@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -28,11 +29,17 @@ def stacked(run: RunFolder, part: str) -> np.ndarray:
     return np.stack([run.member(name).outputs()[part] for name in run.ensemble.names]).astype(np.float64)
 
 
-def assert_numbers(report: Report, logits: np.ndarray, labels: np.ndarray, weights: tuple[float, ...]) -> None:
-    """Compare every system of a report with scikit-learn."""
-    systems = [*logits, np.tensordot(np.array(weights), logits, 1)]
+def assert_numbers(report: Report, logits: np.ndarray, labels: np.ndarray, run: RunFolder) -> None:
+    """Compare every system of a report with scikit-learn, before calibration and after."""
+    found = json.loads((run.path / "ensemble.json").read_text())
+    systems = [*logits, np.tensordot(np.array(list(found["weights"].values())), logits, 1)]
+    scales = [c["scale"][0] for c in (*found["members"].values(), found["calibration"])]
     every = np.arange(logits.shape[2])
-    for system, scores in zip(report.systems, systems, strict=True):
+    for system, raw, scale in zip(report.systems, systems, scales, strict=True):
+        assert system.temperature == pytest.approx(1 / scale)
+        before = log_loss(labels, np.exp(log_softmax(raw, axis=1)), labels=every)
+        assert system.uncalibrated["nll"].value == pytest.approx(before, abs=1e-6)
+        scores = raw * scale
         answers = scores.argmax(1)
         probabilities = np.exp(log_softmax(scores, axis=1))
         expected = {
@@ -50,7 +57,7 @@ def test_numbers_are_those_of_scikit_learn(run: RunFolder, part: str) -> None:
     report = evaluate(run, split=part)
     assert report.n == {"val": 40, "holdout": 40}[part] and report.split == part
     assert report.flattered == (part == "holdout")
-    assert_numbers(report, stacked(run, part), run.labels(part), run.ensemble.weights)
+    assert_numbers(report, stacked(run, part), run.labels(part), run)
 
 
 def test_val_is_the_default_and_renews_the_files(run: RunFolder) -> None:
@@ -77,7 +84,7 @@ def test_other_folder_with_other_ids_and_missing_classes(run: RunFolder, digits_
     report = evaluate(run, data=tmp_path / "other", device="cpu", cache=tmp_path / "cache")
     assert (report.split, report.n, report.classes) == ("other/all", 12, tuple(map(str, range(10))))
     chosen = [i for i, file in enumerate(run.files("val")) if Path(file).name[0] in "904"]
-    assert_numbers(report, stacked(run, "val")[:, chosen], run.labels("val")[chosen], run.ensemble.weights)
+    assert_numbers(report, stacked(run, "val")[:, chosen], run.labels("val")[chosen], run)
     assert [c.support for c in report.per_class] == [4, 0, 0, 0, 4, 0, 0, 0, 0, 4]
     assert any("1, 2, 3" in w or "7" in w for w in report.warnings)  # classes without an image are named
     assert not report.flattered and run.metrics.split == "val"

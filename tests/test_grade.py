@@ -213,3 +213,42 @@ def test_eight_members_of_the_reference_take_seconds() -> None:
         names, logits, labels, classes, Ensemble.fit(names, "greedy", *fit), split="val", fit=fit, fitted_on="holdout"
     )
     assert time.perf_counter() - start < 20
+
+
+def test_calibrated_numbers_stand_beside_those_before() -> None:
+    fit, (logits, labels) = draw(90, 1), draw(240, 2)
+    logits[1] *= 4  # too sure of itself
+    fit[0][1] *= 4
+    ensemble = Ensemble.fit(NAMES, "mean_probability", *fit, calibration="temperature")
+    found = grade(NAMES, logits, labels, CLASSES, ensemble, split="val", fit=fit, fitted_on="holdout", replicates=50)
+    assert found.calibrated_on == "holdout" and found.calibration == "temperature" and not found.flattered
+    for i, system in enumerate((*found.systems[:3],)):
+        temperature = system.temperature
+        assert temperature is not None
+        nll, raw = (METRICS["nll"](x, labels)[0] for x in (logits[i] / temperature, logits[i]))
+        assert system.metrics["nll"].value == pytest.approx(nll, abs=1e-8)
+        assert system.uncalibrated["nll"].value == pytest.approx(raw, abs=1e-8)
+        assert system.metrics["accuracy"].value == pytest.approx(accuracy_score(labels, logits[i].argmax(1)), abs=1e-9)
+    assert found.systems[1].metrics["ece"].value < found.systems[1].uncalibrated["ece"].value
+    assert "one temperature" in found.rule and "held-out share" in found.rule
+    fitted = grade(NAMES, logits, labels, CLASSES, ensemble, split="val", fit=fit, fitted_on="val", replicates=50)
+    assert fitted.flattered and "calibrated on the images that are scored" in fitted.warnings[0]
+
+
+def test_optimism_is_what_choosing_on_the_scored_images_adds() -> None:
+    fit, (logits, labels) = draw(90, 1), draw(240, 2)
+    honest = Ensemble.fit(NAMES, "greedy", *fit, calibration="temperature")
+    tuned = Ensemble.fit(NAMES, "greedy", logits, labels, calibration="temperature")
+    given: dict[str, Any] = {"split": "val", "replicates": 100}
+    told = grade(NAMES, logits, labels, CLASSES, honest, fit=fit, fitted_on="holdout", rival=tuned, **given)
+    boast = grade(NAMES, logits, labels, CLASSES, tuned, fit=(logits, labels), fitted_on="val", rival=honest, **given)
+    assert told.optimism and boast.optimism and told.optimism == boast.optimism
+    assert not told.flattered and boast.flattered
+    for key in ("accuracy", "nll"):
+        assert told.optimism.honest[key] == told.ensemble.metrics[key]
+        assert boast.optimism.flattered[key] == boast.ensemble.metrics[key]
+        gap = told.optimism.flattered[key].value - told.optimism.honest[key].value
+        assert told.optimism.gap[key].value == pytest.approx(gap, abs=1e-8)
+    assert told.optimism.gap["accuracy"].value >= 0
+    assert told.optimism.weights == pytest.approx(dict(zip(NAMES, tuned.weights, strict=True)), abs=1e-8)
+    assert report().optimism is None

@@ -75,7 +75,8 @@ def test_predictions_equal_the_evaluation_of_the_same_files(trained: RunFolder, 
     evaluated = dict(rows(trained.path / "predictions" / "val.csv")[1:])
     assert dict(zip(found.files, found.labels, strict=True)) == evaluated
     logits = np.stack([trained.member(n).outputs()["val"] for n in trained.ensemble.names])
-    expected = softmax(np.tensordot(np.array(trained.ensemble.weights), logits.astype(np.float64), 1), axis=1)
+    mixed = np.tensordot(np.array(trained.ensemble.weights), logits.astype(np.float64), 1)
+    expected = softmax(mixed * trained.ensemble.calibration.scale[0], axis=1)
     order = [found.files.index(Path(file).name) for file in trained.files("val")]
     np.testing.assert_allclose(found.probabilities[order], expected, atol=1e-4)
     np.testing.assert_array_equal(found.ids, found.probabilities.argmax(1))
@@ -85,7 +86,8 @@ def test_predictions_equal_the_evaluation_of_the_same_files(trained: RunFolder, 
 def test_one_member_alone(trained: RunFolder, digits_folder: Path) -> None:
     found = octavo.load(trained.path, "cpu").predict(digits_folder / "val_10", member="squeeze")
     order = [found.files.index(Path(file).name) for file in trained.files("val")]
-    expected = softmax(trained.member("squeeze").outputs()["val"], axis=1)
+    scale = trained.ensemble.own_of("squeeze").scale[0]
+    expected = softmax(trained.member("squeeze").outputs()["val"] * scale, axis=1)
     np.testing.assert_allclose(found.probabilities[order], expected, atol=1e-4)
     with pytest.raises(UserError, match='--member: unknown "squeez"; did you mean "squeeze"'):
         predict(trained, [digits_folder / "val_10"], member="squeez")

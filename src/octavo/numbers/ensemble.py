@@ -1,15 +1,16 @@
-"""How the members' logits [M,N,C] become one prediction [N,C]: combinations, and weights chosen by greedy selection."""
+"""How the members' logits [M,N,C] become one prediction [N,C]: combinations, greedily chosen weights, calibration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
 from octavo.errors import UserError, lookup, suggest
+from octavo.numbers.calibration import NONE, Calibration
 
 Floats = NDArray[np.floating]
 Labels = NDArray[np.integer]
@@ -119,11 +120,22 @@ def _nll(logits: Floats, labels: Labels) -> float:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Members by name, how they are combined, and with which weights (one a member, summing to one)."""
+    """Members by name, how they are combined, and with which weights (one a member, summing to one).
+
+    Attributes:
+        names: of the members.
+        combine: a key of `COMBINE`.
+        weights: one a member.
+        calibration: of the combined logits.
+        own: the calibration of each member where it answers alone, in the order of `names`; () is none for all. The
+            combination takes the members' logits as they are.
+    """
 
     names: tuple[str, ...]
     combine: str
     weights: tuple[float, ...]
+    calibration: Calibration = NONE
+    own: tuple[Calibration, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together."""
@@ -132,6 +144,8 @@ class Ensemble:
             raise ValueError(f"members need names of their own, got {list(self.names)}")
         if len(self.weights) != len(self.names) or min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-6:
             raise ValueError(f"expected {len(self.names)} weights >= 0 that sum to one, got {list(self.weights)}")
+        if self.own and len(self.own) != len(self.names):
+            raise ValueError(f"expected {len(self.names)} calibrations, one a member, got {len(self.own)}")
 
     @classmethod
     def fit(
@@ -143,16 +157,18 @@ class Ensemble:
         *,
         rounds: int = 50,
         given: Mapping[str, float] | None = None,
+        calibration: str = "none",
     ) -> Ensemble:
-        """Return the ensemble of members `names` with weights from `fit_weights`.
+        """Return the ensemble of members `names` with weights from `fit_weights`, calibrated on the same images.
 
         Args:
             names: the members, in the order of `logits`.
             combine: a key of `COMBINE`.
-            logits: [M,N,C] of the images to choose by; needed by `greedy` of several members alone.
+            logits: [M,N,C] of the images to choose by; needed by `greedy` of several members, and to calibrate.
             labels: int [N], their class ids.
             rounds: `greedy`: at most this many picks.
             given: `weighted`: member → weight; a member not named has weight 0.
+            calibration: a key of `CALIBRATIONS`; without logits nothing is calibrated.
 
         Raises:
             UserError: unknown combination or member, or unusable given weights.
@@ -164,10 +180,37 @@ class Ensemble:
         shares = None if given is None else [given.get(name, 0.0) for name in names]
         stack = np.zeros((len(names), 0, 1), np.float32) if logits is None else np.asarray(logits)
         weights = fit_weights(combine, stack, np.zeros(0, np.int64) if labels is None else labels, rounds, shares)
-        return cls(tuple(names), combine, tuple(float(w) for w in weights))
+        fitted = cls(tuple(names), combine, tuple(float(w) for w in weights))
+        return fitted.calibrated(calibration, stack, labels) if stack.shape[1] and labels is not None else fitted
+
+    def calibrated(self, method: str, logits: ArrayLike, labels: ArrayLike) -> Ensemble:
+        """Return the same ensemble with its and its members' logits scaled, fitted on logits [M,N,C], labels [N].
+
+        Raises:
+            UserError: `method` is no key of `CALIBRATIONS`.
+        """
+        whole = Calibration.fit(method, self.combined(logits), labels)
+        own = tuple(Calibration.fit(method, member, labels) for member in np.asarray(logits))
+        return replace(self, calibration=whole, own=own if method != "none" else ())
 
     def logits(self, member_logits: ArrayLike) -> NDArray[np.float64]:
-        """Return [N,C], whose softmax is the ensemble's probability, from the members' logits [M,N,C].
+        """Return [N,C], whose softmax is the ensemble's probability, from the members' logits [M,N,C]: calibrated.
+
+        Raises:
+            ValueError: another number of members.
+        """
+        return self.calibration.apply(self.combined(member_logits))
+
+    def member_logits(self, name: str, logits: ArrayLike) -> NDArray[np.float64]:
+        """Return logits [N,C] of one member as it answers alone: calibrated."""
+        return self.own_of(name).apply(logits)
+
+    def own_of(self, name: str) -> Calibration:
+        """Return the calibration of one member."""
+        return self.own[self.names.index(name)] if self.own else NONE
+
+    def combined(self, member_logits: ArrayLike) -> NDArray[np.float64]:
+        """Return [N,C] from the members' logits [M,N,C], before calibration.
 
         Raises:
             ValueError: another number of members.
@@ -178,7 +221,10 @@ class Ensemble:
         return COMBINE[self.combine](stack, self.weights)
 
     def without(self, name: str) -> Ensemble | None:
-        """Return the ensemble of the other members, their weights scaled to sum to one; `None` if none has weight."""
+        """Return the ensemble of the other members, not calibrated, their weights scaled to sum to one.
+
+        `None` if none has weight.
+        """
         rest = {n: w for n, w in zip(self.names, self.weights, strict=True) if n != name}
         total = sum(rest.values())
         if total <= 0:
@@ -187,19 +233,35 @@ class Ensemble:
 
     def to_dict(self) -> dict[str, object]:
         """Return the ensemble as a JSON-able dict; `from_dict` gives it back exactly."""
-        return {"combine": self.combine, "weights": dict(zip(self.names, self.weights, strict=True))}
+        found: dict[str, object] = {
+            "combine": self.combine,
+            "weights": dict(zip(self.names, self.weights, strict=True)),
+        }
+        if self.own or self.calibration != NONE:
+            found["calibration"] = self.calibration.to_dict()
+            found["members"] = {name: self.own_of(name).to_dict() for name in self.names}
+        return found
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object], where: str = "ensemble.json") -> Ensemble:
-        """Return the ensemble that `to_dict` gave.
+        """Return the ensemble that `to_dict` gave; one without calibration, from an older run, has none.
 
         Raises:
             UserError: `data` has another form; `where` names its file.
         """
-        combine, weights = data.get("combine"), data.get("weights")
-        if not isinstance(combine, str) or not isinstance(weights, Mapping) or set(data) != {"combine", "weights"}:
-            raise UserError(f'{where}: expected {{"combine": NAME, "weights": {{MEMBER: WEIGHT}}}}')
+        combine, weights, keys = data.get("combine"), data.get("weights"), set(data)
+        whole, own = data.get("calibration", NONE.to_dict()), data.get("members", {})
+        odd = keys - {"combine", "weights", "calibration", "members"} or ("calibration" in keys) != ("members" in keys)
+        if odd or not isinstance(combine, str) or not all(isinstance(x, Mapping) for x in (weights, whole, own)):
+            raise UserError(f'{where}: expected {{"combine": NAME, "weights": {{MEMBER: WEIGHT}}, "calibration": …}}')
+        assert isinstance(weights, Mapping) and isinstance(whole, Mapping) and isinstance(own, Mapping)
         try:
-            return cls(tuple(map(str, weights)), combine, tuple(float(str(w)) for w in weights.values()))
-        except (TypeError, ValueError) as error:
+            return cls(
+                tuple(map(str, weights)),
+                combine,
+                tuple(float(str(w)) for w in weights.values()),
+                Calibration.from_dict(whole, f"{where}: calibration"),
+                tuple(Calibration.from_dict(own[name], f"{where}: members.{name}") for name in weights) if own else (),
+            )
+        except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{where}: {error}") from None

@@ -11,13 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from octavo.errors import UserError
 from octavo.numbers.bootstrap import Bootstrap, Draws, same_system
 from octavo.numbers.ensemble import Ensemble, fit_weights
+from octavo.numbers.grade_rule import OPTIMISM_RULE, rule_of
 from octavo.numbers.metrics import METRICS, Doubles, Labels, Statistic, log_probabilities, metrics_for
-from octavo.numbers.results import ClassResult, Contribution, Interval, Report, SystemResult, wilson
+from octavo.numbers.results import ClassResult, Contribution, Optimism, Report, SystemResult, wilson
 from octavo.progress import Progress, silent
-from octavo.words import counted
 
 HEADLINE = "accuracy"
 ENSEMBLE = "ensemble"
+RESCALED = ("nll", "ece", "brier")
+"""Metrics that calibration changes."""
 
 Fit = tuple[ArrayLike, ArrayLike]
 
@@ -33,6 +35,7 @@ def grade(
     fit: Fit | None = None,
     fitted_on: str = "none",
     rounds: int = 50,
+    rival: Ensemble | None = None,
     seed: int = 0,
     replicates: int = 2000,
     level: float = 0.95,
@@ -49,8 +52,10 @@ def grade(
         split: what the images are: `val`, `test`, `holdout`, `train`, or a name of the caller's.
         fit: (logits [M,n,C], labels [n]) that greedy weights were chosen on; ensembles without one member choose theirs
             anew on it. If absent their weights are those of the others, scaled.
-        fitted_on: what `fit` is: `holdout`, `val` or `none`.
+        fitted_on: what `fit` is: `holdout`, `out-of-fold`, `val` or `none`.
         rounds: of greedy selection.
+        rival: the same members with weights and calibration chosen on the scored images, to tell how much that
+            flatters; or, where `combination` was so chosen, those of an honest ensemble.
         seed: of the resamples.
         replicates: how many resamples.
         level: of all intervals.
@@ -62,21 +67,16 @@ def grade(
     """
     stack, truth = _checked(names, logits, labels, classes, combination)
     boot = Bootstrap(truth, replicates, seed, level)
-    chosen = fitted_on if combination.combine == "greedy" and len(names) > 1 else "none"
-    graded = _Graded(stack, truth, combination, boot, fit, rounds, progress or silent)
-    systems, contributions, gain, best = graded.results()
-    words = _words(split, truth, classes, combination, chosen, rounds, boot)
+    graded = _Graded(stack, truth, combination, rival, boot, fit, rounds, progress or silent)
+    said = rule_of(split, truth, classes, combination, fitted_on, rounds, boot)
     return Report.model_validate(
-        words
+        said
+        | graded.results(bool(said["flattered"]))
         | {
             "headline": HEADLINE,
             "level": level,
             "replicates": replicates,
             "seed": seed,
-            "systems": systems,
-            "best_member": best,
-            "gain": gain,
-            "contributions": contributions,
             "per_class": class_results(combination.logits(stack).argmax(axis=1), truth, classes, level),
         }
     )
@@ -109,38 +109,83 @@ class _Graded:
     stack: NDArray[np.floating]
     truth: Labels
     combination: Ensemble
+    rival: Ensemble | None
     boot: Bootstrap
     fit: Fit | None
     rounds: int
     progress: Progress
 
-    def results(self) -> tuple[tuple[SystemResult, ...], tuple[Contribution, ...], Interval, str]:
-        """Return the systems, the contributions, the gain over the best member, and that member's name."""
-        names, metrics = self.combination.names, metrics_for(self.stack.shape[2])
-        whole = log_probabilities(self.combination.logits(self.stack))
+    def results(self, flattered: bool) -> dict[str, object]:
+        """Return the systems, the contributions, the gain over the best member, that member, and the optimism."""
+        names, size = self.combination.names, len(self.stack)
+        metrics = metrics_for(self.stack.shape[2])
         # Only numbers per image are kept of each system, so that 1,000 classes fit in memory.
         statistics: dict[tuple[str, int], Statistic] = {}
-        for i in range(len(names) + 1):
-            logprobs = whole if i == len(names) else log_probabilities(self.stack[i])
+        for i in range(size + 1 + (self.rival is not None)):
+            logprobs = log_probabilities(self._answer(i))
             statistics |= {(key, i): metric.prepare(logprobs, self.truth) for key, metric in metrics.items()}
-        same: dict[int, bool] = {}
+        for i in range(size + 1) if self._calibrated else ():
+            logprobs = log_probabilities(self._answer(i, raw=True))
+            statistics |= {(f"raw {key}", i): metrics[key].prepare(logprobs, self.truth) for key in RESCALED}
+        whole, same = log_probabilities(self.combination.combined(self.stack)), dict[int, bool]()
+        statistics["combined", size] = METRICS[HEADLINE].prepare(whole, self.truth)
         for i, others in self._without_each():
             statistics["without", i] = METRICS[HEADLINE].prepare(others, self.truth)
             same[i] = same_system(whole, others)
         draws = self.boot.draw(statistics, lambda done, of: self.progress("intervals", done, of))
-        systems = tuple(
-            SystemResult(
-                name=ENSEMBLE if i == len(names) else names[i],
-                kind="ensemble" if i == len(names) else "member",
-                metrics={key: self.boot.interval(draws[key, i], metric) for key, metric in metrics.items()},
-            )
-            for i in range(len(names) + 1)
+        best = int(np.argmax([draws[HEADLINE, i].value for i in range(size)]))
+        best_same = same_system(log_probabilities(self._answer(size)), log_probabilities(self._answer(best)))
+        return {
+            "systems": tuple(self._system(i, draws) for i in range(size + 1)),
+            "contributions": self._contributions(draws, draws["combined", size], same),
+            "gain": self.boot.difference(draws[HEADLINE, size], draws[HEADLINE, best], same=best_same),
+            "best_member": names[best],
+            "optimism": self._optimism(draws, flattered),
+        }
+
+    @property
+    def _calibrated(self) -> bool:
+        return self.combination.calibration.method != "none"
+
+    def _answer(self, i: int, *, raw: bool = False) -> NDArray[np.floating]:
+        """Return the logits [N,C] of system `i`: a member, the ensemble, the rival; `raw`: before calibration."""
+        names = self.combination.names
+        if i < len(names):
+            return self.stack[i] if raw else self.combination.member_logits(names[i], self.stack[i])
+        if i == len(names):
+            return self.combination.combined(self.stack) if raw else self.combination.logits(self.stack)
+        assert self.rival is not None
+        return self.rival.logits(self.stack)
+
+    def _system(self, i: int, draws: dict[tuple[str, int], Draws]) -> SystemResult:
+        names, metrics = self.combination.names, metrics_for(self.stack.shape[2])
+        own = i == len(names)
+        calibration = self.combination.calibration if own else self.combination.own_of(names[i])
+        return SystemResult(
+            name=ENSEMBLE if own else names[i],
+            kind="ensemble" if own else "member",
+            metrics={key: self.boot.interval(draws[key, i], metric) for key, metric in metrics.items()},
+            temperature=calibration.temperature if self._calibrated else None,
+            uncalibrated={key: self.boot.interval(draws[f"raw {key}", i], metrics[key]) for key in RESCALED}
+            if self._calibrated
+            else {},
         )
-        best = int(np.argmax([draws[HEADLINE, i].value for i in range(len(names))]))
-        ours = draws[HEADLINE, len(names)]
-        best_same = same_system(whole, log_probabilities(self.stack[best]))
-        gain = self.boot.difference(ours, draws[HEADLINE, best], same=best_same)
-        return systems, self._contributions(draws, ours, same), gain, names[best]
+
+    def _optimism(self, draws: dict[tuple[str, int], Draws], flattered: bool) -> Optimism | None:
+        """Return how the ensemble and its rival compare, one of which was chosen on the scored images."""
+        if self.rival is None:
+            return None
+        metrics, mine, other = metrics_for(self.stack.shape[2]), len(self.stack), len(self.stack) + 1
+        honest, tuned = (other, mine) if flattered else (mine, other)
+        chosen = self.combination if flattered else self.rival
+        same = same_system(log_probabilities(self._answer(mine)), log_probabilities(self._answer(other)))
+        return Optimism(
+            honest={key: self.boot.interval(draws[key, honest], metric) for key, metric in metrics.items()},
+            flattered={key: self.boot.interval(draws[key, tuned], metric) for key, metric in metrics.items()},
+            gap={key: self.boot.difference(draws[key, tuned], draws[key, honest], same=same) for key in metrics},
+            weights=dict(zip(chosen.names, chosen.weights, strict=True)),
+            rule=OPTIMISM_RULE,
+        )
 
     def _contributions(
         self, draws: dict[tuple[str, int], Draws], ours: Draws, same: dict[int, bool]
@@ -195,64 +240,3 @@ def class_results(
         )
         for name, n, c, h in zip(classes, support.tolist(), called.tolist(), hits.tolist(), strict=True)
     )
-
-
-def absent_classes(counts: NDArray[np.integer], classes: Sequence[str]) -> tuple[str, ...]:
-    """Return a warning if classes have no image among those scored; `counts` [C]."""
-    absent = [name for name, count in zip(classes, counts, strict=True) if count == 0]
-    if not absent:
-        return ()
-    shown = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
-    return (f"{len(absent)} of {len(classes)} classes have no image among those scored: {shown}",)
-
-
-def _flattery(split: str, chosen: str) -> tuple[str, ...]:
-    """Return why the numbers are flattered, if they are."""
-    if split == "train":
-        return ("flattered: the members were trained on the images that are scored",)
-    if split == "holdout":
-        return ("flattered: weights and epochs may have been chosen on the images that are scored",)
-    if chosen == split:
-        return (f"flattered: the ensemble's weights were chosen on the images that are scored ({split})",)
-    return ()
-
-
-_COMBINED = {
-    "mean_probability": "the mean of the members' probabilities",
-    "mean_logit": "the mean of the members' logits",
-    "weighted": "a sum of the members' logits with the recipe's weights",
-    "greedy": "a weighted sum of the members' logits",
-}
-_PLACES = {"holdout": "a held-out share of the training images", "val": "the validation images"}
-
-
-def _words(
-    split: str,
-    truth: Labels,
-    classes: Sequence[str],
-    combination: Ensemble,
-    chosen: str,
-    rounds: int,
-    boot: Bootstrap,
-) -> dict[str, object]:
-    """Return the fields of a Report that say what was scored, how the ensemble came about, and what to beware of."""
-    how = _COMBINED[combination.combine]
-    if chosen != "none":
-        how += (
-            f", with weights from greedy selection with replacement (Caruana et al., ICML 2004), at most {rounds} "
-            f"rounds, by accuracy on {_PLACES.get(chosen, chosen)}"
-        )
-    counts = np.bincount(truth, minlength=len(classes))
-    flattery = _flattery(split, chosen)
-    return {
-        "split": split,
-        "n": len(truth),
-        "classes": tuple(classes),
-        "rule": f"Scored on {counted(len(truth), 'image')} of split {split}. The ensemble is {how}. {boot.rule}",
-        "rules": {name: metric.rule for name, metric in metrics_for(len(classes)).items()},
-        "combine": combination.combine,
-        "fitted_on": chosen,
-        "flattered": bool(flattery),
-        "majority": counts.max() / len(truth),
-        "warnings": (*flattery, *absent_classes(counts, classes)),
-    }

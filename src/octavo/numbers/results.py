@@ -106,6 +106,11 @@ class SystemResult(Result):
     name: str
     kind: Literal["member", "ensemble"]
     metrics: dict[str, Interval]
+    """Of its calibrated probabilities, where something was calibrated."""
+    temperature: Number | None = None
+    """What its logits were divided by; `None` where they weren't, or by vector scaling."""
+    uncalibrated: dict[str, Interval] = {}
+    """`nll`, `ece` and `brier` of its probabilities before calibration; empty where there was none."""
 
 
 class Contribution(Result):
@@ -117,6 +122,45 @@ class Contribution(Result):
     leave_one_out: Interval | None
     """Accuracy of the ensemble less that of the ensemble without this member, on the same resamples.
     `None` where nothing is left without it."""
+
+
+class Optimism(Result):
+    """The honest ensemble, and one whose weights and calibration were chosen on the very images that are scored."""
+
+    honest: dict[str, Interval]
+    flattered: dict[str, Interval]
+    gap: dict[str, Interval]
+    """Flattered less honest, on the same resamples. The ends say how sure the gap is on these images."""
+    weights: dict[str, Number]
+    """The flattered ensemble's weight of each member."""
+    rule: str
+
+
+class SetsOfSize(Result):
+    """The images whose prediction sets have one size."""
+
+    size: int
+    images: int
+    coverage: Interval
+
+
+class Sets(Result):
+    """Prediction sets, fitted on some labelled images and tried on others."""
+
+    method: str
+    asked: Number
+    """Share of images whose set should hold the true class."""
+    fitted: int
+    """Images the threshold was fitted on; the members, their weights and calibration saw none of them."""
+    scored: int
+    """Other images, on which the rest was counted."""
+    coverage: Interval
+    """Share of those whose set holds the true class, with Wilson's interval."""
+    spread: tuple[Number, Number]
+    """Where the true coverage of sets fitted on so many images lies, 19 times in 20."""
+    mean_size: Number
+    by_size: tuple[SetsOfSize, ...]
+    rule: str
 
 
 class Report(Result):
@@ -138,8 +182,13 @@ class Report(Result):
     replicates: int
     seed: int
     combine: str
-    fitted_on: Literal["holdout", "val", "none"]
-    """Where the ensemble's weights were chosen; `none`: they were not chosen by data."""
+    fitted_on: str
+    """Where the ensemble's weights were chosen: `holdout`, `out-of-fold` or the name of a split; `none`: they were not
+    chosen by data."""
+    calibration: Literal["none", "temperature", "vector"] = "none"
+    """How logits were scaled before softmax."""
+    calibrated_on: str = "none"
+    """Where that was fitted."""
     flattered: bool
     """Whether something was chosen or trained on the very images that are scored."""
     majority: Number
@@ -151,6 +200,11 @@ class Report(Result):
     gain: Interval
     """The ensemble's headline metric less the best member's, on the same resamples."""
     contributions: tuple[Contribution, ...]
+    optimism: Optimism | None = None
+    """What choosing on the scored images would add; `None` where nothing honest is left to compare with, or where there
+    is one member."""
+    sets: Sets | None = None
+    """Prediction sets, where they were asked for."""
     per_class: tuple[ClassResult, ...]
     """The ensemble, class by class, in the order of class ids."""
     warnings: tuple[Name, ...] = ()

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from octavo.numbers.metrics import METRICS
-from octavo.numbers.results import ClassResult, Interval, Report, Score
+from octavo.numbers.results import ClassResult, Interval, Optimism, Report, Score, Sets
 from octavo.words import counted
 
 SHOWN = ("top5", "macro_f1", "nll", "ece")
@@ -22,6 +22,12 @@ def report_tables(report: Report, *, every_class: bool = False) -> list[Table]:
     tables = [_systems(report)]
     if len(report.contributions) > 1:
         tables.append(_contributions(report))
+    if report.calibration != "none":
+        tables.append(_calibration(report))
+    if report.optimism:
+        tables.append(_optimism(report.optimism, report.level))
+    if report.sets:
+        tables.append(_sets(report.sets))
     return [*tables, class_table(report.per_class, "Classes (ensemble)", report.level, every_class=every_class)]
 
 
@@ -86,6 +92,37 @@ def _contributions(report: Report) -> Table:
     table.add_section()
     best = plain(f"ensemble − {report.best_member}")
     table.add_row(best, "", gain, style="bold")
+    return table
+
+
+def _calibration(report: Report) -> Table:
+    table = titled(f"Calibration, fitted on {report.calibrated_on}", ("system", "temperature", "NLL", "ECE", "Brier"))
+    for system in report.systems:
+        values = (
+            f"{system.uncalibrated[k].value:.4f} → {system.metrics[k].value:.4f}" for k in ("nll", "ece", "brier")
+        )
+        warmth = "by class" if system.temperature is None else f"{system.temperature:.3f}"
+        table.add_row(plain(system.name), warmth, *values, style="bold" if system.kind == "ensemble" else None)
+    return table
+
+
+def _optimism(optimism: Optimism, level: float) -> Table:
+    title = "Honest, and as it would be with weights and calibration chosen on the scored images"
+    table = titled(title, ("metric", "honest", "chosen on the score", f"optimism gap [{100 * level:g} %]"))
+    for key in ("accuracy", "nll", "ece"):
+        honest, flattered = optimism.honest[key], optimism.flattered[key]
+        gap = with_ends(optimism.gap[key], signed=True)
+        table.add_row(METRICS[key].title, f"{honest.value:.4f}", f"{flattered.value:.4f}", gap)
+    return table
+
+
+def _sets(sets: Sets) -> Table:
+    title = f"Prediction sets ({sets.method}): {100 * sets.asked:g} % asked, fitted on {counted(sets.fitted, 'image')}"
+    table = titled(title, ("size", "images", "hold the true class [95 %]"))
+    for part in sets.by_size:
+        table.add_row(str(part.size), str(part.images), with_ends(part.coverage))
+    table.add_section()
+    table.add_row(f"{sets.mean_size:.2f} on average", str(sets.scored), with_ends(sets.coverage), style="bold")
     return table
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from scipy.special import softmax
 
 from octavo.cache import cache_dir
 from octavo.data import store, torchvision_data
 from octavo.data.batches import PixelRows, in_order
+from octavo.data.corrections import beware_of
 from octavo.data.samples import Samples
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
 from octavo.engine.infer import outputs
 from octavo.engine.restore import restore
+from octavo.engine.sets import METHOD, half_tried, sets_of, tried
 from octavo.errors import UserError, lookup
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.grade import grade
@@ -26,8 +29,7 @@ BATCH = 64
 
 def regrade(run: RunFolder, *, progress: Progress = silent) -> Report:
     """Grade a run on its own validation images from the stored logits; writes `metrics.json` and the predictions."""
-    labels = run.labels("val")
-    report = _graded(run, run.ensemble, _stored(run, "val"), labels, "val", progress)
+    report = _graded(run, _stored(run, "val"), run.labels("val"), "val", False, progress)
     answer = run.ensemble.logits(_stored(run, "val")).argmax(1)
     names, classes = run.files("val"), run.manifest["classes"]
     short = [Path(file).name for file in names]
@@ -46,6 +48,9 @@ def evaluate(
     device: str = "auto",
     cache: Path | None = None,
     skip_broken: bool = False,
+    like_reference: bool = False,
+    coverage: float | None = None,
+    sets: str = METHOD,
     progress: Progress = silent,
 ) -> Report:
     """Grade a run on a part of its own data, or on other data.
@@ -58,6 +63,11 @@ def evaluate(
         device: where to compute if the logits aren't stored.
         cache: folder for the pixel store.
         skip_broken: leave out files of `data` that can't be decoded.
+        like_reference: choose weights and calibration on the scored images, as is often done: the numbers are then
+            labelled as flattered, and stand beside the honest ones. Nothing of the run is changed.
+        coverage: also try prediction sets: fitted on the run's validation images and tried on the scored ones, or
+            where those are the same, fitted on one half of them and tried on the other.
+        sets: how they are made, a key of `conformal.METHODS`.
         progress: told how far it is.
 
     Raises:
@@ -66,10 +76,13 @@ def evaluate(
     if data is None:
         parts = dict.fromkeys(run.member(run.ensemble.names[0]).outputs())
         lookup(parts, split or "val", "--split")
-        if split in (None, "val"):
-            return regrade(run, progress=progress)
-        assert split is not None
-        return _graded(run, run.ensemble, _stored(run, split), run.labels(split), split, progress)
+        part = split or "val"
+        logits, labels = _stored(run, part), run.labels(part)
+        if part == "val" and not like_reference:
+            report = regrade(run, progress=progress)
+        else:
+            report = _graded(run, logits, labels, part, like_reference, progress)
+        return _with_sets(report, run, logits, labels, coverage, sets)
     samples = torchvision_data.read(data, layout, cache=cache or cache_dir(), progress=progress)
     indices, name = _part(samples, split)
     labels = _labels(run, samples)
@@ -82,7 +95,8 @@ def evaluate(
     )
     own = pixels.digest == run.manifest["data"]["pixels"]
     if split is None and own:
-        return evaluate(run, progress=progress)  # the run's own images, most of which it was trained on
+        # The run's own images, most of which it was trained on.
+        return evaluate(run, like_reference=like_reference, coverage=coverage, sets=sets, progress=progress)
     if not own:
         name = f"{Path(samples.root).stem}/{name}"  # not to be taken for the run's own part of that name
     indices = np.setdiff1d(indices, np.array(sorted(pixels.broken), np.int64))
@@ -102,17 +116,41 @@ def evaluate(
                 what=f"{member}: evaluate",
             )
         )
-    return _graded(run, run.ensemble, np.stack(logits), labels[indices], name, progress)
+    stack, truth = np.stack(logits), labels[indices]
+    report = _graded(run, stack, truth, name, like_reference, progress)
+    return _with_sets(report, run, stack, truth, coverage, sets)
+
+
+def _with_sets(
+    report: Report, run: RunFolder, logits: np.ndarray, labels: np.ndarray, coverage: float | None, method: str
+) -> Report:
+    """Return the report with prediction sets tried on the scored images, logits [M,n,C] and labels int [n]."""
+    if coverage is None:
+        return report
+    if report.split == "val":
+        return report.model_copy(update={"sets": half_tried(run, coverage, method)})
+    fitted, probabilities = sets_of(run, coverage, method), softmax(run.ensemble.logits(logits), axis=1)
+    found = tried(fitted, probabilities, labels, "the run's validation images", f"the images of {report.split}")
+    return report.model_copy(update={"sets": found})
 
 
 def _graded(
-    run: RunFolder, ensemble: Ensemble, logits: np.ndarray, labels: np.ndarray, split: str, progress: Progress
+    run: RunFolder, logits: np.ndarray, labels: np.ndarray, split: str, like_reference: bool, progress: Progress
 ) -> Report:
-    recipe = run.recipe_as(ClassifyRecipe)
-    fitted = ensemble.combine == "greedy"
-    where = recipe.ensemble.fit_on
-    fit = (_stored(run, where), run.labels(where)) if fitted else None
-    return grade(
+    recipe, ensemble = run.recipe_as(ClassifyRecipe), run.ensemble
+    fit_on = recipe.ensemble.fit_on
+    fit = (_stored(run, fit_on), run.labels(fit_on)) if has_part(run, fit_on) else None
+    rival = None
+    where = "out-of-fold" if recipe.folds and fit_on == "holdout" else fit_on
+    if like_reference and len(ensemble.names) < 2 and ensemble.calibration.method == "none":
+        raise UserError("--score-like-reference: one member without calibration; there is nothing to choose")
+    if fit_on == split:  # the run is already as the reference's: what would be honest?
+        rival = combine(run, "holdout") if has_part(run, "holdout") else None
+    elif split not in ("holdout", "train"):
+        rival = _like_reference(recipe, ensemble, logits, labels)
+        if like_reference:
+            rival, ensemble, fit, where = ensemble, rival, (logits, labels), split
+    report = grade(
         ensemble.names,
         logits,
         labels,
@@ -120,10 +158,50 @@ def _graded(
         ensemble,
         split=split,
         fit=fit,
-        fitted_on=where if fitted else "none",
+        fitted_on=where if fit is not None else "none",
         rounds=recipe.ensemble.rounds,
+        rival=rival,
         seed=recipe.seed,
         progress=progress,
+    )
+    told = beware_of(run.manifest["data"], split)
+    return report.model_copy(update={"warnings": (*report.warnings, *told)}) if told else report
+
+
+def combine(run: RunFolder, fit_on: str | None = None) -> Ensemble:
+    """Return the ensemble of a run's members, its weights and calibration fitted where the recipe says, or on a part.
+
+    Where the members have no outputs of that part, nothing is fitted.
+    """
+    spec, names = run.recipe_as(ClassifyRecipe).ensemble, [m.name for m in run.recipe_as(ClassifyRecipe).members]
+    part = fit_on or spec.fit_on
+    logits = np.stack([run.member(name).outputs()[part] for name in names]) if has_part(run, part, names[0]) else None
+    return Ensemble.fit(
+        names,
+        "mean_logit" if spec.combine == "greedy" and len(names) == 1 else spec.combine,
+        logits,
+        run.labels(part) if logits is not None else None,
+        rounds=spec.rounds,
+        given=spec.weights or None,
+        calibration=spec.calibration,
+    )
+
+
+def has_part(run: RunFolder, part: str, member: str | None = None) -> bool:
+    """Whether a run's members have outputs of a part of its data."""
+    return part in run.member(member or run.ensemble.names[0]).outputs()
+
+
+def _like_reference(recipe: ClassifyRecipe, honest: Ensemble, logits: np.ndarray, labels: np.ndarray) -> Ensemble:
+    """Return the ensemble with weights and calibration chosen on the scored images, logits [M,n,C] and labels [n]."""
+    combination = "greedy" if len(honest.names) > 1 else honest.combine
+    return Ensemble.fit(
+        honest.names,
+        combination,
+        logits,
+        labels,
+        rounds=recipe.ensemble.rounds,
+        calibration=recipe.ensemble.calibration,
     )
 
 

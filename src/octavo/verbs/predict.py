@@ -18,6 +18,7 @@ from octavo.engine.embedding import split_layer
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
 from octavo.engine.restore import batch_of, restore
+from octavo.engine.sets import METHOD, sets_of
 from octavo.errors import UserError, lookup
 from octavo.files import write_csv
 from octavo.progress import Progress, silent
@@ -36,6 +37,7 @@ class Predictions:
         ids: int64 [n], class id of the most probable class, taken from the logits as in an evaluation.
         probabilities: float32 [n,C], rows sum to one.
         errors: files that could not be read → reason.
+        sets: whether a class is in an image's prediction set, bool [n,C], if a coverage was asked for.
     """
 
     files: tuple[str, ...]
@@ -43,6 +45,7 @@ class Predictions:
     ids: np.ndarray
     probabilities: np.ndarray
     errors: dict[str, str]
+    sets: np.ndarray | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -53,14 +56,16 @@ class Predictions:
         """Write `image_id,label` as CSV, and `STEM.errors.csv` beside it if there were unreadable files.
 
         With `ids` the label is the class id instead of its name; with `probabilities` there are the columns
-        `confidence` and `p_NAME` for every class.
+        `confidence` and `p_NAME` for every class; with prediction sets `set`, class names joined by `|`.
         """
         rows = []
-        for file, number, row in zip(self.files, self.ids, self.probabilities, strict=True):
+        for place, (file, number, row) in enumerate(zip(self.files, self.ids, self.probabilities, strict=True)):
             entry: dict[str, object] = {"image_id": file, "label": int(number) if ids else self.classes[number]}
             if probabilities:
                 entry["confidence"] = f"{row.max():.6f}"
                 entry |= {f"p_{c}": f"{p:.6f}" for c, p in zip(self.classes, row, strict=True)}
+            if self.sets is not None:
+                entry["set"] = "|".join(c for c, held in zip(self.classes, self.sets[place], strict=True) if held)
             rows.append(entry)
         write_csv(path, rows, ("image_id", "label"))
         errors = errors_path(path)
@@ -81,6 +86,8 @@ def predict(
     *,
     device: str = "auto",
     member: str | None = None,
+    coverage: float | None = None,
+    sets: str = METHOD,
     progress: Progress = silent,
 ) -> Predictions:
     """Return the ensemble's answer on image files and folders of them (searched to the bottom).
@@ -90,6 +97,8 @@ def predict(
         images: files and folders.
         device: `auto`, `cpu`, `cuda` or `mps`.
         member: use this member alone instead of the ensemble.
+        coverage: also give prediction sets that hold the true class of this share of images, 0.9 say.
+        sets: how they are made, a key of `conformal.METHODS`.
         progress: told after every batch.
 
     Raises:
@@ -99,6 +108,9 @@ def predict(
     ensemble, classes = run.ensemble, tuple(run.manifest["classes"])
     if member:
         lookup(dict.fromkeys(ensemble.names), member, "--member")
+    if coverage is not None and member:
+        raise UserError("--coverage: sets are made of the ensemble's probabilities; leave --member out")
+    fitted = sets_of(run, coverage, sets) if coverage is not None else None
     used = [n for n, w in zip(ensemble.names, ensemble.weights, strict=True) if w > 0]
     trained = [restore(run, name, find(device).device) for name in ([member] if member else used)]
     paths = list_images(images)
@@ -108,13 +120,18 @@ def predict(
         names += [ids[path] for path in files]
         if batch:
             logits = np.stack([net.logits(batch) for net in trained])
-            answer = logits[0] if member else ensemble.logits(_all(ensemble.names, used, logits))
+            answer = (
+                ensemble.member_logits(member, logits[0])
+                if member
+                else ensemble.logits(_all(ensemble.names, used, logits))
+            )
             parts.append(answer)
         progress("predict", done, len(paths), f"{len(errors)} unreadable" if errors else "")
     table = np.concatenate(parts) if parts else np.zeros((0, len(classes)))
     probabilities = softmax(table, axis=1).astype(np.float32)
     unreadable = {ids[path]: reason for path, reason in errors.items()}
-    return Predictions(tuple(names), classes, table.argmax(1), probabilities, unreadable)
+    chosen = fitted.sets(softmax(table, axis=1)) if fitted else None
+    return Predictions(tuple(names), classes, table.argmax(1), probabilities, unreadable, chosen)
 
 
 def embed(

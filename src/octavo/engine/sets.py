@@ -1,0 +1,84 @@
+"""Prediction sets of a run: fitted on its validation images, which nothing of it was fitted on, and tried on others."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import softmax
+
+from octavo.data.samples import drawn
+from octavo.engine.folder import RunFolder
+from octavo.errors import UserError
+from octavo.numbers.conformal import PredictionSets, coverage_of, coverage_spread, fit_sets
+from octavo.numbers.results import Sets, SetsOfSize
+from octavo.recipe import ClassifyRecipe
+
+METHOD = "lac"
+_METHODS = {
+    "lac": "the classes whose probability reaches a threshold (LAC: Sadinle, Lei and Wasserman, JASA 114, 2019)",
+    "aps": "the most probable classes until their sum reaches a threshold (APS: Romano, Sesia and Candès, NeurIPS "
+    "2020, without the random part)",
+}
+
+
+def sets_of(run: RunFolder, coverage: float, method: str = METHOD) -> PredictionSets:
+    """Return sets for new images, fitted on all validation images of a run.
+
+    Args:
+        run: a finished run of classifiers.
+        coverage: share of new images, from where the validation images are from, whose set holds the true class.
+        method: a key of `conformal.METHODS`.
+
+    Raises:
+        UserError: a run whose ensemble was chosen on its validation images, or too few of those.
+    """
+    _require_clean(run)
+    return fit_sets(_probabilities(run), run.labels("val"), coverage, method)
+
+
+def half_tried(run: RunFolder, coverage: float, method: str = METHOD) -> Sets:
+    """Return how sets fitted on one half of the validation images do on the other.
+
+    The halves are drawn within each class, by the recipe's seed and the files' names.
+
+    Raises:
+        UserError: as `sets_of`.
+    """
+    _require_clean(run)
+    probabilities, labels, files = _probabilities(run), run.labels("val"), run.files("val")
+    halves = [drawn(np.flatnonzero(labels == i).tolist(), files, 0.5, f"sets:{run.recipe.seed}") for i in set(labels)]
+    first = np.isin(np.arange(len(labels)), np.concatenate(halves).astype(np.int64))
+    fitted = fit_sets(probabilities[first], labels[first], coverage, method)
+    return tried(fitted, probabilities[~first], labels[~first], "one half of the validation images", "the other half")
+
+
+def tried(fitted: PredictionSets, probabilities: np.ndarray, labels: np.ndarray, on: str, where: str) -> Sets:
+    """Return how sets do on images with probabilities [n,C] and labels int [n]; `on` and `where` name the images."""
+    found = coverage_of(fitted.sets(probabilities), labels)
+    low, high = coverage_spread(fitted.n, fitted.coverage)
+    return Sets(
+        method=fitted.method,
+        asked=fitted.coverage,
+        fitted=fitted.n,
+        scored=len(labels),
+        coverage=found.coverage,
+        spread=(low, high),
+        mean_size=found.mean_size,
+        by_size=tuple(SetsOfSize(size=s.size, images=s.images, coverage=s.coverage) for s in found.by_size),
+        rule=f"A set holds {_METHODS[fitted.method]}, and the most probable class in any case. The threshold is the "
+        f"split-conformal one, fitted on {on}, and tried on {where}. The coverage holds on average over images from "
+        "one population, not for each class or each image.",
+    )
+
+
+def _probabilities(run: RunFolder) -> np.ndarray:
+    stack = np.stack([run.member(name).outputs()["val"] for name in run.ensemble.names])
+    return softmax(run.ensemble.logits(stack), axis=1)
+
+
+def _require_clean(run: RunFolder) -> None:
+    recipe = run.recipe_as(ClassifyRecipe)
+    if recipe.ensemble.fit_on == "val":
+        raise UserError(
+            f"--coverage: the ensemble of {run.path} was chosen on its validation images, so that sets fitted on them "
+            'promise too much; train with ensemble.fit_on = "holdout"'
+        )

@@ -1,0 +1,103 @@
+"""What is said of an evaluation: what was scored, how the ensemble came about, and what to beware of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octavo.numbers.bootstrap import Bootstrap
+from octavo.numbers.ensemble import Ensemble
+from octavo.numbers.metrics import Labels, metrics_for
+from octavo.words import counted
+
+OPTIMISM_RULE = (
+    "The same members twice: with weights and calibration chosen on images that are not scored (honest), and chosen by "
+    "greedy selection on the scored images themselves (flattered). The gap is what such a choice adds to the number, "
+    "and not to the model. Epochs, augmentation and architectures that are chosen by the scored images flatter too, "
+    "and are not in it."
+)
+
+
+def absent_classes(counts: NDArray[np.integer], classes: Sequence[str]) -> tuple[str, ...]:
+    """Return a warning if classes have no image among those scored; `counts` [C]."""
+    absent = [name for name, count in zip(classes, counts, strict=True) if count == 0]
+    if not absent:
+        return ()
+    shown = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
+    return (f"{len(absent)} of {len(classes)} classes have no image among those scored: {shown}",)
+
+
+def _flattery(split: str, chosen: str, calibrated: str) -> tuple[str, ...]:
+    """Return why the numbers are flattered, if they are."""
+    if split == "train":
+        return ("flattered: the members were trained on the images that are scored",)
+    if split == "holdout":
+        return ("flattered: weights, temperatures and epochs may have been chosen on the images that are scored",)
+    if chosen == split:
+        return (f"flattered: the ensemble's weights were chosen on the images that are scored ({split})",)
+    if calibrated == split:
+        return (f"flattered: probabilities were calibrated on the images that are scored ({split})",)
+    return ()
+
+
+_COMBINED = {
+    "mean_probability": "the mean of the members' probabilities",
+    "mean_logit": "the mean of the members' logits",
+    "weighted": "a sum of the members' logits with the recipe's weights",
+    "greedy": "a weighted sum of the members' logits",
+}
+_PLACES = {
+    "holdout": "a held-out share of the training images",
+    "out-of-fold": "the training images, each predicted by the networks that did not see it",
+    "val": "the validation images",
+}
+_SCALED = {
+    "temperature": "Each system's logits are divided by one temperature",
+    "vector": "What members add is told before calibration. Each system's logits have a scale and a bias a class",
+}
+
+
+def rule_of(
+    split: str,
+    truth: Labels,
+    classes: Sequence[str],
+    combination: Ensemble,
+    fitted_on: str,
+    rounds: int,
+    boot: Bootstrap,
+) -> dict[str, object]:
+    """Return the fields of a Report that say what was scored, how the ensemble came about, and what to beware of."""
+    chosen = fitted_on if combination.combine == "greedy" and len(combination.names) > 1 else "none"
+    method = combination.calibration.method
+    calibrated = fitted_on if method != "none" else "none"
+    how = _COMBINED[combination.combine]
+    if chosen != "none":
+        how += (
+            f", with weights from greedy selection with replacement (Caruana et al., ICML 2004), at most {rounds} "
+            f"rounds, by accuracy on {_PLACES.get(chosen, chosen)}"
+        )
+    scaled = ""
+    if method != "none":
+        scaled = (
+            f" {_SCALED[method]} (Guo et al., ICML 2017), fitted by likelihood on "
+            f"{_PLACES.get(calibrated, calibrated)}."
+        )
+    counts = np.bincount(truth, minlength=len(classes))
+    flattery = _flattery(split, chosen, calibrated)
+    return {
+        "split": split,
+        "n": len(truth),
+        "classes": tuple(classes),
+        "rule": f"Scored on {counted(len(truth), 'image')} of split {split}. The ensemble is {how}.{scaled} "
+        f"{boot.rule}",
+        "rules": {name: metric.rule for name, metric in metrics_for(len(classes)).items()},
+        "combine": combination.combine,
+        "fitted_on": chosen,
+        "calibration": method,
+        "calibrated_on": calibrated,
+        "flattered": bool(flattery),
+        "majority": counts.max() / len(truth),
+        "warnings": (*flattery, *absent_classes(counts, classes)),
+    }
