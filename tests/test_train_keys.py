@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 import torchvision.transforms.v2.functional as TF
 from safetensors.torch import save_file
+from scipy.special import softmax
+from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -46,7 +48,8 @@ from octavo.options import Options
 from octavo.progress import silent
 from octavo.recipe import ClassifyRecipe
 from octavo.schema.common import Section
-from octavo.verbs.training import _out, combine
+from octavo.verbs.evaluate import combine
+from octavo.verbs.training import _out
 
 IMAGES, WIDTH, CLASSES = 42, 6, 3
 FIT, HELD = np.arange(30), np.arange(30, IMAGES)
@@ -550,6 +553,17 @@ def data_val(bench: Bench) -> None:
         assert bench.material(val=share, holdout=0.0).counts == {"fit": 160 - count, "holdout": 0, "val": count}
 
 
+def data_folds(bench: Bench) -> None:
+    found = prepare_material(
+        recipe(data={"folds": 4}), str(bench.digits), None, bench.folder, skip_broken=False, progress=silent
+    )
+    assert found.folds is not None and not len(found.parts["fit"])
+    for label in range(10):  # each fold holds its share of every class
+        own = found.folds[found.parts["holdout"]][found.labels[found.parts["holdout"]] == label]
+        assert np.ptp(np.bincount(own, minlength=4)) <= 1
+    assert found.counts_of_one["fit"] == pytest.approx(0.75 * len(found.parts["holdout"]), abs=10)
+
+
 class Finished:
     """As much of a run folder as combining needs: three members' logits on held-out and validation images."""
 
@@ -566,6 +580,10 @@ class Finished:
 
     def member(self, name: str) -> types.SimpleNamespace:
         return types.SimpleNamespace(outputs=lambda: self.given[name])
+
+    def recipe_as(self, kind: type) -> ClassifyRecipe:
+        assert kind is ClassifyRecipe
+        return self.recipe
 
     def labels(self, part: str) -> np.ndarray:
         return self.truth[part]
@@ -586,7 +604,7 @@ def ensemble_combine(bench: Bench) -> None:
         "weighted": (0.75 * torch_logits[0] + 0.25 * torch_logits[2]).softmax(1),
     }
     for name, probability in expected.items():
-        ours = torch.from_numpy(np.asarray(found[name].logits(logits))).softmax(1)
+        ours = torch.from_numpy(np.asarray(found[name].combined(logits))).softmax(1)
         torch.testing.assert_close(ours, probability)
     assert len({f.weights for f in found.values()}) == 3  # the means have equal ones
 
@@ -609,6 +627,16 @@ def ensemble_fit_on(bench: Bench) -> None:
         right = {n: np.mean(run.given[n][part].argmax(1) == run.truth[part]) for n in "abc"}
         assert right[name] == max(right.values())
     assert best["holdout"] != best["val"]
+
+
+def ensemble_calibration(bench: Bench) -> None:
+    run = Finished()
+    held, truth = np.stack([run.given[n]["holdout"] for n in "abc"]), run.truth["holdout"]
+    found = {m: Finished(calibration=m).combined() for m in ("none", "temperature", "vector")}
+    loss = {m: log_loss(truth, softmax(f.logits(held), axis=1), labels=np.arange(CLASSES)) for m, f in found.items()}
+    assert loss["vector"] < loss["temperature"] < loss["none"]  # each can do what the one before it can
+    assert np.allclose(found["none"].logits(held), found["none"].combined(held))
+    assert found["temperature"].calibration.temperature != 1.0
 
 
 def of_head(spec: dict[str, Any]) -> nn.Sequential:
@@ -815,6 +843,7 @@ EFFECTS: dict[str, Callable[[Bench], None]] = {
     "data.normalize": data_normalize,
     "data.holdout": data_holdout,
     "data.val": data_val,
+    "data.folds": data_folds,
     "augment": table("augment.hflip"),
     "augment.hflip": image(lambda x: x.flip(3), hflip=1),
     "augment.vflip": image(lambda x: x.flip(2), vflip=1),
@@ -842,6 +871,7 @@ EFFECTS: dict[str, Callable[[Bench], None]] = {
     "train.views": views,
     "train.checkpoint_minutes": checkpoint_minutes,
     "ensemble": table("ensemble.combine"),
+    "ensemble.calibration": ensemble_calibration,
     "ensemble.combine": ensemble_combine,
     "ensemble.weights": ensemble_weights,
     "ensemble.rounds": ensemble_rounds,

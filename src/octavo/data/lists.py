@@ -13,7 +13,8 @@ from octavo.data.walk import one_line, scan
 from octavo.errors import UserError
 
 Headers = Mapping[str, Sequence[str]]
-"""Column -> the names it may have; all but "split" must be there, and other columns are left alone."""
+"""Column -> the names it may have; all but those of OPTIONAL must be there, and other columns are left alone."""
+OPTIONAL = ("split", "group")
 
 
 def _columns(file: Path, headers: Headers) -> dict[str, int] | None:
@@ -24,7 +25,7 @@ def _columns(file: Path, headers: Headers) -> dict[str, int] | None:
     except (OSError, UnicodeDecodeError, csv.Error):
         return None
     places = {key: [cells.index(n) for n in names if n in cells] for key, names in headers.items()}
-    if not all(found for key, found in places.items() if key != "split"):
+    if not all(found for key, found in places.items() if key not in OPTIONAL):
         return None
     return {key: found[0] for key, found in places.items() if found}
 
@@ -50,52 +51,57 @@ def read_list(root: Path, headers: Headers, what: str) -> tuple[Path, dict[str, 
     columns = _columns(file, headers) or {}
     found: dict[str, dict[str, str]] = {}
     lines: dict[str, int] = {}
-    for line, row in _rows(file):
+    for line, row in rows_of(file):
         cells = _cells(file, line, row, columns)
         image = cells["image"]
         if image in found:
-            _refuse(file, line, f'image "{image}" is already in line {lines[image]}; list each image once')
+            refuse(file, line, f'image "{image}" is already in line {lines[image]}; list each image once')
         found[image], lines[image] = cells, line
     for key in [key for key in ("image", "mask") if key in columns]:
         missing = [image for image, cells in found.items() if not (file.parent / cells[key]).is_file()]
         if missing:
-            _refuse(file, lines[missing[0]], f'no {key} "{found[missing[0]][key]}" in {file.parent}; {len(missing)} of '
+            refuse(file, lines[missing[0]], f'no {key} "{found[missing[0]][key]}" in {file.parent}; {len(missing)} of '
                     f"{len(found)} are missing; paths are relative to the CSV's folder, with their ending")  # fmt: skip
     return file, found
 
 
-def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, cells) below the header, each with as many cells as that has."""
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.reader(lines, strict=True)
+def rows_of(file: Path, delimiter: str = ",", errors: str = "strict") -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, cells) below the header, each with as many cells as that has; `errors` as of `open`.
+
+    Raises:
+        UserError: a line that has more or fewer cells, or is no UTF-8 CSV.
+    """
+    with file.open(encoding="utf-8-sig", errors=errors, newline="") as lines:
+        reader = csv.reader(lines, strict=True, delimiter=delimiter)
         line = 1
         try:
             width = len(next(reader))
             line = reader.line_num + 1
             for row in reader:
                 if row and len(row) != width:
-                    _refuse(file, line, f"{len(row)} fields, expected {width}; a field with a comma needs quotes")
+                    refuse(file, line, f"{len(row)} fields, expected {width}; a field with a comma needs quotes")
                 if row:
                     yield line, row
                 line = reader.line_num + 1
         except (csv.Error, UnicodeDecodeError) as error:
-            _refuse(file, line, f"not a line of UTF-8 CSV ({error})")
+            refuse(file, line, f"not a line of UTF-8 CSV ({error})")
 
 
 def _cells(file: Path, line: int, row: list[str], columns: Mapping[str, int]) -> dict[str, str]:
     cells = {key: row[place] for key, place in columns.items()}
     for key, cell in cells.items():
         if not cell.strip():
-            _refuse(file, line, f"no {key}; expected {','.join(columns)}")
+            refuse(file, line, f"no {key}; expected {','.join(columns)}")
         if key in ("image", "mask"):
             cells[key] = posixpath.normpath(cell)  # spaces at the ends belong to a file's name
     if "split" in cells:
         split = CANONICAL.get(cells["split"].strip().lower())
         if split is None:
-            _refuse(file, line, f'unknown split "{cells["split"]}"; expected train, val or test')
+            refuse(file, line, f'unknown split "{cells["split"]}"; expected train, val or test')
         cells["split"] = split
     return cells
 
 
-def _refuse(file: Path, line: int, text: str) -> NoReturn:
+def refuse(file: Path, line: int, text: str) -> NoReturn:
+    """Raise the complaint about one line of a CSV file."""
     raise UserError(one_line(f"{file}, line {line}: {text}"))

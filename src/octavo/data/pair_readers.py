@@ -22,7 +22,12 @@ MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annotation",
                 "groundtruth", "seg", "segs", "segmentation", "segmentations", "segmentationclass", "targets",
                 "target", "lbl")  # fmt: skip
 """What a folder of masks may be called, likewise."""
-PAIR_HEADERS = {"image": HEADERS["image"], "mask": ("mask", "mask_file", "mask_filename"), "split": HEADERS["split"]}
+PAIR_HEADERS = {
+    "image": HEADERS["image"],
+    "mask": ("mask", "mask_file", "mask_filename"),
+    "split": HEADERS["split"],
+    "group": HEADERS["group"],
+}
 """What a CSV's columns may be called; other columns are left alone."""
 CITYSCAPES = {"cityscapes": "labelIds", "cityscapes-trainids": "labelTrainIds", "cityscapes-color": "color"}
 """Layout -> the kind of Cityscapes' masks that it reads: each image has several."""
@@ -262,7 +267,7 @@ def _read_csv(root: Path) -> PairsFound:
     file, rows = read_list(root, PAIR_HEADERS, "images and masks")
     if same := [image for image, cells in rows.items() if cells["mask"] == image]:
         raise UserError(f'{file}: "{same[0]}" is listed as its own mask; expected another file')
-    pairs = [Pair(image, cells["mask"], cells.get("split")) for image, cells in rows.items()]
+    pairs = [Pair(image, cells["mask"], cells.get("split"), cells.get("group", "")) for image, cells in rows.items()]
     return PairsFound(pairs, [], file.parent)
 
 

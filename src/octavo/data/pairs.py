@@ -11,7 +11,7 @@ import numpy as np
 from octavo.data.layouts import choose
 from octavo.data.matching import PairsFound
 from octavo.data.pair_readers import PAIR_READERS, PairReader
-from octavo.data.samples import SPLITS, Problem, drawn
+from octavo.data.samples import SPLITS, Problem, drawn, drawn_groups, group_problems
 from octavo.data.walk import natural, one_line
 from octavo.errors import UserError
 
@@ -38,7 +38,8 @@ class Pairs:
     `files` and `masks` are POSIX paths relative to `folder` (to `root`, which the user named, if empty), one mask to an
     image; an image's path is its id in all outputs. `splits` maps "train", "val", "test" to ascending int64 indices;
     `own_split` is False when the data come without a validation part: then `splits` has no "val" until `with_val`
-    makes one. `lone_images` and `lone_masks` are all files without a partner; they are in neither list.
+    makes one. `lone_images` and `lone_masks` are all files without a partner; they are in neither list. `groups` names
+    what each image is one of several of (a scene), or is empty: a group is never divided.
     """
 
     root: str
@@ -51,6 +52,7 @@ class Pairs:
     folder: str = ""
     lone_images: tuple[str, ...] = ()
     lone_masks: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     def path(self, index: int) -> Path:
         """Return where image `index` lies."""
@@ -68,7 +70,7 @@ class Pairs:
     def with_val(self, share: float, seed: int) -> Pairs:
         """Return a copy whose "val" is split off "train": a function of `seed` and file names alone.
 
-        share·n of n images (rounded, at least 1, at most n - 1) go to "val".
+        share·n of n images (rounded, at least 1, at most n - 1) go to "val"; where the data have groups, whole groups.
 
         Raises:
             UserError: when there are fewer than two training images.
@@ -86,9 +88,14 @@ class Pairs:
 
     def _divide(self, share: float, key: str) -> tuple[np.ndarray, np.ndarray]:
         train = np.asarray(self.splits["train"], dtype=np.int64)
-        held = np.array(sorted(drawn(train.tolist(), self.files, share, key)), dtype=np.int64)
+        if self.groups:
+            held = sorted(drawn_groups(train, self.groups, np.zeros(len(self.files), np.int64), share, key))
+        else:
+            held = sorted(drawn(train.tolist(), self.files, share, key))
+        held = np.array(held, dtype=np.int64)
         if share > 0 and not len(held):
-            raise UserError(f"{self.root}: {len(train)} training images, so none can be split off; add images")
+            whole = " of one group" if self.groups else ""
+            raise UserError(f"{self.root}: {len(train)} training images{whole}, so none can be split off; add images")
         return np.setdiff1d(train, held), held
 
 
@@ -116,6 +123,8 @@ def _ordered(root: str, layout: str, found: PairsFound) -> Pairs:
     if not (own == "train").any() and not any(p.fatal for p in problems):
         problems.append(Problem(f"{root}: no training images with masks found", fatal=True))
     splits = {split: np.flatnonzero(own == split) for split in SPLITS if split == "train" or (own == split).any()}
+    groups = tuple(p.group for p in pairs) if any(p.group for p in pairs) else ()
+    problems += group_problems(root, groups, splits)
     return Pairs(
         root,
         layout,
@@ -127,4 +136,5 @@ def _ordered(root: str, layout: str, found: PairsFound) -> Pairs:
         str(found.folder),
         tuple(found.lone_images),
         tuple(found.lone_masks),
+        groups,
     )

@@ -15,7 +15,12 @@ from octavo.words import counted
 
 __all__ = ["READERS", "Problem", "Reader", "Samples", "list_images", "read"]
 
-HEADERS = {"image": ("image", "image_id", "file", "filename", "path"), "label": ("label", "class"), "split": ("split",)}
+HEADERS = {
+    "image": ("image", "image_id", "file", "filename", "path"),
+    "label": ("label", "class"),
+    "split": ("split",),
+    "group": ("group",),
+}
 """What a CSV's columns may be called; other columns are left alone."""
 
 _PREFIXED = re.compile(r"(?P<name>.+)_\d+")
@@ -136,7 +141,7 @@ def _prefixed(folder: Path, split: str | None, prefix: str) -> tuple[list[Entry]
 def _read_csv(root: Path) -> Found:
     file, rows = read_list(root, HEADERS, "labels")
     entries = [
-        Entry(image, unicodedata.normalize("NFC", cells["label"].strip()), cells.get("split"))
+        Entry(image, unicodedata.normalize("NFC", cells["label"].strip()), cells.get("split"), cells.get("group", ""))
         for image, cells in rows.items()
     ]
     return Found(entries, [], file.parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from octavo.data.walk import natural
 from octavo.errors import UserError, suggest
+from octavo.words import counted
 
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 """Canonical split -> the names it goes by, in any case; a folder may add an ending, as in `train_50`."""
@@ -28,11 +30,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Entry:
-    """One image as a layout tells it: path relative to the folder, class name, and canonical split or None."""
+    """One image as a layout tells it: path relative to the folder, class name, canonical split or None, and group."""
 
     file: str
     name: str
     split: str | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Samples:
     `labels` is int64 [N], -1 where the class is unknown; `splits` maps "train", "val", "test" to ascending int64
     indices. `own_split` is False when the data come without a validation part: then `splits` has no "val" until
     `with_val` makes one. `root` is what the user named; `folder` is what `files` are relative to, `root` if empty.
+    `groups` names what each image is one of several of (a patient, a scene), or is empty: a group is never divided.
     """
 
     root: str
@@ -62,6 +66,7 @@ class Samples:
     own_split: bool
     problems: tuple[Problem, ...] = ()
     folder: str = ""
+    groups: tuple[str, ...] = ()
 
     def path(self, index: int) -> Path:
         """Return where image `index` lies."""
@@ -71,9 +76,10 @@ class Samples:
         """Return a copy whose "val" is split off "train": stratified, a function of `seed` and file names alone.
 
         Of each class with n ≥ 2 images, share·n (rounded, at least 1, at most n - 1) go to "val"; a single one stays.
+        Where the data have groups, whole groups go, see `drawn_groups`.
 
         Raises:
-            UserError: when no class has two images.
+            UserError: when no class has two images, or all are of one group.
         """
         fit, held = self._divide(share, f"val:{seed}")
         return replace(self, splits={**self.splits, "train": fit, "val": held})
@@ -82,14 +88,44 @@ class Samples:
         """Return (fit, held out) indices of the training part, divided as in `with_val`; share 0 holds nothing out.
 
         Raises:
-            UserError: when no class has two images.
+            UserError: when no class has two images, or all are of one group.
         """
         return self._divide(share, f"holdout:{seed}")
+
+    def folds(self, count: int, seed: int) -> np.ndarray:
+        """Return the fold 0 … count−1 of each image, int64 [N], -1 outside of the training part.
+
+        Stratified by class: the folds' shares of a class differ by one image at most. Each class's images are dealt in
+        an order drawn from `seed` and file names. Whole groups are dealt by scikit-learn's StratifiedGroupKFold.
+
+        Raises:
+            UserError: fewer training images, or groups of them, than folds.
+        """
+        train = np.asarray(self.splits["train"], dtype=np.int64)
+        units = len({self.groups[i] for i in train}) if self.groups else len(train)
+        if units < count:
+            what = "groups of training images" if self.groups else "training images"
+            raise UserError(f"data.folds: {count} folds of {units} {what} in {self.root}; expected at most {units}")
+        found = np.full(len(self.files), -1, np.int64)
+        if self.groups:
+            found[train] = _group_folds(self.labels[train], [self.groups[i] for i in train], count, seed)
+            return found
+        dealt = 0
+        for label in np.unique(self.labels[train]):
+            own = train[self.labels[train] == label].tolist()
+            own.sort(key=lambda i: _draw(f"folds:{seed}", self.files[i]))
+            found[own] = (dealt + np.arange(len(own))) % count
+            dealt += len(own)
+        return found
 
     def _divide(self, share: float, key: str) -> tuple[np.ndarray, np.ndarray]:
         train = np.asarray(self.splits["train"], dtype=np.int64)
         held: list[int] = []
-        for label in np.unique(self.labels[train]):
+        if self.groups:
+            held = drawn_groups(train, self.groups, self.labels, share, key)
+            if share > 0 and not held:
+                raise UserError(f"{self.root}: no group of training images can be split off; each has all of a class")
+        for label in np.unique(self.labels[train]) if not self.groups else ():
             held += drawn(train[self.labels[train] == label].tolist(), self.files, share, key)
         if share > 0 and not held:
             raise UserError(f"{self.root}: no class has two training images, so none can be split off; add images")
@@ -101,6 +137,47 @@ def drawn(indices: Sequence[int], files: Sequence[str], share: float, key: str) 
     """Return a share of `indices` (rounded, at least 1, at most all but one), chosen by `key` and file names alone."""
     count = min(max(int(share * len(indices) + 0.5), 1), len(indices) - 1) if share > 0 else 0
     return sorted(indices, key=lambda i: _draw(key, files[i]))[:count]
+
+
+def drawn_groups(indices: np.ndarray, groups: Sequence[str], labels: np.ndarray, share: float, key: str) -> list[int]:
+    """Return the images of whole groups, about a share of `indices`, chosen by `key` and the groups' names alone.
+
+    Groups are taken in a drawn order while that brings the number nearer to the share, the first one in any case; one
+    without which a class of `labels` int [N] would be missing from the rest is passed over.
+    """
+    if share <= 0:
+        return []
+    own = np.array([groups[i] for i in indices], dtype=object)
+    left = np.bincount(labels[indices])
+    taken, wanted = np.zeros(len(indices), bool), share * len(indices)
+    for group in sorted(set(own), key=lambda name: _draw(key, name)):
+        rows = own == group
+        rest = left - np.bincount(labels[indices[rows]], minlength=len(left))
+        nearer = abs(taken.sum() + rows.sum() - wanted) < abs(taken.sum() - wanted)
+        if not (rest[left > 0] == 0).any() and (nearer or not taken.any()):
+            taken, left = taken | rows, rest
+    return indices[taken].tolist()
+
+
+def _group_folds(labels: np.ndarray, groups: Sequence[str], count: int, seed: int) -> np.ndarray:
+    from sklearn.model_selection import StratifiedGroupKFold  # a second to import, and few need it
+
+    found, ids = np.full(len(labels), -1, np.int64), {name: i for i, name in enumerate(dict.fromkeys(groups))}
+    dealer = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a class has fewer images than there are folds
+        for fold, (_, held) in enumerate(dealer.split(labels, labels, [ids[name] for name in groups])):
+            found[held] = fold
+    return found
+
+
+def divided_groups(groups: tuple[str, ...], splits: Mapping[str, np.ndarray]) -> list[str]:
+    """Return the groups that lie in more than one split, in the order of their first image."""
+    places: dict[str, set[str]] = {}
+    for split, indices in splits.items():
+        for i in indices if groups else ():
+            places.setdefault(groups[i], set()).add(split)
+    return [group for group, found in places.items() if len(found) > 1]
 
 
 def _draw(key: str, file: str) -> bytes:
@@ -138,4 +215,18 @@ def number(root: str, layout: str, found: Found) -> Samples:
     files = tuple(e.file for e in entries)
     labels = np.array([ids.get(e.name, -1) for e in entries], dtype=np.int64)
     splits = {s: np.flatnonzero(np.array(own) == s) for s in SPLITS if s in names_of or s == "train"}
-    return Samples(root, layout, files, labels, classes, splits, "val" in splits, tuple(problems), str(found.folder))
+    groups = tuple(e.group for e in entries) if any(e.group for e in entries) else ()
+    problems += group_problems(root, groups, splits)
+    return Samples(
+        root, layout, files, labels, classes, splits, "val" in splits, tuple(problems), str(found.folder), groups
+    )
+
+
+def group_problems(root: str, groups: tuple[str, ...], splits: Mapping[str, np.ndarray]) -> list[Problem]:
+    """Return what is amiss with groups: those that lie in two splits, which flatters the score."""
+    divided = divided_groups(groups, splits)
+    if not divided:
+        return []
+    listed = ", ".join(f'"{name}"' for name in divided[:5]) + (", …" if len(divided) > 5 else "")
+    return [Problem(f"{root}: images of {counted(len(divided), 'group')} are in more than one split, which flatters "
+                    f"the score: {listed}")]  # fmt: skip

@@ -52,7 +52,7 @@ def inputs_of(job: Job) -> Inputs:
 def prepare(job: Job, progress: Progress) -> Prepared:
     """Return the member as its training starts, and its batches: stored pixels, or cached features of its extractor."""
     recipe, member = _own(job)
-    return prepared_for(job, *start_member(member, recipe, job.classes, job.weights_dir), progress)
+    return prepared_for(job, *start_member(member, recipe, job.classes, job.weights_dir, fold=job.fold), progress)
 
 
 def prepared_for(job: Job, net: MemberNet, origin: LoadReport | None, progress: Progress) -> Prepared:
@@ -75,7 +75,7 @@ def _features(job: Job, net: MemberNet, inputs: Inputs, sha256: str | None, prog
     facts = extractor_facts(member, recipe.seed, inputs.size, inputs.resize, sha256)
 
     def told(what: str, done: int, total: int, note: str = "") -> None:
-        progress(f"{member.name}: {what}", done, total, note)
+        progress(f"{job.title}: {what}", done, total, note)
 
     body = ready(net.backbone, job.hardware.device, job.train.channels_last)
     what = f"{member.backbone}, {inputs.size} px"
@@ -98,13 +98,13 @@ def outputs_of(job: Job, prepared: Prepared, best: nn.Module, folder: MemberFold
             job.hardware.device,
             bf16=job.bf16,
             progress=progress,
-            what=f"{job.member.name}: {part}",
+            what=f"{job.title}: {part}",
         )
         for part, indices in job.parts.items()
         if part != "fit" and len(indices)
     }
     if not all(np.isfinite(values).all() for values in logits.values()):
-        raise UserError(f"member {job.member.name}: its outputs are not finite, its training diverged; lower train.lr")
+        raise UserError(f"member {job.title}: its outputs are not finite, its training diverged; lower train.lr")
     return logits
 
 

@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 
 from octavo.engine import classify, material, scenes, segment
+from octavo.engine.bag import bag
 from octavo.engine.checkpoint import Stop, save_net
 from octavo.engine.fit import chosen, fit
 from octavo.engine.folder import MemberFolder
@@ -53,7 +54,7 @@ CRAFTS: Mapping[str, Craft] = {
 
 
 def train_member(job: Job, folder: MemberFolder, progress: Progress, stop: Stop, say: Say = unsaid) -> None:
-    """Train one network in its folder, or go on with it; a finished one is left as it is.
+    """Train one network in its folder, or one a fold, or go on with it; a finished one is left as it is.
 
     Raises:
         Interrupted: the user asked to stop; the checkpoint is saved.
@@ -62,11 +63,16 @@ def train_member(job: Job, folder: MemberFolder, progress: Progress, stop: Stop,
     if folder.finished:
         folder.tidy()
         return
+    if job.folds is not None and job.fold is None:
+        for fold in range(job.recipe.folds):
+            train_member(job.of_fold(fold), folder.fold(fold), progress, stop, say)
+        bag(job, folder)
+        return
     try:
         _train(job, folder, progress, stop, say)
     except torch.OutOfMemoryError as error:
         raise UserError(
-            f"member {job.member.name}: out of {job.hardware.kind} memory with batches of {job.train.batch_size}; "
+            f"member {job.title}: out of {job.hardware.kind} memory with batches of {job.train.batch_size}; "
             "halve train.batch_size, and double train.accumulate to keep the same steps"
         ) from error
     gc.collect()  # trainer and network hold one another: gigabytes that would lie beside the next network's
@@ -74,13 +80,14 @@ def train_member(job: Job, folder: MemberFolder, progress: Progress, stop: Stop,
 
 def _train(job: Job, folder: MemberFolder, progress: Progress, stop: Stop, say: Say) -> None:
     craft = CRAFTS[job.recipe.task]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), job.hardware.steady():
         prepared = craft.prepare(job, progress)
-        watch = Watch(job.member.name, say)
+        watch = Watch(job.title, say)
         task = fit(job, folder, prepared, (*craft.callbacks(job, prepared, folder), watch), progress, stop)
         best = ready(chosen(job, folder, task, prepared, progress), job.hardware.device)
         outputs = craft.outputs(job, prepared, best, folder, progress)
-    save_net(prepared.joined(best.cpu()), folder.weights)
+    net = prepared.joined(best.cpu())
+    save_net(net.get_submodule("head") if job.head_alone else net, folder.weights)
     origin = prepared.origin
     facts = craft.facts(job, prepared) | {
         "weights": origin and {"source": job.member.weights, "file": origin.path.name, "sha256": origin.sha256}

@@ -69,7 +69,7 @@ def estimate(
     Args:
         recipe: the resolved recipe.
         classes: number of classes C.
-        counts: images in each part (`fit`, `holdout`, `val`, …).
+        counts: images in each part (`fit`, `holdout`, `val`, …) of one training (the first fold's).
         hardware: where it will run.
         whole: height and width of a typical image, in pixels: a segmenter is trained on crops of `data.size`, but
             evaluated on whole images. By default they are as large as a crop.
@@ -84,11 +84,14 @@ def estimate(
             rates[train.precision] = EFFICIENCY * matrix_rate(hardware.device, bf16)
         cost = _cost(recipe, network, classes, whole)
         cached, key = train.mode == "frozen" and train.cache, _extractor(recipe, network)
-        seconds += _seconds(cost, train, counts, rates[train.precision], hardware.kind, fresh=key not in features)
+        fresh = key not in features
+        for _ in range(max(recipe.folds, 1)):
+            seconds += _seconds(cost, train, counts, rates[train.precision], hardware.kind, fresh=fresh)
+            fresh = fresh and not cached
         if cached:
             features[key] = round(4 * cost.features * cost.area * train.views * sum(counts.values()))
         memory = max(memory, _memory(cost, train))
-        weights += 4 * cost.parameters
+        weights += 4 * (cost.parameters + max(recipe.folds - 1, 0) * cost.trained(train))
         state = max(state, 4 * cost.trained(train) * (1 + STATE[train.optimizer] + bool(train.ema)))
     disk = weights + 2 * state + sum(features.values())
     return Estimate(seconds / hardware.count, int(memory * RESERVE) + BASE, disk)
@@ -141,12 +144,22 @@ def _seconds(cost: _Cost, train: Train, counts: Mapping[str, int], rate: float, 
         if train.cache:
             body = (fit * cost.area + others) * train.views if fresh else 0
 
-    def image(work: _Work) -> float:
-        return work.flops / rate + work.moved / TRAFFIC[kind] + work.calls * CALL[kind] / train.batch_size
-
     steps = train.epochs * -(-fit // train.batch_size)
     moving = 8 * cost.trained(train) * (2 + STATE[train.optimizer]) / BANDWIDTH[kind]
-    return body * image(cost.body) + tail * image(cost.tail) + steps * (STEP + moving)
+    first, second = (_each(work, rate, kind, train.batch_size) for work in (cost.body, cost.tail))
+    return body * first + tail * second + steps * (STEP + moving)
+
+
+def pass_seconds(recipe: ClassifyRecipe, member: Member, classes: int, images: int, hardware: Hardware) -> float:
+    """Return how long a member takes to look at so many images once, without training; as rough as `estimate`."""
+    cost = _cost(recipe, member, classes, None)
+    rate = EFFICIENCY * matrix_rate(hardware.device, recipe.train_of(member).precision == "bf16")
+    return images * sum(_each(work, rate, hardware.kind, EVALUATED) for work in (cost.body, cost.tail))
+
+
+def _each(work: _Work, rate: float, kind: str, batch: int) -> float:
+    """Return the seconds of one image in a batch of so many."""
+    return work.flops / rate + work.moved / TRAFFIC[kind] + work.calls * CALL[kind] / batch
 
 
 def _memory(cost: _Cost, train: Train) -> float:

@@ -92,7 +92,14 @@ def extractor_facts(member: Member, seed: int, size: int, resize: str, sha256: s
     }
 
 
-def extractor_key(facts: Mapping[str, Any], fixed: Inputs | SceneInputs, train: Train, pixels: str, device: str) -> str:
+def extractor_key(
+    facts: Mapping[str, Any],
+    fixed: Inputs | SceneInputs,
+    train: Train,
+    pixels: str,
+    device: str,
+    threads: int | None = None,
+) -> str:
     """Return the name of what a frozen extractor makes of a store of images.
 
     Args:
@@ -101,7 +108,9 @@ def extractor_key(facts: Mapping[str, Any], fixed: Inputs | SceneInputs, train: 
         train: how precisely it computes, and how many views there are.
         pixels: the store's digest.
         device: kind of device it computes on.
+        threads: how many of them compute on a CPU: the last bits of a small batch depend on it; as now if None.
     """
+    processor = (threads or torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
     views = {"views": train.views, "augment": fixed.augment.model_dump(), "seed": fixed.seed}
     return key_of(
         **facts,
@@ -114,6 +123,7 @@ def extractor_key(facts: Mapping[str, Any], fixed: Inputs | SceneInputs, train: 
         torch=torch.__version__,
         torchvision=torchvision.__version__,
         device=device,
+        processor=processor if device == "cpu" else None,
         views=views if train.views > 1 else None,
     )
 

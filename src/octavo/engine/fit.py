@@ -78,7 +78,7 @@ def fit(
     task = Task(net, prepared.ways, train, prepared.goal, steps=steps, seed=job.seed)
     callbacks: list[Callback] = [
         Saver(folder.checkpoint, train.checkpoint_minutes, stop, folder.best if train.keep == "best" else None),
-        Bar(progress, f"{job.member.name}: train", train.epochs),
+        Bar(progress, f"{job.title}: train", train.epochs),
         *extra,
     ]
     if train.patience:
@@ -97,7 +97,7 @@ def fit(
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO()],
             limit_val_batches=1.0 if len(job.parts["holdout"]) else 0,
-            logger=TensorBoardLogger(job.tensorboard, job.member.name, "") if job.tensorboard else False,
+            logger=TensorBoardLogger(job.tensorboard, job.title, "") if job.tensorboard else False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -135,31 +135,36 @@ def _strategy(job: Job) -> str:
 
 def chosen(job: Job, folder: MemberFolder, task: Task, prepared: Prepared, progress: Progress) -> nn.Module:
     """Return the network that the member becomes: last, averaged or best weights, its statistics computed anew."""
-    net, ways = task.best_net, prepared.ways
+    net = task.best_net
     if job.train.keep == "best":
         if not folder.best.is_file():
             number = prepared.goal.monitor.replace("holdout_", "held-out ")
             raise UserError(
-                f"member {job.member.name}: its {number} was never a finite number, so its training diverged; "
-                "lower train.lr"
+                f"member {job.title}: its {number} was never a finite number, so its training diverged; lower train.lr"
             )
         load_member(net, folder.best)
-    frozen = getattr(net, "backbone", None) if job.train.mode == "frozen" else None
-    if job.train.reestimate_norm:
-        torch.manual_seed(seed_of(job.seed, "norm"))
-        device, what = job.hardware.device, f"{job.member.name}: batch-norm statistics"
-        batches = prepared.in_order(job.parts["fit"])
-
-        def images() -> Any:
-            for done, batch in enumerate(batches, 1):
-                x = ways.plain(batch.to(device))
-                yield frozen.eval()(x) if frozen is not None else x
-                progress(what, done, len(batches))
-
-        net.to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=job.bf16):
-            update_bn(images(), net.head if frozen is not None else net)  # pyright: ignore[reportArgumentType]
+    reestimate(job, prepared, net, progress)
     return net
+
+
+def reestimate(job: Job, prepared: Prepared, net: nn.Module, progress: Progress) -> None:
+    """Compute a network's batch-norm statistics anew over the training images, where the recipe says so."""
+    if not job.train.reestimate_norm:
+        return
+    frozen = getattr(net, "backbone", None) if job.train.mode == "frozen" else None
+    torch.manual_seed(seed_of(job.seed, "norm"))
+    device, what = job.hardware.device, f"{job.title}: batch-norm statistics"
+    batches, ways = prepared.in_order(job.parts["fit"]), prepared.ways
+
+    def images() -> Any:
+        for done, batch in enumerate(batches, 1):
+            x = ways.plain(batch.to(device))
+            yield frozen.eval()(x) if frozen is not None else x
+            progress(what, done, len(batches))
+
+    net.to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=job.bf16):
+        update_bn(images(), net.head if frozen is not None else net)  # pyright: ignore[reportArgumentType]
 
 
 @contextmanager

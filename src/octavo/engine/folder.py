@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,10 @@ class MemberFolder:
         """Return what it says of each part of the data: a member's logits float32 [n,C], or a segmenter's confusion
         counts int32 [n,C+1,C+1] of each image."""
         return load_file(self._outputs)
+
+    def fold(self, fold: int) -> MemberFolder:
+        """Return the files of one of its folds, from 0."""
+        return MemberFolder(self.folder / f"fold_{fold + 1}")
 
     def stage_file(self, stage: int | str, name: str) -> Path:
         """Return where the mask called `name`, predicted after an epoch (from 1) or by the `best`, is kept."""
@@ -123,6 +128,11 @@ class RunFolder:
     def member(self, name: str) -> MemberFolder:
         """Return the files of the member `name`."""
         return MemberFolder(self.path / "members" / name)
+
+    @property
+    def resume(self) -> str:
+        """The command that goes on with it."""
+        return f"octavo train --resume --out {shlex.quote(str(self.path))}"
 
     @property
     def recipe(self) -> Recipe:
@@ -225,9 +235,7 @@ class RunFolder:
         """
         path = self.path / "ensemble.json"
         if not path.is_file():
-            raise UserError(
-                f"{self.path}: this run is not finished; go on with `octavo train --resume --out {self.path}`"
-            )
+            raise UserError(f"{self.path}: this run is not finished; go on with `{self.resume}`")
         return Ensemble.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
     @ensemble.setter
@@ -243,9 +251,7 @@ class RunFolder:
         """
         path = self.path / "metrics.json"
         if not path.is_file():
-            raise UserError(
-                f"{self.path}: this run is not finished; go on with `octavo train --resume --out {self.path}`"
-            )
+            raise UserError(f"{self.path}: this run is not finished; go on with `{self.resume}`")
         return read_report(path.read_text(encoding="utf-8"), str(path))
 
     @metrics.setter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,16 @@ from octavo.engine.task import Ways
 from octavo.keyed import seed_of
 from octavo.networks.loading import LoadReport
 from octavo.recipe import Network, Recipe, Train
+
+
+def parts_of_fold(
+    parts: Mapping[str, np.ndarray], folds: np.ndarray | None, fold: int | None
+) -> Mapping[str, np.ndarray]:
+    """Return the parts of the training that one fold is held out of; as they are without folds."""
+    if folds is None or fold is None:
+        return parts
+    train = parts["holdout"]
+    return {**parts, "fit": train[folds[train] != fold], "holdout": train[folds[train] == fold]}
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,8 @@ class Job:
         files: all images, as their paths are in the data.
         names: of their predicted masks.
         table: names and colours of the classes of masks.
+        folds: fold of each training image int64 [N], -1 for the others; None without folds.
+        fold: which of them this training holds out; None: the job isn't of one fold.
     """
 
     recipe: Recipe
@@ -54,6 +66,17 @@ class Job:
     files: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     table: ClassTable | None = None
+    folds: np.ndarray | None = None
+    fold: int | None = None
+
+    def of_fold(self, fold: int) -> Job:
+        """Return the job of training the same network with one fold held out."""
+        return replace(self, fold=fold, parts=parts_of_fold(self.parts, self.folds, fold))
+
+    @property
+    def title(self) -> str:
+        """What is trained, as a user is told."""
+        return self.member.name if self.fold is None else f"{self.member.name} fold {self.fold + 1}"
 
     @property
     def train(self) -> Train:
@@ -63,7 +86,13 @@ class Job:
     @property
     def seed(self) -> int:
         """The key of everything random in this training."""
-        return seed_of(self.recipe.seed, self.member.name)
+        own = () if self.fold is None else (self.fold,)
+        return seed_of(self.recipe.seed, self.member.name, *own)
+
+    @property
+    def head_alone(self) -> bool:
+        """Whether its file of weights holds the head alone: the extractor is in the first fold's file."""
+        return bool(self.fold) and self.train.mode == "frozen"
 
     @property
     def bf16(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from octavo.data.classes import ClassTable
 from octavo.data.pixels import bounded, decode, probe
@@ -17,12 +17,20 @@ from octavo.data.render import normalize
 from octavo.engine.folder import RunFolder
 from octavo.engine.goals import enlarged
 from octavo.engine.infer import ready
+from octavo.engine.windows import WHOLE, Told, rows_of, silent, windowed
 from octavo.errors import UserError
 from octavo.networks.build import build_segmenter
 from octavo.networks.loading import load_member
 from octavo.networks.segmenter import SegmenterNet
 from octavo.recipe import SegmentRecipe
 
+MAX_PIXELS = 1_000_000_000
+"""Largest image that is decoded; a GeoTIFF is read in parts and may be larger."""
+APPROXIMATE = (
+    "this network has means over the whole of what it sees, which is another whole in every window: its masks differ "
+    "from those of whole images everywhere, not along borders alone"
+)
+"""What is to be said of masks in windows by a network that `sees_whole`."""
 _FLIPS = ((), (3,), (2,), (2, 3))
 
 
@@ -91,14 +99,20 @@ class TrainedSegmenter:
         x = normalize(images.to(self.device).float() / 255, self.mean, self.std)
         return self._run(x) if self.averaging.off else self._averaged(x)
 
-    def ids(self, path: Path) -> np.ndarray:
+    def ids(self, path: Path, told: Told = silent) -> np.ndarray:
         """Return the predicted channel of each pixel of an image file, uint8 [H,W], as training computes it.
+
+        Images that aren't small enough to go whole go in windows; `told` is called after each of these.
 
         Raises:
             BrokenImage: it can't be decoded.
         """
-        header = probe(path)
-        small = decode(path, scale=self.scale)
+        header = probe(path, MAX_PIXELS)
+        small = decode(path, MAX_PIXELS, scale=self.scale)
+        if not self.goes_whole(header.height, header.width):
+            to, batch = (header.height, header.width), self.batch
+            size = (small.shape[0], small.shape[1])
+            return np.concatenate([*windowed(self.scores, rows_of(small), size, to=to, batch=batch, told=told)])
         found = self.scores(torch.from_numpy(small.transpose(2, 0, 1)[None].copy()))
         return enlarged(found, (header.height, header.width))[0].argmax(0).to(torch.uint8).cpu().numpy()
 
@@ -106,6 +120,24 @@ class TrainedSegmenter:
         """Return the (height, width) in which the network sees an image of this size."""
         narrow, small = bounded(width, height, None, self.scale)
         return small, narrow
+
+    def goes_whole(self, height: int, width: int) -> bool:
+        """Tell whether an image of this size goes through the network whole, where nothing else is asked for."""
+        small, narrow = self.small_size(height, width)
+        return small * narrow <= WHOLE
+
+    @property
+    def batch(self) -> int:
+        """Windows that go through the network at a time."""
+        return 4 if self.device.type == "cuda" else 1
+
+    @property
+    def sees_whole(self) -> bool:
+        """Whether every output depends on all of the input, by a mean over it, however far away it lies.
+
+        Such a network sees another whole in every window, so that its masks in windows are approximate.
+        """
+        return any(isinstance(layer, nn.AdaptiveAvgPool2d) for layer in self.net.modules())
 
     def _averaged(self, x: Tensor) -> Tensor:
         size, views = (x.shape[2], x.shape[3]), []
@@ -136,7 +168,7 @@ def restore_segmenter(run: RunFolder, device: torch.device, averaging: Averaging
     spec = recipe.segmenter
     files = run.member(spec.name)
     if not files.finished:
-        raise UserError(f"{run.path}: not trained yet; go on with `octavo train --resume --out {run.path}`")
+        raise UserError(f"{run.path}: not trained yet; go on with `{run.resume}`")
     facts, train = files.facts(), recipe.train_of(spec)
     net: Any = build_segmenter(spec, recipe, facts["classes"], "meta")
     if dict(net.named_buffers()).keys() <= net.state_dict().keys():

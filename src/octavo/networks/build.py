@@ -48,19 +48,30 @@ def start_member(
     weights_dir: Path | None = None,
     download: bool = True,
     progress: bool = False,
+    fold: int | None = None,
 ) -> tuple[MemberNet, LoadReport | None]:
     """Return a member's network as its training starts, on the CPU: `member.weights` loaded, the head random.
 
-    The report says which file the weights came from; it is None for `weights = "none"`.
+    The report says which file the weights came from; it is None for `weights = "none"`. In each `fold` what is trained
+    starts from random weights of its own: the head alone of a frozen member, whose folds share one extractor.
 
     Raises:
         UserError: as `build_member`, or the weights can't be had or don't fit.
     """
-    net = build_member(member, recipe, classes)
+    net = build_member(member, recipe, classes) if fold is None else _of_fold(member, recipe, classes, fold)
     try:
         return net, load_pretrained(net.backbone, member.weights, weights_dir, download, progress)
     except UserError as error:
         raise UserError(f"{member.name}: {error}") from error
+
+
+def _of_fold(member: Member, recipe: ClassifyRecipe, classes: int, fold: int) -> MemberNet:
+    name = f"{member.name}/fold {fold}"
+    if recipe.train_of(member).mode == "finetune":
+        return _drawn(lambda: _joined(member, recipe, classes), recipe.seed, name, "cpu")
+    net = build_member(member, recipe, classes)
+    net.head = _drawn(lambda: make_head(member.head, net.backbone.features, classes), recipe.seed, name, "cpu")
+    return net
 
 
 def check_recipe(recipe: ClassifyRecipe, classes: int = 2) -> dict[str, int]:
@@ -140,13 +151,25 @@ def check_segmenter(recipe: SegmentRecipe, classes: int) -> None:
         check_name(spec.extractor, spec.weights)
     if spec.start is not None:
         load_matching(net, start_file(spec.start))
-    try:
-        net.train(train.mode == "finetune")(torch.empty(train.batch_size, 3, *recipe.data.size, device="meta"))
-    except ValueError as error:
+    if not fits_norm(net, train.batch_size, recipe.data.size, frozen=train.mode == "frozen"):
         raise UserError(
             f"train.batch_size: {train.batch_size} is too small for {spec.network}, whose batch norm needs more than "
             "one value a channel; use 2 or more, or larger crops"
-        ) from error
+        )
+
+
+def fits_norm(net: SegmenterNet, images: int, size: tuple[int, int], *, frozen: bool = False) -> bool:
+    """Tell whether a network on the meta device can be trained on `images` of (height, width) `size` at a time.
+
+    Batch norm refuses to normalise one value a channel. With `frozen` that of the backbone isn't trained.
+    """
+    net.train()
+    net.backbone.train(not frozen)
+    try:
+        net(torch.empty(images, 3, *size, device="meta"))
+    except ValueError:
+        return False
+    return True
 
 
 def notes(spec: Segmenter, weights_dir: Path | None = None) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from octavo.errors import UserError, lookup
@@ -48,3 +50,26 @@ class MemberNet(nn.Module):
         if not outputs or not isinstance(outputs[0], Tensor) or outputs[0].shape[:1] != x.shape[:1]:
             raise UserError(f'layer: "{layer}" doesn\'t give one tensor with a row per image; choose a layer around it')
         return outputs[0].flatten(1)
+
+
+class Bag(nn.Module):
+    """One member trained several times, each time with another fold held out: the mean of the networks' logits.
+
+    Breiman, "Bagging predictors", Machine Learning 24 (1996), with folds in the place of resamples.
+    """
+
+    def __init__(self, nets: Sequence[MemberNet]) -> None:
+        """Join networks of one architecture; those that share their `backbone` object run it once."""
+        super().__init__()
+        self.nets = nn.ModuleList(nets)
+        self.first = nets[0]
+        self._shared = all(net.backbone is nets[0].backbone for net in nets)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the mean logits float32 [B,C] for images `x` [B,3,S,S], float, normalised as the weights expect."""
+        if self._shared:
+            features = self.first.backbone(x)
+            logits = [net.get_submodule("head")(features) for net in self.nets]
+        else:
+            logits = [net(x) for net in self.nets]
+        return torch.stack([each.float() for each in logits]).mean(0)

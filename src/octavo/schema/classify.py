@@ -55,6 +55,10 @@ class Data(Split):
     """`crop`: the centre square of the image; `stretch`: the whole image, its aspect ratio given up."""
     stored: Annotated[int, Field(ge=8)] | None = None
     """Bound on the shorter side of the decoded images kept on disk, in pixels; by default 8/7 of the input side."""
+    folds: Annotated[int, Field(ge=0, le=50)] = 0
+    """k-fold bagging: each member is trained once per fold on the training images outside of it, and is the mean of
+    those networks; all training images get out-of-fold predictions, to choose by. 0 trains once; `holdout` is then
+    what is chosen by."""
 
 
 class Augment(Changes):
@@ -71,7 +75,7 @@ class Augment(Changes):
 
 
 class Ensemble(Section):
-    """How the members' outputs become one."""
+    """How the members' outputs become one, and their probabilities honest."""
 
     combine: Literal["mean_probability", "mean_logit", "weighted", "greedy"] = "greedy"
     weights: dict[str, NotNegative] = Field(default_factory=dict)
@@ -79,7 +83,11 @@ class Ensemble(Section):
     rounds: Count = 50
     """For `greedy`: at most this many picks (Caruana et al., ICML 2004)."""
     fit_on: Literal["holdout", "val"] = "holdout"
-    """Where greedy weights are chosen. `val` is the set that is scored: the score is then labelled as flattered."""
+    """Where greedy weights and the calibration are fitted: held-out training images, or with `data.folds` out-of-fold
+    predictions. `val` is the set that is scored: the score is then labelled as flattered."""
+    calibration: Literal["temperature", "vector", "none"] = "temperature"
+    """Scaling of the ensemble's and of each member's logits before softmax (Guo et al., ICML 2017), fitted on `fit_on`
+    by likelihood: one number, or a factor and an offset a class. Nothing is fitted where nothing is held out."""
 
 
 class ClassifyRecipe(Recipe):
@@ -114,10 +122,12 @@ class ClassifyRecipe(Recipe):
             and len(names) > 1,
         }
         for key, needed in needs.items():
-            if needed and self.data.holdout == 0:
+            if needed and self.data.holdout == 0 and not self.data.folds:
                 raise ValueError(
                     f"{key} chooses on held-out training images, but data.holdout is 0; set it to 0.1, say"
                 )
+        if self.data.folds == 1:
+            raise ValueError("data.folds: one fold leaves nothing to train on; expected 0 (off), or 2 or more")
         for member in self.members:
             train = self.train_of(member)
             if train.mode == "frozen" and train.cache and self.augment.random and train.views == 1:
@@ -140,6 +150,11 @@ class ClassifyRecipe(Recipe):
     def networks(self) -> tuple[Member, ...]:
         """The members."""
         return self.members
+
+    @property
+    def folds(self) -> int:
+        """How many times each member is trained on another share of the training images; 0 is once, on one share."""
+        return self.data.folds
 
     def size_of(self, member: Member) -> int:
         """Return the input side of one member in pixels."""

@@ -145,6 +145,11 @@ class Recipe(Section):
         """What is trained, one after another."""
         raise NotImplementedError
 
+    @property
+    def folds(self) -> int:
+        """How many times each network is trained on another share of the training images; 0 is once, on one share."""
+        return 0
+
     def train_of(self, network: Network) -> Train:
         """Return the training settings of one network: `train` with its own values over it."""
         own = {k: getattr(network, k) for k in Train.model_fields if getattr(network, k, None) is not None}

@@ -5,11 +5,23 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticKnownError
 
 from octavo.schema.common import Changes, Count, Network, NotNegative, Positive, Probability, Recipe, Section, Split
 
-Side = Annotated[int, Field(ge=8)]
+LEAST = 8
+"""Least side of a crop, in pixels."""
+Side = Annotated[int, Field(ge=LEAST)]
 Kernel = Annotated[int, Field(ge=1, le=31)]
+
+
+def _pair(value: object) -> object:
+    """Return a side as height and width; one that is too short is refused once, not twice."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if value < LEAST:
+        raise PydanticKnownError("greater_than_equal", {"ge": LEAST})
+    return value, value
 
 
 class Conv(Section):
@@ -70,7 +82,7 @@ class Segmenter(Network):
 class SegmentData(Split):
     """How images and masks become a segmenter's input."""
 
-    size: Annotated[tuple[Side, Side], BeforeValidator(lambda x: (x, x) if isinstance(x, int) else x)] = (256, 256)
+    size: Annotated[tuple[Side, Side], BeforeValidator(_pair)] = (256, 256)
     """Crop that training sees, in pixels: a side, or [height, width]. Validation sees whole images."""
     scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Images are reduced by this factor before the network sees them; scores are enlarged to the masks' own size."""
@@ -110,7 +122,9 @@ class Stages(Section):
     """Which predicted masks are kept while training goes on, to see it learn."""
 
     at: tuple[Annotated[int, Field(ge=1)] | Literal["best"], ...] | None = None
-    """Epochs after which masks are kept, and `best`; by default a fifth and two fifths of all epochs, and `best`."""
+    """Epochs after which masks are kept, and `best`; by default a fifth and two fifths of all epochs, and `best`.
+
+    Epochs after the last are left out; where that leaves none, those of the default take their place."""
     images: tuple[str, ...] = ()
     """Validation images, by file name or stem; by default `count` of them, evenly spaced."""
     count: Annotated[int, Field(ge=0)] = 6
@@ -143,10 +157,16 @@ class SegmentRecipe(Recipe):
     @property
     def stage_epochs(self) -> tuple[int, ...]:
         """Epochs (1-based, ascending) after which masks are kept; `best` is not among them."""
-        at = self.stages.at
-        if at is None:
-            at = (round(0.2 * self.train.epochs), round(0.4 * self.train.epochs))
-        return tuple(sorted({e for e in at if isinstance(e, int) and 1 <= e <= self.train.epochs}))
+        last, named = self.train.epochs, {e for e in self.stages.at or () if isinstance(e, int)}
+        kept = {e for e in named if e <= last}
+        if self.stages.at is None or (named and not kept):
+            kept = {e for e in (round(0.2 * last), round(0.4 * last)) if e}
+        return tuple(sorted(kept))
+
+    @property
+    def late_stages(self) -> tuple[int, ...]:
+        """Epochs of `stages.at` that never come, since there are fewer."""
+        return tuple(sorted({e for e in self.stages.at or () if isinstance(e, int) and e > self.train.epochs}))
 
     @model_validator(mode="after")
     def _consistent(self) -> SegmentRecipe:
@@ -170,7 +190,4 @@ class SegmentRecipe(Recipe):
             raise ValueError('train.head_epochs: mode = "frozen" trains the head alone in every epoch; remove it')
         if self.train.mode == "frozen" and self.train.reestimate_norm and not self.train.cache:
             raise ValueError("train.reestimate_norm: a frozen pyramid keeps its statistics; remove it")
-        late = [e for e in self.stages.at or () if isinstance(e, int) and e > self.train.epochs]
-        if late:
-            raise ValueError(f"stages.at: epoch {late[0]} never comes; train.epochs is {self.train.epochs}")
         return self

@@ -33,12 +33,14 @@ def announce_weights(recipe: Recipe, options: Options, say: Say) -> None:
 def announce(recipe: Recipe, material: Material, hardware: Hardware, out: Path, say: Say) -> None:
     """Say what is trained on what, and what it will take; refuse if the disk is too small."""
     samples, broken, classes = material.samples, len(material.broken), len(material.classes)
-    counts = ", ".join(f"{n:,} {part}" for part, n in material.counts.items())
+    counts = _counts(recipe, material)
     left = f", {counted(broken, 'broken file')} left out" if broken else ""
     say(f"{samples.root}: layout {samples.layout}, {counted(classes, 'class')}, images: {counts}{left}")
     for problem in samples.problems:
         say(f"note: {problem.text}")
-    need = estimate(recipe, classes, material.counts, hardware, whole=_typical(recipe, material))
+    if isinstance(recipe, SegmentRecipe) and recipe.late_stages:
+        say(f"note: {_late(recipe)}")
+    need = estimate(recipe, classes, material.counts_of_one, hardware, whole=_typical(recipe, material))
     parent = next(p for p in out.absolute().parents if p.exists())
     free = shutil.disk_usage(parent).free
     say(
@@ -50,6 +52,21 @@ def announce(recipe: Recipe, material: Material, hardware: Hardware, out: Path, 
             f"{parent}: the run needs about {need.disk / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
             "choose another --out, or fewer members"
         )
+
+
+def _counts(recipe: Recipe, material: Material) -> str:
+    if not recipe.folds:
+        return ", ".join(f"{n:,} {part}" for part, n in material.counts.items())
+    others = [f"{n:,} {part}" for part, n in material.counts.items() if part not in ("fit", "holdout")]
+    return ", ".join([f"{material.counts['holdout']:,} in {recipe.folds} folds", *others])
+
+
+def _late(recipe: SegmentRecipe) -> str:
+    """Say which masks by stage there won't be, since fewer epochs are trained than the recipe counts on."""
+    late, kept = ([str(epoch) for epoch in epochs] for epochs in (recipe.late_stages, recipe.stage_epochs))
+    after = f"are kept after epoch{'s' * (len(kept) > 1)} {', '.join(kept)}" if kept else "aren't kept on the way"
+    never = f"epochs {', '.join(late)} never come" if len(late) > 1 else f"epoch {late[0]} never comes"
+    return f"stages.at: {never}, train.epochs is {recipe.train.epochs}; masks by stage {after}"
 
 
 def _typical(recipe: Recipe, material: Material) -> tuple[int, int] | None:

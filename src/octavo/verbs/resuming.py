@@ -12,7 +12,7 @@ from octavo.engine.material import Material
 from octavo.errors import UserError
 from octavo.options import Options
 from octavo.progress import Say
-from octavo.recipe import Recipe, dumps
+from octavo.recipe import Recipe, SegmentRecipe, dumps
 from octavo.words import counted
 
 
@@ -24,9 +24,23 @@ def begun_before(out: Path, named: bool, options: Options, say: Say) -> RunFolde
     if options.resume and (RunFolder(out).begun or not named):
         return RunFolder.open(out)
     RunFolder.new(out, overwrite=options.overwrite)
+    if options.overwrite and options.labels and options.labels.resolve().is_relative_to(out.resolve()):
+        raise UserError(f"--labels {options.labels}: lies in the run that --overwrite deletes; copy it elsewhere first")
     if options.resume:
         say(f"{out}: no run there yet to go on with; it starts from the beginning")
     return None
+
+
+def all_trained(run: RunFolder) -> bool:
+    """Tell whether every network of a run is trained, so that nothing that they started from is needed any more."""
+    return all(run.member(network.name).finished for network in run.recipe.networks)
+
+
+def without_start(recipe: Recipe) -> Recipe:
+    """Return a recipe without the weights file that a segmenter starts from."""
+    if not isinstance(recipe, SegmentRecipe):
+        return recipe
+    return recipe.model_copy(update={"segmenter": recipe.segmenter.model_copy(update={"start": None})})
 
 
 def how_far(run: RunFolder) -> str:
@@ -37,6 +51,9 @@ def how_far(run: RunFolder) -> str:
     if len(finished) == len(folders):
         return "all is trained; --overwrite trains it anew"
     name, folder = next((name, folder) for name, folder in folders.items() if not folder.finished)
+    fold = next((fold for fold in range(recipe.folds) if not folder.fold(fold).finished), None)
+    if fold is not None:
+        name, folder = f"{name} fold {fold + 1}", folder.fold(fold)
     began = f"{name} starts"
     if folder.checkpoint.is_file():
         epoch, step = position(folder.checkpoint)
@@ -56,6 +73,12 @@ def require_same(run: RunFolder, recipe: Recipe, material: Material, origins: Ma
     masks = material.labels.pixels.digest if isinstance(material.labels, MaskRows) else None
     table = material.table.to_dict() if material.table else None
     data = run.manifest["data"] | {"table": run.manifest.get("table")}
+    labels = material.corrections.facts() if material.corrections else {}
+    if data.get("labels", {}).get("sha256") != labels.get("sha256"):
+        raise UserError(
+            f"{run.path}: --resume, but the corrected labels are others now ({labels.get('file', 'none')}, was "
+            f"{data.get('labels', {}).get('file', 'none')}); restore the file, or choose another --out"
+        )
     same = (data["pixels"], data.get("masks"), data["table"]) == (material.pixels.digest, masks, table)
     if not same or run.samples() != material.rows:
         raise UserError(

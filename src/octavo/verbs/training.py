@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -20,16 +20,16 @@ from octavo.errors import UserError
 from octavo.networks import build, weights
 from octavo.networks.loading import sha256
 from octavo.networks.weights import is_file
-from octavo.numbers.ensemble import Ensemble
 from octavo.options import Options
 from octavo.progress import Progress, Say, silent, unsaid
 from octavo.recipe import ClassifyRecipe, Network, Recipe, SegmentData, SegmentRecipe, load
 from octavo.verbs.announce import announce, announce_weights
-from octavo.verbs.evaluate import regrade
+from octavo.verbs.evaluate import combine, regrade
 from octavo.verbs.evaluate_masks import regrade_masks
-from octavo.verbs.resuming import begun_before, how_far, require_same
+from octavo.verbs.resuming import all_trained, begun_before, how_far, require_same, without_start
 
 N = TypeVar("N", bound=Network)
+Approve = Callable[[Material, Mapping[str, str]], None]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ def train(
     *,
     progress: Progress = silent,
     say: Say = unsaid,
+    scratch: Path | None = None,
+    approve: Approve | None = None,
 ) -> RunFolder:
     """Train a recipe on a folder of images and return its run.
 
@@ -62,6 +64,8 @@ def train(
         options: how to run it.
         progress: told how far it is.
         say: told what a user should know before it starts, a line each.
+        scratch: folder to decode and to compute features into, instead of the cache.
+        approve: given the data and each member's hash of weights before the run's folder is made; may refuse.
 
     Raises:
         UserError: anything that can be known to go wrong, before the first step.
@@ -75,16 +79,25 @@ def train(
         options = options.over(before.manifest["options"])
     hardware = find(options.device, options.devices)
     resolved = _settled(asked or load(_recipe_of(before), overrides), hardware)
-    cache = options.cache or cache_dir()
+    cache = scratch or options.cache or cache_dir()
     with Stop().listening() as stop:
         told = _Told(progress, stop)
-        prepare = CRAFTS[resolved.task].material
+        prepare, done = CRAFTS[resolved.task].material, before is not None and all_trained(before)
         material = prepare(
-            resolved, str(data or _data_of(before)), options.layout, cache, options.skip_broken, progress=told
+            without_start(resolved) if done else resolved,
+            str(data or _data_of(before)),
+            options.layout,
+            cache,
+            options.skip_broken,
+            options.labels,
+            progress=told,
         )
         _share(resolved, material, hardware)
-        announce_weights(resolved, options, say)
+        if not done:
+            announce_weights(resolved, options, say)
         origins = _origins(resolved, options, before, told)
+        if approve:
+            approve(material, origins)
         run = before or _begun(resolved, material, hardware, out, options, origins, say)
         say(f"run: {run.path}" + (f", gone on with: {how_far(run)}" if before else ""))
         with run.locked():
@@ -120,6 +133,7 @@ def _job(recipe: Recipe, material: Material, options: Options, cache: Path, hard
         material.samples.files,
         material.names,
         material.table,
+        material.folds,
     )
 
 
@@ -150,7 +164,8 @@ def _train_networks(run: RunFolder, job: Job, progress: Progress, stop: Stop, sa
 
 def _came_out(run: RunFolder, job: Job, name: str) -> str:
     part = "holdout" if len(job.parts["holdout"]) else "val"
-    words = {"holdout": "held-out training images", "val": "validation images"}[part]
+    held = "training images, out of fold" if job.recipe.folds else "held-out training images"
+    words = {"holdout": held, "val": "validation images"}[part]
     truth = job.labels[job.parts[part]]
     right = float(np.mean(run.member(name).outputs()[part].argmax(1) == truth))
     return f"{name}: accuracy {right:.3f} on {len(truth):,} {words}"
@@ -204,23 +219,11 @@ def _begun(
     return run
 
 
-def combine(run: RunFolder) -> Ensemble:
-    """Return the ensemble of a run's members, its weights fitted where the recipe says."""
-    recipe = run.recipe
-    assert isinstance(recipe, ClassifyRecipe)
-    spec, names = recipe.ensemble, [m.name for m in recipe.members]
-    if spec.combine != "greedy" or len(names) == 1:
-        name = "mean_logit" if spec.combine == "greedy" else spec.combine
-        return Ensemble.fit(names, name, given=spec.weights or None)
-    logits = np.stack([run.member(name).outputs()[spec.fit_on] for name in names])
-    return Ensemble.fit(names, "greedy", logits, run.labels(spec.fit_on), rounds=spec.rounds)
-
-
 def _share(recipe: Recipe, material: Material, hardware: Hardware) -> None:
     """Refuse batches that can't be shared out: each device needs two images of each batch."""
     least = 2 * hardware.count
     for i, network in enumerate(recipe.networks):
-        size = min(recipe.train_of(network).batch_size, material.counts["fit"])
+        size = min(recipe.train_of(network).batch_size, material.counts_of_one["fit"])
         if size < least and (least > 2 or isinstance(recipe, ClassifyRecipe)):
             own = getattr(network, "batch_size", None)
             where = "train.batch_size" if own is None else f"members[{i}].batch_size"
