@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from scipy.special import softmax
 from octavo.engine.folder import RunFolder
 from octavo.looks.look import Drawing
 from octavo.looks.subject import ClassifySubject, subject_of
-from octavo.looks.suspects import suspects
+from octavo.looks.suspects import LIST, suspects
+from octavo.numbers.calibration import NONE
 from octavo.numbers.suspects import label_suspects
 from octavo.pictures.style import drawn
 
@@ -51,6 +54,7 @@ def test_the_first_that_are_named_are_wrong_and_few_are_missed(seed: int) -> Non
     assert right.mean() > 2 * bad[naive].mean()
     assert (found.suggested[right] == truth[found.indices[right]]).mean() > 0.7
     np.testing.assert_array_equal(found.self_confidence, probabilities[found.indices, labels[found.indices]])
+    np.testing.assert_array_equal(found.confidence, probabilities[found.indices].max(1))
     assert (np.diff(found.self_confidence) >= 0).all() and (found.suggested != labels[found.indices]).all()
 
 
@@ -132,6 +136,7 @@ def test_what_is_no_probability_is_refused(labels: list[int], probabilities: lis
 def outputs_of(trained: RunFolder, folder: Path, planted: dict[str, dict[int, int]]) -> RunFolder:
     """A copy of a run whose members name the true class of every image, but another of those that are planted."""
     run = RunFolder.open(shutil.copytree(trained.path, folder))
+    run.ensemble = replace(run.ensemble, calibration=NONE, own=())
     for name in run.ensemble.names:
         outputs = {}
         for part in load_file(run.member(name).folder / "outputs.safetensors"):
@@ -159,7 +164,7 @@ def test_a_runs_wrong_labels_are_listed_and_drawn(trained: RunFolder, tmp_path: 
     look = drawing.look
     assert f"2 of {len(labels)} validation images (5.0 %)" in look.sees
     assert f"1 of {len(held)} held-out training images" in look.sees
-    assert "no network was trained on" in look.sees and "Northcutt" in look.sees
+    assert "networks that were not trained on the image" in look.sees and "Northcutt" in look.sees
     first, second = look.tables
     assert {(row[1], row[2], row[3]) for row in first.rows} == {
         (subject.files[i], subject.classes[labels[i]], subject.classes[other]) for i, other in planted.items()
@@ -167,6 +172,14 @@ def test_a_runs_wrong_labels_are_listed_and_drawn(trained: RunFolder, tmp_path: 
     assert first.rows[0][4] == pytest.approx(1 / (np.exp(8) + 9), abs=1e-6)
     assert [row[1] for row in second.rows] == [trained.files("holdout")[2]]
     assert sorted(drawing.figures) == ["suspects.png", "suspects_holdout.png"]
+    listed = list(csv.DictReader(drawing.files[LIST].decode().splitlines()))
+    assert [row["part"] for row in listed].count("val") == 2 and len(listed) == 3
+    for row in listed:
+        other = {subject.files[i]: subject.classes[k] for i, k in planted.items()}
+        assert row["suggested"] == other.get(row["file"], subject.classes[(int(held[2]) + 1) % 10])
+        assert (
+            float(row["self_confidence"]) < 0.01 < 0.99 < float(row["suggested_probability"]) and not row["corrected"]
+        )
     assert all(drawn(figure).startswith(b"\x89PNG") for figure in drawing.figures.values())
     texts = [text.get_text() for text in drawing.figures["suspects.png"].texts]
     assert any(text.startswith("label ") and text.endswith(", 0.0 %") for text in texts)

@@ -18,11 +18,13 @@ class Suspects:
         indices: places among the images that were given, int64 [k].
         suggested: the most probable class of each, int64 [k]; never the one it is labelled with.
         self_confidence: probability of the class it is labelled with, float64 [k], ascending.
+        confidence: probability of the suggested class, float64 [k].
     """
 
     indices: np.ndarray
     suggested: np.ndarray
     self_confidence: np.ndarray
+    confidence: np.ndarray
 
 
 def label_suspects(labels: np.ndarray, probabilities: np.ndarray) -> Suspects:
@@ -78,4 +80,5 @@ def _ranked(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def _suspects(found: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> Suspects:
-    return Suspects(found, probabilities[found].argmax(1), probabilities[found, labels[found]])
+    some = probabilities[found]
+    return Suspects(found, some.argmax(1), some[np.arange(len(found)), labels[found]], some.max(1, initial=0))
