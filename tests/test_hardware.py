@@ -59,3 +59,14 @@ def test_the_manifest_says_what_it_ran_on() -> None:
     assert said["cores"] == os.cpu_count()
     assert said["processor"]
     assert "\n" not in said["processor"]
+
+
+def test_computes_steadily_and_leaves_torch_as_it_was() -> None:
+    threads, memory = torch.get_num_threads(), torch.utils.deterministic
+    for kind, expected in (("cpu", True), ("mps", False)):
+        with pytest.raises(ZeroDivisionError), Hardware(kind).steady():
+            assert torch.are_deterministic_algorithms_enabled() is expected
+            assert torch.get_num_threads() == threads
+            raise ZeroDivisionError
+        assert not torch.are_deterministic_algorithms_enabled()
+        assert memory.fill_uninitialized_memory is True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +15,8 @@ import torch
 from octavo.errors import UserError, suggest
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+_ARITHMETIC = ("amx", "asimd", "avx", "bf16", "f16c", "fma", "fphp", "i8mm", "neon", "sse", "ssse", "sve")
+"""How the names of the instructions begin by which libraries choose their arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,37 @@ class Hardware:
             "cores": os.cpu_count(),
             "processor": names.get(self.kind, _processor)(),
             "system": f"{platform.system()} {platform.machine()}",
+            "libc": " ".join(platform.libc_ver()).strip(),
+            "cpu": {
+                "name": _processor(),
+                "capability": torch.backends.cpu.get_cpu_capability(),
+                "flags": sorted(flag for flag in _cpu_flags() if flag.startswith(_ARITHMETIC)),
+            },
+            "gpus": [torch.cuda.get_device_name(i) for i in range(self.count)] if self.kind == "cuda" else [],
+            "bf16": self.bf16,
+            "deterministic": self.kind == "cpu",
+            "matmul_precision": torch.get_float32_matmul_precision(),
         }
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Compute in the same way each time: a fixed number of threads, and on CPUs torch's deterministic algorithms.
+
+        Setting the number of threads, even to what it is, keeps MKL from taking fewer for small matrices. Some
+        operations (sums by index, as in Swin's position tables) are added up in any order without the algorithms.
+        """
+        torch.set_num_threads(torch.get_num_threads())
+        was = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+        memory: Any = torch.utils.deterministic
+        filled = memory.fill_uninitialized_memory
+        if self.kind == "cpu":
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            memory.fill_uninitialized_memory = False  # slow, and for finding bugs
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(was[0], warn_only=was[1])
+            memory.fill_uninitialized_memory = filled
 
 
 def find(device: str = "auto", count: int | None = None) -> Hardware:

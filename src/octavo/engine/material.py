@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import platform
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,18 @@ import numpy as np
 from octavo.data import store, torchvision_data
 from octavo.data.batches import Labels, MaskRows
 from octavo.data.classes import ClassTable
+from octavo.data.corrections import Corrections, corrected
 from octavo.data.pairs import Pairs
 from octavo.data.samples import Samples
 from octavo.data.store import Pixels
 from octavo.engine.hardware import Hardware
+from octavo.engine.job import parts_of_fold
+from octavo.engine.versions import versions
 from octavo.errors import UserError
+from octavo.files import csv_bytes
 from octavo.networks.build import check_recipe
 from octavo.progress import Progress
-from octavo.recipe import ClassifyRecipe, Recipe
-from octavo.version import __version__
+from octavo.recipe import ClassifyRecipe, Recipe, dumps
 from octavo.words import counted
 
 
@@ -41,6 +43,9 @@ class Material:
         broken: place → reason, for files that can't be decoded.
         table: names and colours of the classes of masks.
         names: of the masks that are predicted, one an image.
+        folds: fold of each training image from 0, int64 [N], -1 for the others; all of them are then in `holdout`, and
+            none in `fit`. None: there are no folds.
+        corrections: what `labels` and `parts` have over those of the data.
     """
 
     data: str
@@ -53,34 +58,44 @@ class Material:
     broken: Mapping[int, str]
     table: ClassTable | None = None
     names: tuple[str, ...] = ()
+    folds: np.ndarray | None = None
+    corrections: Corrections | None = None
 
     @property
     def counts(self) -> dict[str, int]:
         """Images in each part."""
         return {part: len(indices) for part, indices in self.parts.items()}
 
+    @property
+    def counts_of_one(self) -> dict[str, int]:
+        """Images in each part of one training: the first fold's, where there are folds."""
+        return {part: len(indices) for part, indices in parts_of_fold(self.parts, self.folds, 0).items()}
+
     def manifest(self, recipe: Recipe, hardware: Hardware) -> dict[str, Any]:
-        """Return what is fixed before the first step: versions, hashes, seed, hardware, classes."""
-        packages = ("torch", "torchvision", "pytorch-lightning", "numpy", "pillow")
+        """Return what is fixed before the first step: versions, hashes, seed, hardware, classes.
+
+        `recipe` and `data.samples` are the hashes of `recipe.toml` and `samples.csv` as they are written beside it.
+        """
         root = self.data if self.data.startswith("torchvision:") else str(Path(self.data).absolute())
         masks = {"masks": self.labels.pixels.digest} if isinstance(self.labels, MaskRows) else {}
         return {
-            "octavo": __version__,
+            **versions(),
             "task": recipe.task,
             "seed": recipe.seed,
+            "recipe": hashlib.sha256(dumps(recipe).encode()).hexdigest(),
             "classes": list(self.classes),
             **({"table": self.table.to_dict()} if self.table else {}),
             "data": {
                 "root": root,
                 "layout": self.samples.layout,
                 "own_split": self.samples.own_split,
+                "samples": hashlib.sha256(csv_bytes(self.rows)).hexdigest(),
                 "pixels": self.pixels.digest,
                 **masks,
+                **({"labels": self.corrections.facts()} if self.corrections else {}),
                 "parts": self.counts,
                 "broken": len(self.broken),
             },
-            "python": platform.python_version(),
-            "packages": {name: version(name) for name in packages},
             "hardware": hardware.describe(),
         }
 
@@ -92,43 +107,71 @@ def part_of(parts: Mapping[str, np.ndarray], broken: Mapping[int, str], count: i
 
 
 def prepare(
-    recipe: ClassifyRecipe, data: str, layout: str | None, cache: Path, skip_broken: bool, *, progress: Progress
+    recipe: ClassifyRecipe,
+    data: str,
+    layout: str | None,
+    cache: Path,
+    skip_broken: bool,
+    labels: Path | None = None,
+    *,
+    progress: Progress,
 ) -> Material:
     """Return the images that `data` holds, split as the recipe says and decoded into the cache.
 
+    `labels` is a CSV file of corrected labels (see `corrected`). They come after the split, so that none of them moves
+    an image into another part.
+
     Raises:
-        UserError: data that can't be read or used, members that can't be built.
+        UserError: data or labels that can't be read or used, members that can't be built.
     """
     samples = torchvision_data.read(data, layout, cache=cache, progress=progress)
     check_recipe(recipe, len(samples.classes))
     if not samples.own_split:
         samples = samples.with_val(recipe.data.val, recipe.seed)
+    right, corrections = corrected(samples, labels) if labels else (samples, None)
     pixels = store.build(
         samples, store.ImageDecoder(recipe.stored_side), cache, skip_broken=skip_broken, progress=progress
     )
-    fit, held = samples.holdout(recipe.data.holdout, recipe.seed)
-    parts = {"fit": fit, "holdout": held, "val": samples.splits.get("val", np.empty(0, np.int64))}
-    if "test" in samples.splits:
-        parts["test"] = samples.splits["test"]
-    broken = np.array(sorted(pixels.broken), np.int64)
-    parts = {part: np.setdiff1d(indices, broken) for part, indices in parts.items()}
-    _require(recipe, samples, parts)
-    names = [samples.classes[label] if label >= 0 else "" for label in samples.labels]
-    rows = [
+    folds = samples.folds(recipe.folds, recipe.seed) if recipe.folds else None
+    left_out = np.array(sorted({*pixels.broken, *(corrections.dropped if corrections else ())}), np.int64)
+    parts = {part: np.setdiff1d(indices, left_out) for part, indices in _parts(recipe, samples).items()}
+    _require(recipe, right, parts, folds)
+    names = [right.classes[label] if label >= 0 else "" for label in right.labels]
+    rows: list[dict[str, Any]] = [
         {"file": file, "label": name, "part": part}
         for file, name, part in zip(samples.files, names, part_of(parts, pixels.broken, len(names)), strict=True)
     ]
-    return Material(data, samples, samples.classes, samples.labels, pixels, parts, rows, pixels.broken)
+    for i, row in enumerate(rows):
+        row |= {"fold": str(folds[i] + 1) if folds[i] >= 0 else ""} if folds is not None else {}
+        row |= {"group": samples.groups[i]} if samples.groups else {}
+        row |= {"given": corrections.given.get(i, "")} if corrections else {}
+    return Material(
+        data, right, right.classes, right.labels, pixels, parts, rows, pixels.broken, folds=folds,
+        corrections=corrections,
+    )  # fmt: skip
 
 
-def _require(recipe: ClassifyRecipe, samples: Samples, parts: dict[str, np.ndarray]) -> None:
+def _parts(recipe: ClassifyRecipe, samples: Samples) -> dict[str, np.ndarray]:
+    """Return the images of each part, ascending; with folds each training image is held out of one training."""
+    none = np.empty(0, np.int64)
+    fit, held = (
+        samples.holdout(recipe.data.holdout, recipe.seed) if not recipe.folds else (none, samples.splits["train"])
+    )
+    parts = {"fit": fit, "holdout": held, "val": samples.splits.get("val", none)}
+    return parts | ({"test": samples.splits["test"]} if "test" in samples.splits else {})
+
+
+def _require(
+    recipe: ClassifyRecipe, samples: Samples, parts: Mapping[str, np.ndarray], folds: np.ndarray | None
+) -> None:
     """Refuse what would fail or mislead later."""
     count = len(samples.classes)
     if count < 2:
         raise UserError(f"{samples.root}: one class only ({samples.classes[0]}); a classifier needs two or more")
-    if len(parts["fit"]) < 2 or not len(parts["val"]):
+    trained = len(parts["fit"]) if folds is None else fewest(folds, parts["holdout"])
+    if trained < 2 or not len(parts["val"]):
         raise UserError(
-            f"{samples.root}: {counted(len(parts['fit']), 'image')} to train on and {len(parts['val'])} to validate; "
+            f"{samples.root}: {counted(trained, 'image')} to train on and {len(parts['val'])} to validate; "
             "expected at least 2 and 1"
         )
     given = recipe.train.class_weights
@@ -136,3 +179,8 @@ def _require(recipe: ClassifyRecipe, samples: Samples, parts: dict[str, np.ndarr
         raise UserError(f"train.class_weights: {len(given)} weights for {count} classes")
     if recipe.data.holdout and not len(parts["holdout"]):
         raise UserError(f"{samples.root}: too few images for data.holdout; every class has only one")
+
+
+def fewest(folds: np.ndarray, trained: np.ndarray) -> int:
+    """Return how many images the training with the fewest has; `folds` int [N], `trained` the images that are dealt."""
+    return len(trained) - int(np.bincount(folds[trained]).max(initial=0))

@@ -1,0 +1,49 @@
+"""Commands that ask whether numbers can be trusted: reproduce."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from octavo.terminal import CacheOption, DataOption, DeviceOption, RunArgument, WeightsOption, progress_shown
+
+trust_app = typer.Typer(rich_markup_mode=None)
+
+
+@trust_app.command()
+def reproduce(
+    run: RunArgument,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the new run; RUN-reproduced by default.")] = None,
+    data: DataOption = None,
+    weights_dir: WeightsOption = None,
+    member: Annotated[list[str] | None, typer.Option("--member", help="Only this member; once for each.")] = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Go on though data, weights or recipe have changed.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a reproduction that was stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out first.")] = False,
+    cache: CacheOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train a finished run once more from its manifest: bit-identical, or what differs. Exit code 1: it differs."""
+    from octavo.engine.folder import RunFolder
+    from octavo.options import Options
+    from octavo.verbs.reproduce import reproduce as run_reproduction
+
+    given = Options(out=out, weights_dir=weights_dir, cache=cache, device=device, resume=resume, overwrite=overwrite)
+    with progress_shown() as progress:
+        found = run_reproduction(
+            RunFolder.open(run),
+            given,
+            data=data,
+            members=member or (),
+            anyway=anyway,
+            progress=progress,
+            say=lambda line: typer.echo(line, err=True),
+        )
+    for line in found.lines():
+        typer.echo(line)
+    if not found.identical:
+        raise typer.Exit(1)
