@@ -11,6 +11,7 @@ from PIL import Image
 from scipy import stats
 from sklearn.datasets import load_digits
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms.v2 import functional as tv
 
 from octavo.data.augment import Resize, Views, draw, draw_crop, plain, whole
@@ -548,3 +549,29 @@ def test_a_crop_is_a_function_of_seed_epoch_and_index() -> None:
     for other in (draw_crop(augment, 2, 4, np.array([5, 9, 2]), sizes, (32, 32)),
                   draw_crop(augment, 1, 5, np.array([5, 9, 2]), sizes, (32, 32))):  # fmt: skip
         assert not torch.equal(views.matrix, other.matrix)
+
+
+class Floats(TorchDispatchMode):
+    """Notes the most numbers that any tensor of floats had."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        out = func(*args, **(kwargs or {}))  # type: ignore[operator]
+        if isinstance(out, Tensor) and out.is_floating_point():
+            self.most = max(self.most, out.numel())
+        return out
+
+
+@pytest.mark.parametrize("name", [*GEOMETRY, "shrunk and turned"])
+def test_of_large_images_no_more_becomes_floats_than_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pictures are those of the whole images, at a small part of the numbers in memory."""
+    changes = GEOMETRY.get(name, {"scale": (0.3, 0.5), "rotation": 30})
+    sizes = np.array([[1100, 1000], [1040, 1300], [300, 200]])
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 1100, 1300)).astype(np.uint8))
+    views = draw_crop(SegmentAugment.model_validate(changes), 0, 0, np.arange(3), sizes, (64, 80))
+    with Floats() as floats:
+        found = render(pixels, sizes, views, (64, 80))
+    monkeypatch.setattr("octavo.data.render._LARGE", 1 << 40)
+    torch.testing.assert_close(found, render(pixels, sizes, views, (64, 80)), atol=2e-3, rtol=0)
+    assert floats.most < 3 * 3 * 450 * 450  # the canvas has 3 × 3 × 1,100 × 1,300

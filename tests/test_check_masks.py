@@ -98,7 +98,7 @@ def test_what_is_ambiguous_is_refused_with_what_to_write(land: Path) -> None:
     assert not report.ok
     assert report.diagnosis.candidates == ("course", "deepglobe")
     text = " ".join(shown(report).split())
-    assert 'write data.classes = "course" or data.classes = "deepglobe"' in text
+    assert "give --classes course or --classes deepglobe" in text and "--set data.classes=NAME" in text
     assert "not ready" in text
 
 
@@ -142,9 +142,7 @@ def test_the_proposal_is_written_named_and_taken(tmp_path: Path) -> None:
 
 
 def test_nothing_to_propose(land: Path) -> None:
-    with pytest.raises(
-        UserError, match=r'no table to propose: data\.classes = "course" or data\.classes = "deepglobe"'
-    ):
+    with pytest.raises(UserError, match="no table to propose: --classes course or --classes deepglobe"):
         write_proposal(land / "classes.toml", check_masks(land).diagnosis)
     with pytest.raises(UserError, match='no table to propose: table "course" reads these masks'):
         write_proposal(land / "classes.toml", check_masks(land, classes="course").diagnosis)

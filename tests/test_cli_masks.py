@@ -81,7 +81,7 @@ MISTAKES = {
     "train {recipe} --data {data} --set loss.dyce=1": 'loss.dyce: unknown key; did you mean "dice"?',
     "train {recipe} --data {data} --set measure.rule=cuorse": 'measure.rule: unknown "cuorse"; did you mean "course"?',
     'train {recipe} --data {data} --set stages.images=["0077"]': 'stages.images: no validation image "0077"',
-    "train {recipe} --data {data} --set stages.at=[9]": "stages.at: epoch 9 never comes",
+    "train {recipe} --data {data} --set data.size=4": "data.size: input should be greater than or equal to 8, got 4",
     "train {recipe} --data {data} --set data.classes=nope": "nope",
     "train {recipe} --data {data} --set data.size=[48,4]": "data.size[1]: input should be greater than or equal to 8",
     "train {recipe} --data {digits}": "image",
@@ -115,6 +115,16 @@ def test_a_mistake_is_one_line_and_code_2(
     assert code == 2, (out, err)
     assert err.startswith("error: ") and err.count("\n") == 1 and MISTAKES[line] in err, err
     assert not (tmp_path / "run").exists()  # nothing is begun that can't be trained
+
+
+def test_stages_that_never_come_are_said(run_cli: Octavo, recipe: Path, scenes_folder: Path, tmp_path: Path) -> None:
+    """A short trial of a recipe whose stages lie beyond its end trains, keeps early masks, and says so."""
+    words = ("train", recipe, "--data", scenes_folder, "--out", tmp_path / "a run", "--no-report", "--set",
+             "train.epochs=3", "--set", 'stages.at=[15,30,"best"]')  # fmt: skip
+    code, _, err = run_cli(*words)
+    said = "note: stages.at: epochs 15, 30 never come, train.epochs is 3; masks by stage are kept after epoch 1"
+    assert code == 0 and said in err, err
+    assert sorted(path.name for path in (tmp_path / "a run/masks").iterdir()) == ["best", "epoch_001"]
 
 
 def test_tables_are_listed_and_printed(run_cli: Octavo) -> None:

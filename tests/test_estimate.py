@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from octavo.engine import estimate as module
-from octavo.engine.estimate import BASE, EFFICIENCY, RESERVE, estimate, matrix_rate
+from octavo.engine.estimate import BASE, EFFICIENCY, RESERVE, estimate, matrix_rate, pass_seconds
 from octavo.engine.hardware import Hardware
 from octavo.networks.build import build_member, build_segmenter
 from octavo.recipe import ClassifyRecipe, SegmentRecipe
@@ -204,3 +204,10 @@ def test_a_segmenters_pyramid_is_kept_for_whole_images() -> None:
 def test_every_kind_of_segmenter(more: dict) -> None:
     found = estimate(segmenter(segmenter=more | {"weights": "none"}), 7, COUNTS, CPU)
     assert found.seconds > 0 and found.memory > BASE and found.disk > 0
+
+
+def test_a_pass_is_the_operations_of_one_look_at_each_image(operations_alone: None) -> None:
+    made = recipe()
+    net = build_member(made.members[0], made, 7, "meta")
+    expected = 500 * flops(net, 64) / (1e11 * EFFICIENCY)
+    assert pass_seconds(made, made.members[0], 7, 500, CPU) == pytest.approx(expected, rel=0.01)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from conftest import write_scenes
 from octavo import Run
 from octavo.data.classes import load_table
+from octavo.data.fitting import write_hint
 from octavo.engine.folder import RunFolder
+from octavo.engine.restore_segmenter import TrainedSegmenter, restore_segmenter
 from octavo.errors import UserError
 from octavo.verbs.evaluate_masks import evaluate_masks
 
@@ -74,6 +78,23 @@ def test_the_same_images_as_other_data_have_the_same_counts(
     assert (found.split, found.n) == ("val", 4)
     np.testing.assert_allclose(found.confusion, own.confusion, atol=20)  # batches of another size round otherwise
     assert found.miou == pytest.approx(own.miou, abs=5e-3)  # type: ignore[union-attr]
+
+
+def test_large_images_go_in_windows_and_it_is_said(
+    segmented: RunFolder, scenes_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("engine.restore_segmenter", "verbs.evaluate_masks"):
+        monkeypatch.setattr(f"octavo.{name}.WHOLE", 40 * 40)
+    windows: list[str] = []
+    found = evaluate_masks(
+        segmented, data=scenes_folder, split="val", progress=lambda what, done, total, note="": windows.append(note)
+    )
+    assert "validation/0003_sat.jpg: window 1 of 1" in windows
+    assert found.warnings[-1] == "4 images of more than 1,600 pixels (after data.scale) predicted in windows"
+    np.testing.assert_allclose(found.confusion, segmented.metrics.confusion, atol=20)
+    monkeypatch.setattr(TrainedSegmenter, "sees_whole", True)
+    found = evaluate_masks(segmented, data=scenes_folder, split="val")
+    assert "predicted in windows; this network has means over the whole" in found.warnings[-1]
 
 
 def test_parts_of_other_data(segmented: RunFolder, folder: Path, cache: Path) -> None:
@@ -152,3 +173,15 @@ def test_other_scenes(segmented: RunFolder, tmp_path: Path, cache: Path) -> None
     found = evaluate_masks(segmented, data=tmp_path / "other")
     again = evaluate_masks(segmented, data=tmp_path / "course", split="val")
     assert found.confusion == again.confusion and found.split == "other/all"
+
+
+def test_commands_that_are_suggested_can_be_typed(segmented: RunFolder, tmp_path: Path) -> None:
+    """A path with spaces is one word of the command."""
+    run = RunFolder(Path(shutil.copytree(segmented.path, tmp_path / "my run")))
+    run.member("segmenter")._facts.unlink()
+    for ask in (lambda: evaluate_masks(run), lambda: restore_segmenter(run, torch.device("cpu"))):
+        with pytest.raises(UserError) as error:
+            ask()
+        command = str(error.value).split("`")[1]
+        assert shlex.split(command) == ["octavo", "train", "--resume", "--out", str(run.path)]
+    assert shlex.split(write_hint("my data/classes.toml"))[2:] == ["my data", "--write-classes", "my data/classes.toml"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,14 @@ from octavo.data import geo
 from octavo.data.classes import load_table
 from octavo.data.masks import paint
 from octavo.engine.folder import RunFolder
-from octavo.engine.restore_segmenter import Averaging, restore_segmenter
-from octavo.engine.windows import blended, rows_of
+from octavo.engine.restore_segmenter import Averaging, TrainedSegmenter, restore_segmenter
+from octavo.engine.windows import blended, rows_of, windowed
 from octavo.errors import UserError
 from octavo.networks.build import build_segmenter
 from octavo.networks.segmenter import SegmenterNet
 from octavo.recipe import SegmentRecipe
 from octavo.verbs.mask_targets import plan
-from octavo.verbs.predict_masks import predict_masks, values_of
+from octavo.verbs.predict_masks import masks_of, predict_masks, values_of
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 CPU = torch.device("cpu")
@@ -32,7 +33,7 @@ DRAW = np.random.default_rng(0)
 
 
 def made(
-    folder: Path, scale: float, table: str = "course", finished: bool = True, border: str = "same"
+    folder: Path, scale: float, table: str = "course", finished: bool = True, border: str = "same", own: str = ""
 ) -> tuple[RunFolder, SegmenterNet]:
     """A run as training leaves it, of a small random FCN-8s that names several classes."""
     classes = load_table(table)
@@ -41,7 +42,9 @@ def made(
             "name": "t",
             "task": "segment",
             "data": {"scale": scale, "size": 32, "normalize": "none"},
-            "segmenter": {"backbone": "vgg11", "weights": "none", "hidden": [{"width": 8}], "border": border},
+            "segmenter": {"network": own, "weights": "none"}
+            if own
+            else {"backbone": "vgg11", "weights": "none", "hidden": [{"width": 8}], "border": border},
         }
     )
     run = RunFolder.new(folder)
@@ -215,6 +218,45 @@ def test_large_images_go_in_windows_by_themselves_and_it_is_said(
     assert read(tmp_path / "out" / "large.png").shape == (240, 240, 3)
 
 
+def test_masks_of_a_run_go_in_the_same_windows(
+    whole: tuple[RunFolder, SegmenterNet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Run.masks` bounds memory as prediction does: no more than a window goes through the network at a time."""
+    run, _ = whole
+    monkeypatch.setattr("octavo.engine.restore_segmenter.WHOLE", 200 * 200)
+    monkeypatch.setattr("octavo.engine.restore_segmenter.windowed", partial(windowed, window=128, overlap=64))
+    for name, side in (("large", 300), ("small", 200)):
+        Image.fromarray(image(side, side)).save(tmp_path / f"{name}.png")
+    seen: list[int] = []
+    with monkeypatch.context() as patch:
+        scores = TrainedSegmenter.scores
+        patch.setattr(TrainedSegmenter, "scores", lambda self, x: (seen.append(x[0, 0].numel()), scores(self, x))[1])
+        found = masks_of(run, [tmp_path / "large.png", tmp_path / "small.png"], device="cpu")
+    side = 128 + 300 % 32
+    assert seen == [side * side] * 16 + [200 * 200]
+    predict_masks(run, [tmp_path / "large.png"], tmp_path / "out", device="cpu", window=128, overlap=64, ids=True)
+    values = values_of(run.table)[0]
+    assert (values[found[str(tmp_path / "large.png")]] == read(tmp_path / "out" / "large.png")).all()
+
+
+@pytest.mark.parametrize(("own", "said"), [("", 0), ("lraspp_mobilenet_v3_large", 1), ("fcn_resnet50", 0)])
+def test_a_network_that_pools_over_the_whole_says_so_of_its_windows(own: str, said: int, tmp_path: Path) -> None:
+    run, _ = made(tmp_path / "run", 1.0, own=own)
+    for name in ("a", "b"):
+        Image.fromarray(image(100, 70)).save(tmp_path / f"{name}.png")
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    found = predict_masks(run, files, tmp_path / "out", device="cpu", window=64, overlap=32)
+    assert len(found.notes) == said and all("2 images in windows: this network has means" in n for n in found.notes)
+    assert not predict_masks(run, files, tmp_path / "out", device="cpu").notes
+
+
+def test_an_overlap_without_windows_is_said(whole: tuple[RunFolder, SegmenterNet], tmp_path: Path) -> None:
+    Image.fromarray(image(60, 70)).save(tmp_path / "a.png")
+    (note,) = predict_masks(whole[0], [tmp_path / "a.png"], tmp_path / "out", device="cpu", overlap=64).notes
+    assert note.startswith("--overlap 64: no image was cut into windows; --window cuts")
+    assert not predict_masks(whole[0], [tmp_path / "a.png"], tmp_path / "out", device="cpu", window=32, overlap=0).notes
+
+
 def test_flips_and_scales_are_averaged_in_probability(whole: tuple[RunFolder, SegmenterNet]) -> None:
     run, net = whole
     pixels = image(64, 96)
@@ -364,6 +406,10 @@ def test_geotiff_keeps_its_place_and_nodata_is_void(whole: tuple[RunFolder, Segm
     assert same(mask[clear], values[wanted][clear])
     for entry in run.table.entries:
         assert colours[entry.value][:3] == entry.colour
+    grey = predict_masks(run, [tmp_path / "a.tif"], tmp_path / "grey", device="cpu", ids=True)
+    with rasterio.open(grey.masks["a.tif"]) as file:
+        assert file.colorinterp[0].name == "gray" and file.transform == place
+        np.testing.assert_array_equal(file.read(1), mask)
 
 
 def test_a_georeference_is_not_lost_silently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,16 @@ import random
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from octavo.engine.folder import RunFolder
+from octavo.errors import UserError
+from octavo.options import Options
+from octavo.recipe import load
+from octavo.verbs.training import train
 from test_resume import Lives, assert_same, files
 
 SHARED = """\
@@ -117,3 +123,20 @@ def test_masks_that_changed_since_are_refused(lives: Trainings, whole: dict[str,
         mask.write_bytes(was)
     assert "the images or labels in" in lives.log("moving-whole").splitlines()[-1]
     assert_same(files(lives.run("moving-whole")), whole["moving"])
+
+
+def test_a_finished_run_needs_nothing_that_it_started_from(
+    segmented: RunFolder, scenes_folder: Path, tmp_path: Path
+) -> None:
+    start = Path(shutil.copy(segmented.member("segmenter").weights, tmp_path / "start.safetensors"))
+    recipe = load(segmented.path / "recipe.toml", ["train.epochs=1", f"segmenter.start={start}"])
+    options = Options(out=tmp_path / "run", cache=tmp_path / "cache", device="cpu")
+    run = train(recipe, scenes_folder, (), options)
+    metrics = run.metrics
+    start.unlink()
+    said: list[str] = []
+    assert train(None, None, (), replace(options, resume=True), say=said.append).metrics == metrics
+    assert said[-1].endswith("all is trained; --overwrite trains it anew")
+    run.member("segmenter")._facts.unlink()  # what is still to be trained does need it
+    with pytest.raises(UserError, match=r"segmenter\.start: .*no such run folder or weights file"):
+        train(None, None, (), replace(options, resume=True))

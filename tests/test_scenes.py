@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import SIDE, scene
+from conftest import SIDE, scene, write_scenes
 from octavo.data.batches import MaskRows
 from octavo.engine.material import Material
 from octavo.engine.scenes import mask_names, prepare
@@ -113,7 +113,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], dict[str, Any], str]] = {
     "stages": (nothing, {"stages": {"images": ["0077"]}}, r'stages.images: no validation image "0077"'),
     "class weights": (nothing, {"train": {"class_weights": [1, 2]}}, "train.class_weights: 2 weights for 7 classes"),
     "table": (nothing, {"data": {"classes": "curse"}}, 'did you mean "course"'),
-    "no table": (nothing, {"data": {"classes": None}}, 'write data.classes = "course" or data.classes = "deepglobe"'),
+    "no table": (nothing, {"data": {"classes": None}}, '"deepglobe"; on the command line: --set data.classes=NAME'),
     "colour": (strange_colour, {}, "0001_mask.png"),
     "backbone": (nothing, {"segmenter": {"backbone": "vgg61"}}, 'segmenter.backbone: unknown "vgg61"'),
     "holdout": (one_image, {}, "data.holdout|none can be split off"),
@@ -138,3 +138,40 @@ def test_predicted_masks_have_names_of_their_own() -> None:
 def test_names_of_masks_stay_inside_of_the_run() -> None:
     files = ["/data/s1/0001.png", "/data/s2/0001.png", "../s3/0001.png"]
     assert mask_names(files, ["val"] * 3) == ("data/s1/0001", "data/s2/0001", "s3/0001")
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.67, 1.0])
+def test_a_mask_that_is_a_pixel_off_is_refused_at_any_scale(folder: Path, scale: float) -> None:
+    path = folder / "train/0004_mask.png"
+    mask = Image.open(path)
+    larger = Image.new("RGB", (SIDE, SIDE + 1))
+    larger.paste(mask)
+    larger.save(path)
+    with pytest.raises(UserError, match=rf"0004_sat.jpg: is {SIDE}×{SIDE} pixels, its mask {SIDE}×{SIDE + 1} \(1 such"):
+        made(folder, data={"scale": scale})
+
+
+ASPP = {"segmenter": {"network": "deeplabv3_mobilenet_v3_large", "weights": "none"}}
+RESNET = {"segmenter": {"backbone": "resnet18", "weights": "none", "hidden": []}}
+
+
+@pytest.mark.parametrize("mode", ["finetune", "frozen"])
+def test_one_image_is_too_few_for_a_norm_of_one_value(tmp_path: Path, mode: str) -> None:
+    folder = write_scenes(tmp_path / "data", 1, 1)
+    keys: dict[str, Any] = {"data": {"holdout": 0.0, "size": 64}, "train": {"mode": mode}}
+    with pytest.raises(UserError, match="deeplabv3_mobilenet_v3_large: its batch norm can't be trained on 1 image"):
+        made(folder, **keys, **ASPP)
+    made(folder, **keys, **RESNET)  # 2×2 values of stride 32
+    if mode == "finetune":
+        with pytest.raises(UserError, match="fcn: its batch norm can't be trained on 1 image"):
+            made(folder, data={"holdout": 0.0, "size": 32}, **RESNET)
+
+
+def test_statistics_of_whole_images_one_by_one_are_refused_before_the_training(folder: Path) -> None:
+    for name in ("sat.jpg", "mask.png"):
+        path = folder / f"train/0001_{name}"
+        Image.open(path).crop((0, 0, 40, SIDE)).save(path)
+    keys: dict[str, Any] = {"data": {"size": 64}, "train": {"reestimate_norm": True, "batch_size": 2}}
+    with pytest.raises(UserError, match=r"train\.reestimate_norm: whole images go one by one through deeplabv3_mobile"):
+        made(folder, **keys, **ASPP)
+    made(folder, **keys, **RESNET)

@@ -10,6 +10,7 @@ from PIL import Image
 from sklearn.metrics import jaccard_score
 
 from octavo.data.classes import load_table
+from octavo.data.fitting import as_options
 from octavo.data.masks import paint
 from octavo.data.pairs import Pairs, read_pairs
 from octavo.errors import UserError
@@ -211,3 +212,27 @@ def test_camvids_own_masks_are_perfect(tmp_path: Path) -> None:
         (tmp_path / pairs.mask_path(i).name).write_bytes(pairs.mask_path(i).read_bytes())
     got = score_masks(tmp_path, pairs, classes="camvid", rule="mmsegmentation", replicates=10)
     assert got.report.miou == 1 and got.read_as == "ids" and len(got.report.classes) == 11
+
+
+def test_mistakes_name_the_options_that_were_typed(truth: Path, tmp_path: Path) -> None:
+    """`data.classes` is a recipe's key; whoever scores has `--classes`."""
+    with pytest.raises(UserError) as error:
+        score_masks(write(tmp_path / "p"), truth, classes="coarse")
+    assert str(error.value).startswith('--classes: no table and no file "coarse"; did you mean "course"?')
+    with pytest.raises(UserError) as error:
+        score_masks(write(tmp_path / "p"), truth, classes="camvid", tolerant=True)
+    assert str(error.value).startswith("--tolerant: takes every") and str(error.value).endswith("; leave it away")
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ('a; write data.tolerant = true and data.classes = "x y"', "a; give --tolerant and --classes 'x y'"),
+        ("or set data.tolerant = true if the mask", "or give --tolerant if the mask"),
+        ("name their table by data.classes, or", "name their table by --classes, or"),
+        ("data.tolerant: masks hold 0–3; set it to false", "--tolerant: masks hold 0–3; leave it away"),
+        ("write octavo.toml, or set it to false", "write octavo.toml, or set it to false"),
+    ],
+)
+def test_keys_become_options(text: str, typed: str) -> None:
+    assert as_options(text) == typed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,8 +24,21 @@ def told(
 ) -> list[str]:
     """What is said of a training with these numbers, epoch by epoch."""
     lines: list[str] = []
-    watch = Watch("vgg", lines.append)
-    for epoch, row in enumerate(rows):
+    tell(Watch("vgg", lines.append), rows, plain, net, reestimate, first)
+    return lines
+
+
+def tell(
+    watch: Watch,
+    rows: list[dict[str, float]],
+    plain: bool = True,
+    net: nn.Module = NORM,
+    reestimate: bool = False,
+    first: bool = True,
+    start: int = 0,
+) -> None:
+    """Show a watch the numbers of epochs from `start`."""
+    for epoch, row in enumerate(rows, start):
         goal: Any = SimpleNamespace(
             chance=math.log(10),
             plain=plain,
@@ -35,7 +49,6 @@ def told(
         spec = SimpleNamespace(reestimate_norm=reestimate)
         task = SimpleNamespace(goal=goal, current_epoch=epoch, tally=None, train_spec=spec, net=net.train())
         watch.on_train_epoch_end(SimpleNamespace(is_global_zero=first), task)  # type: ignore[arg-type]
-    return lines
 
 
 def losses(*values: float) -> list[dict[str, float]]:
@@ -85,3 +98,19 @@ def test_batch_norm_is_not_blamed_where_there_is_none() -> None:
 
 def test_one_process_alone_tells() -> None:
     assert told(losses(2.3, 2.3) + lagging(0.95, 0.11), first=False) == []
+
+
+def test_what_was_told_is_in_the_checkpoint() -> None:
+    """A training that goes on neither tells it again nor forgets how long its loss has been at ln C."""
+    lines: list[str] = []
+    before = Watch("vgg", lines.append)
+    tell(before, losses(2.30))
+    state = pickle.loads(pickle.dumps(before.state_dict()))
+    after = Watch("vgg", lines.append)
+    after.load_state_dict(state)
+    tell(after, losses(2.31), start=1)
+    assert len(lines) == 1 and "after epoch 2" in lines[0]
+    again = Watch("vgg", lines.append)
+    again.load_state_dict(after.state_dict())
+    tell(again, losses(2.30, 2.30), start=2)
+    assert len(lines) == 1

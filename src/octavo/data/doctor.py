@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import numpy as np
 
 from octavo.data.classes import IGNORE, ClassTable, load_table
 from octavo.data.encodings import infer, read_by
-from octavo.data.fitting import Verdict, channels_of, counts_of, name_files
+from octavo.data.fitting import Verdict, as_options, channels_of, counts_of, name_files
 from octavo.data.masks import UNKNOWN, MaskDecoder
 from octavo.data.survey import Facts, look
 from octavo.data.walk import one_line
@@ -60,6 +61,11 @@ class Diagnosis:
     counts: Mapping[str, np.ndarray]
     ignored: Mapping[str, int]
     looked: int
+
+    def in_options(self) -> Diagnosis:
+        """Return it in the words of `octavo check`, where the recipe's keys are options."""
+        texts = {name: tuple(map(as_options, getattr(self, name))) for name in ("errors", "warnings", "notes")}
+        return replace(self, form=as_options(self.form), refusal=as_options(self.refusal), **texts)
 
 
 def diagnose(
@@ -118,7 +124,10 @@ def _table(pairs: Pairs, classes: str | Path | ClassTable | None) -> tuple[Class
     if isinstance(classes, ClassTable):
         return classes, ""
     if classes is not None:
-        return load_table(classes), ""
+        try:
+            return load_table(classes), ""
+        except UserError as error:
+            raise UserError(re.sub(r"^classes: no ", "data.classes: no ", str(error))) from error
     for folder in dict.fromkeys((pairs.root, pairs.folder)):
         if folder and (path := Path(folder) / FILE).is_file():
             return load_table(path), str(path)

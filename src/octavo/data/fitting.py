@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
@@ -204,4 +207,23 @@ def spans(values: Iterable[int]) -> str:
 def write_hint(toml: str) -> str:
     """Say which command writes a table of what was found."""
     data = toml.rpartition("/")[0] or "."
-    return f"octavo check {data} --write-classes {toml}"
+    return f"octavo check {shlex.quote(data)} --write-classes {shlex.quote(toml)}"
+
+
+def as_options(text: str) -> str:
+    """Name the options of `octavo check` and `octavo score` where a message names the keys of a recipe."""
+    text = re.sub(r"\b(write|set) (?=data\.(classes|tolerant) =)", "give ", text)
+    text = re.sub(r'data\.classes = "([^"]*)"', lambda found: f"--classes {shlex.quote(found[1])}", text)
+    text = text.replace("data.tolerant = true", "--tolerant").replace("data.classes", "--classes")
+    if "data.tolerant" in text:
+        text = text.replace("data.tolerant", "--tolerant").replace("; set it to false", "; leave it away")
+    return text
+
+
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Name those options in the mistakes that are told."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(as_options(str(error))) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -113,7 +114,7 @@ def open_geo(path: Path) -> Iterator[GeoImage]:
         if any(kind != "uint8" for kind in source.dtypes):
             raise BrokenImage(
                 f"{source.dtypes[0]} values; expected 8 bits a band: convert it first, such as by "
-                f"`gdal_translate -ot Byte -scale LOW HIGH 0 255 {path.name} 8bit.tif`"
+                f"`gdal_translate -ot Byte -scale LOW HIGH 0 255 {shlex.quote(path.name)} 8bit.tif`"
             )
         bands, note = _bands(source)
         palette = _palette(source) if source.colorinterp[0].name == "palette" else None
@@ -129,7 +130,7 @@ def write_mask(
         path: to write.
         ids: uint8 [H,W], the values to write; may be mapped from a file.
         like: the image that they are of.
-        colours: value → red, green, blue.
+        colours: value → red, green, blue; without any there is no colour map.
         void: value of pixels without a class, written as nodata.
 
     Raises:
@@ -142,7 +143,8 @@ def write_mask(
 
     def fill(draft: Path) -> None:
         with _quiet(), rasterio.open(draft, "w", **_profile(like, void)) as target:
-            target.write_colormap(1, {value: (*colour, 255) for value, colour in colours.items()})
+            if colours:
+                target.write_colormap(1, {value: (*colour, 255) for value, colour in colours.items()})
             for top in range(0, like.height, _ROWS):
                 part = np.ascontiguousarray(ids[top : top + _ROWS])
                 target.write(part, 1, window=((top, top + len(part)), (0, like.width)))

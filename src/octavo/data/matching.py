@@ -71,11 +71,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its mask as a layout tells them: paths relative to the folder, and canonical split or None."""
+    """An image and its mask as a layout tells them: paths relative to the folder, canonical split or None, group."""
 
     image: str
     mask: str
     split: str | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from octavo.data.classes import IGNORE
 RENDER = 1
 """Version of what is drawn here and in `augment`, to be raised when pictures change, so that no old features serve."""
 _ALIASED = 1.5  # a tilted view that shrinks by more than this is taken from a smaller, filtered copy of the image
+_LARGE = 1 << 20  # pixels of a stored image beyond which no more of it becomes floats than its view reads
 _LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision rounds it
 
 
@@ -23,7 +24,8 @@ def render(pixels: Tensor, sizes: np.ndarray, views: Views, size: int | Size) ->
 
     Each picture depends on its own image and view alone. Pixels taken as they are come out exactly as stored / 255;
     upright views that shrink are filtered as Pillow's BILINEAR resize does (antialiased); all others are bilinear, with
-    black outside of the image, and are taken from a filtered smaller copy where they shrink by more than 1.5.
+    black outside of the image, and are taken from a filtered smaller copy where they shrink by more than 1.5. Of large
+    images no more becomes floats than the view reads: memory is bounded by output and view, not by what is stored.
 
     Args:
         pixels: uint8 [B, 3, H, W], each image in the top left corner.
@@ -80,6 +82,8 @@ def _triangle(lengths: Tensor, start: Tensor, step: Tensor, n: int, stored: int)
 
 def _filter(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Tensor:
     """Return the upright views [B, 3, H, W] of the images, antialiased, by two matrix products."""
+    reach = np.maximum(np.abs(matrix[:, [1, 0], [1, 0]]), 1)  # a triangle's half width, in stored pixels
+    images, sizes, matrix = _part(images, sizes, matrix, size, reach)
     count, _, height, width = images.shape
     length, step, start = (
         torch.from_numpy(v.astype(np.float32)).to(images.device)
@@ -95,8 +99,51 @@ def _shrink(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -
     smaller = np.ceil(sizes / np.maximum(_shrinkage(matrix, size), 1)).astype(np.int64)
     step = np.ones((len(sizes), 3, 1))
     step[:, :2, 0] = (sizes / smaller)[:, ::-1]
-    canvas = (int(smaller.max()), int(smaller.max()))
-    return _sample(_filter(images, sizes, step * np.eye(3), canvas), smaller, matrix / step, size)
+    first, last = _read(matrix / step, smaller, size, np.zeros((len(sizes), 2)), sizes)
+    canvas = (int((last - first).max()), int((last - first).max()))
+    view = step * np.eye(3)
+    view[:, :2, 2] = step[:, :2, 0] * first[:, ::-1]
+    return _sample(_filter(images, sizes, view, canvas), last - first, _moved(matrix / step, first), size)
+
+
+def _part(
+    images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size, reach: np.ndarray
+) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """Return the images cut to what their views read, with their sizes and matrices; as they are if none is large.
+
+    `reach` [B, 2] is how many stored pixels, down and across, are read around a place.
+    """
+    first, last = _read(matrix, sizes, size, reach, sizes)
+    if (first == 0).all() and (last == sizes).all():
+        return images, sizes, matrix
+    parts = images.new_zeros((len(images), 3, *(last - first).max(axis=0).tolist()))
+    for part, image, (top, left), (bottom, right) in zip(parts, images, first.tolist(), last.tolist(), strict=True):
+        part[:, : bottom - top, : right - left] = image[:, top:bottom, left:right]
+    return parts, last - first, _moved(matrix, first)
+
+
+def _read(
+    matrix: np.ndarray, sizes: np.ndarray, size: Size, reach: np.ndarray, stored: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first row and column of each image that its view reads and those after the last, int64 [B, 2] each.
+
+    Of images that are `stored` in no more than `_LARGE` pixels, and of views that have a horizon, that is all of it.
+    Between an inner edge and what is read lie two pixels more than `reach`, so that no edge is taken for the image's.
+    """
+    height, width = size
+    corners = matrix @ np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]], np.float64)
+    all_of_it = (np.prod(stored, axis=1) <= _LARGE) | (corners[:, 2] <= 1e-6).any(axis=1)
+    y_x = corners[:, 1::-1] / np.maximum(corners[:, 2:], 1e-6)  # a view is convex, so its corners bound it
+    first = np.clip(np.floor(y_x.min(axis=2) - reach) - 2, 0, sizes - 1).astype(np.int64)
+    last = np.clip(np.ceil(y_x.max(axis=2) + reach) + 2, first + 1, sizes).astype(np.int64)
+    return np.where(all_of_it[:, None], 0, first), np.where(all_of_it[:, None], sizes, last)
+
+
+def _moved(matrix: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Return the matrices [B, 3, 3] into images that begin at row and column `first` [B, 2] of the stored ones."""
+    away = np.tile(np.eye(3), (len(first), 1, 1))
+    away[:, :2, 2] = -first[:, ::-1]
+    return away @ matrix
 
 
 def _sample(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Tensor:
@@ -105,6 +152,7 @@ def _sample(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -
     Positions in the outer half of a border pixel read that pixel, so that an enlarged image has no dark seam and what
     lies beside the image in `images` is never seen. No matrix products or fused operations: the same bits in any batch.
     """
+    images, sizes, matrix = _part(images, sizes, matrix, size, np.ones((len(sizes), 2)))
     m = torch.from_numpy(matrix.astype(np.float32)).to(images.device)[..., None, None]
     limit = torch.from_numpy(sizes.astype(np.float32)).to(images.device)[..., None, None]
     x, y = _places(m, matrix, size)

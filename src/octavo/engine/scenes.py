@@ -12,32 +12,43 @@ import torch
 from octavo.data import store, torchvision_data
 from octavo.data.batches import MaskRows
 from octavo.data.doctor import resolve
+from octavo.data.masks import MaskDecoder
 from octavo.data.pairs import Pairs
 from octavo.data.pixels import probe
 from octavo.engine.losses import make_loss
 from octavo.engine.material import Material, part_of
-from octavo.engine.segment import one_size
+from octavo.engine.segment import one_size, whole_batch
 from octavo.engine.stages import chosen_images
 from octavo.errors import UserError, lookup
-from octavo.networks.build import check_segmenter
+from octavo.networks.build import build_segmenter, check_segmenter, fits_norm
 from octavo.numbers.rules import RULES
 from octavo.progress import Progress
 from octavo.recipe import SegmentRecipe
+from octavo.threads import in_threads
 from octavo.words import counted
 
 
 def prepare(
-    recipe: SegmentRecipe, data: str, layout: str | None, cache: Path, skip_broken: bool, *, progress: Progress
+    recipe: SegmentRecipe,
+    data: str,
+    layout: str | None,
+    cache: Path,
+    skip_broken: bool,
+    labels: Path | None = None,
+    *,
+    progress: Progress,
 ) -> Material:
     """Return the images and masks that `data` holds, split as the recipe says and decoded into the cache.
 
     Raises:
         UserError: data that can't be read or used, masks that nobody can tell the classes of, a network that can't be
-            built.
+            built; corrected `labels`, which masks don't have.
     """
+    if labels:
+        raise UserError(f"--labels: {recipe.name} is trained on masks, which have no labels of images; leave it away")
     lookup(RULES, recipe.measure.rule, "measure.rule")
     pairs = torchvision_data.read_pairs(data, layout, cache=cache, progress=progress)
-    decoder = resolve(pairs, recipe.data.classes, recipe.data.tolerant, progress)
+    decoder = _decoder(recipe, pairs, progress)
     check_segmenter(recipe, len(decoder.table.names))
     if not pairs.own_split:
         pairs = pairs.with_val(recipe.data.val, recipe.seed)
@@ -51,14 +62,16 @@ def prepare(
         parts["test"] = pairs.splits["test"]
     parts = {part: np.setdiff1d(indices, np.array(sorted(broken), np.int64)) for part, indices in parts.items()}
     _require(recipe, pairs, parts, len(decoder.table.names))
-    _same_sizes(pairs, images, pixels.sizes, masks.sizes, broken)
-    _will_start(recipe, pairs, pixels.sizes, parts["val"], len(decoder.table.names))
+    _same_sizes(pairs, images, pixels.sizes, masks.sizes, broken, progress)
+    _will_start(recipe, pairs, parts, pixels.sizes, masks.sizes, len(decoder.table.names))
     places = part_of(parts, broken, len(pairs.files))
     names = mask_names(pairs.files, places)
     rows = [
         {"file": file, "mask": mask, "part": part, "name": name}
         for file, mask, part, name in zip(pairs.files, pairs.masks, places, names, strict=True)
     ]
+    for row, group in zip(rows, pairs.groups, strict=bool(pairs.groups)):
+        row["group"] = group
     return Material(
         data,
         pairs,
@@ -71,6 +84,16 @@ def prepare(
         decoder.table,
         names,
     )
+
+
+def _decoder(recipe: SegmentRecipe, pairs: Pairs, progress: Progress) -> MaskDecoder:
+    """Return how the masks are read; where a key of the recipe must say it, so can the command line."""
+    try:
+        return resolve(pairs, recipe.data.classes, recipe.data.tolerant, progress)
+    except UserError as error:
+        keys = [key for key in ("classes=NAME", "tolerant=true") if f"data.{key.partition('=')[0]} =" in str(error)]
+        typed = " and ".join(f"--set data.{key}" for key in keys)
+        raise UserError(f"{error}; on the command line: {typed}" if keys else str(error)) from error
 
 
 def mask_names(files: Sequence[str], parts: Sequence[str]) -> tuple[str, ...]:
@@ -101,21 +124,70 @@ def _require(recipe: SegmentRecipe, pairs: Pairs, parts: Mapping[str, np.ndarray
         raise UserError(f"train.class_weights: {len(given)} weights for {classes} classes")
 
 
-def _will_start(recipe: SegmentRecipe, pairs: Pairs, sizes: np.ndarray, val: np.ndarray, classes: int) -> None:
-    """Refuse now what the training would only refuse when its folder exists."""
+def _will_start(
+    recipe: SegmentRecipe,
+    pairs: Pairs,
+    parts: Mapping[str, np.ndarray],
+    sizes: np.ndarray,
+    mask_sizes: np.ndarray,
+    classes: int,
+) -> None:
+    """Refuse now what the training would only refuse when its folder exists, or at its end."""
     weighted = torch.ones(classes) if recipe.train.class_weights != "none" else None
     make_loss(recipe.loss, classes, weighted, recipe.train.label_smoothing)
-    chosen_images(recipe.stages, pairs.files, val)
+    chosen_images(recipe.stages, pairs.files, parts["val"])
     if recipe.train.mode == "frozen" and recipe.train.cache:
         one_size(sizes)
+    _fits_norm(recipe, parts["fit"], sizes, mask_sizes, classes)
+
+
+def _fits_norm(recipe: SegmentRecipe, fit: np.ndarray, sizes: np.ndarray, mask_sizes: np.ndarray, count: int) -> None:
+    """Refuse batches of one where batch norm is left with one value a channel, in training and after it.
+
+    Args:
+        recipe: of the training.
+        fit: int64 [n], which images it is trained on.
+        sizes: int [N,2], of the stored images.
+        mask_sizes: int [N,2], of the stored masks.
+        count: of classes.
+    """
+    train, spec = recipe.train, recipe.segmenter
+    frozen, cached = train.mode == "frozen", train.mode == "frozen" and train.cache
+    net = build_segmenter(spec, recipe, count, "meta")
+    height, width = sizes[fit[np.argmin(sizes[fit].prod(axis=1))]].tolist()
+    if len(fit) == 1 and not fits_norm(net, 1, (height, width) if cached else recipe.data.size, frozen=frozen):
+        raise UserError(
+            f"{spec.network}: its batch norm can't be trained on 1 image, which leaves one value a channel; add "
+            "images, or lower data.holdout"
+        )
+    batch = train.batch_size if cached else whole_batch(recipe, sizes, mask_sizes)
+    if train.reestimate_norm and min(batch, len(fit)) == 1 and not fits_norm(net, 1, (height, width), frozen=frozen):
+        raise UserError(
+            f"train.reestimate_norm: whole images go one by one through {spec.network}, whose batch norm then has one "
+            "value a channel; set it to false"
+        )
 
 
 def _same_sizes(
-    pairs: Pairs, decoder: store.ImageDecoder, images: np.ndarray, masks: np.ndarray, broken: Mapping[int, str]
+    pairs: Pairs,
+    decoder: store.ImageDecoder,
+    images: np.ndarray,
+    masks: np.ndarray,
+    broken: Mapping[int, str],
+    progress: Progress,
 ) -> None:
-    """Refuse masks that don't lie on their images; `images` and `masks` int [N,2] are the sizes in the stores."""
+    """Refuse masks that don't lie on their images; `images` and `masks` int [N,2] are the sizes in the stores.
+
+    Images that were reduced may have been a pixel larger or smaller than their masks: their files are asked.
+    """
     expected = np.array([decoder.size(width, height)[::-1] for height, width in masks.tolist()])
     odd = [i for i in np.flatnonzero((expected != images).any(axis=1)).tolist() if i not in broken]
+    if not odd and decoder.scale != 1:
+        whole = [i for i in range(len(masks)) if i not in broken]
+        found = zip(whole, in_threads(lambda i: probe(pairs.path(i)), whole), strict=True)
+        for done, (i, header) in enumerate(found, 1):
+            odd += [i] if (header.height, header.width) != tuple(masks[i]) else []
+            progress("sizes", done, len(whole))
     if odd:
         header, (height, width) = probe(pairs.path(odd[0])), masks[odd[0]]
         raise UserError(

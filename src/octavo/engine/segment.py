@@ -15,6 +15,7 @@ from octavo.data.batches import Batch, MaskRows, PixelRows
 from octavo.data.inputs import SceneInputs
 from octavo.data.masks import paint
 from octavo.engine.classify import balanced
+from octavo.engine.fit import reestimate
 from octavo.engine.folder import MemberFolder
 from octavo.engine.goals import SegmentGoal, enlarged
 from octavo.engine.job import Job, Prepared
@@ -28,7 +29,7 @@ from octavo.networks.build import start_segmenter
 from octavo.networks.segmenter import SegmenterNet
 from octavo.numbers.confusion import confusion, confusions_of
 from octavo.numbers.rules import RULES
-from octavo.progress import Progress
+from octavo.progress import Progress, silent
 from octavo.recipe import Segmenter, SegmentRecipe
 
 
@@ -51,7 +52,7 @@ def prepare(job: Job, progress: Progress) -> Prepared:
         size = one_size(job.pixels.sizes)
         source, shapes = pyramid_features(job, net, inputs, size, progress)
         ways, trained = PyramidInputs(inputs, source, size, job.pixels.sizes), PyramidHead(net, shapes, size)
-    batch = whole_batch(job) if trained is net else train.batch_size
+    batch = whole_batch(recipe, job.pixels.sizes, masks.sizes) if trained is net else train.batch_size
     return Prepared(net, trained, source, ways, goal, masks, batch, origin)
 
 
@@ -65,13 +66,15 @@ def inputs_of(job: Job) -> SceneInputs:
     )
 
 
-def whole_batch(job: Job) -> int:
-    """Return how many whole images make a batch: with no more pixels than one of training, and one if sizes differ."""
-    recipe, _, masks = _own(job)
-    if not (uniform(job.pixels.sizes) and uniform(masks.sizes)):
+def whole_batch(recipe: SegmentRecipe, sizes: np.ndarray, mask_sizes: np.ndarray) -> int:
+    """Return how many whole images make a batch: with no more pixels than one of training, and one if sizes differ.
+
+    `sizes` and `mask_sizes` int [N,2] are those of the images and masks, zero where one couldn't be decoded.
+    """
+    if not (uniform(sizes) and uniform(mask_sizes)):
         return 1
-    trained = job.train.batch_size * recipe.data.size[0] * recipe.data.size[1]
-    return max(1, min(job.train.batch_size, trained // int(job.pixels.sizes.prod(axis=1).max())))
+    trained = recipe.train.batch_size * recipe.data.size[0] * recipe.data.size[1]
+    return max(1, min(recipe.train.batch_size, trained // int(sizes.prod(axis=1).max())))
 
 
 def uniform(sizes: np.ndarray) -> bool:
@@ -100,8 +103,19 @@ def callbacks(job: Job, prepared: Prepared, folder: MemberFolder) -> Sequence[Ca
     images = chosen_images(recipe.stages, job.files, job.parts["val"])
     if not len(images) or not recipe.stage_epochs:
         return ()
-    predict = partial(predicted, job, prepared, indices=images)
+    predict = partial(_on_the_way, job, prepared, images)
     return (StageMasks(recipe.stage_epochs, predict, partial(_write_stage, job, folder)),)
+
+
+def _on_the_way(job: Job, prepared: Prepared, images: np.ndarray, net: nn.Module) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield what `predicted` does of a network that is still trained, by the statistics that it would end with."""
+    kept = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    reestimate(job, prepared, net, silent)
+    try:
+        yield from predicted(job, prepared, net.eval(), indices=images)
+    finally:
+        for name, buffer in net.named_buffers():
+            buffer.copy_(kept[name])
 
 
 def outputs_of(

@@ -24,6 +24,14 @@ class Watch(pl.Callback):
         self.name, self.say = name, say
         self.near, self.told = 0, set[str]()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return how long the loss has been that of guessing, and what was told: it isn't told again after a resume."""
+        return {"near": self.near, "told": sorted(self.told)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.near, self.told = state_dict["near"], set(state_dict["told"])
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Look at the epoch's numbers."""
         if not trainer.is_global_zero:

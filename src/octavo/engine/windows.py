@@ -21,6 +21,8 @@ ALIGN = 32
 """Windows begin at multiples of this, the coarsest stride of the networks."""
 WINDOW, OVERLAP = 1024, 128
 """Sides in pixels where nothing else is asked for."""
+WHOLE = 4_000_000
+"""Pixels, at the network's scale, up to which an image goes through the network whole."""
 _ROWS = 256  # rows that are enlarged at a time
 
 Rows = Callable[[int, int], np.ndarray]
@@ -82,6 +84,11 @@ def starts(length: int, window: int, overlap: int) -> list[int]:
     """
     last = length - (window + length % ALIGN)
     return [*range(0, last, window - overlap), last] if last > 0 else [0]
+
+
+def count(size: tuple[int, int], window: int, overlap: int) -> int:
+    """Return how many windows an image of (height, width) `size` is cut into."""
+    return len(starts(size[0], window, overlap)) * len(starts(size[1], window, overlap))
 
 
 def ramps(length: int, window: int, overlap: int) -> list[Tensor]:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from octavo.data import torchvision_data
+from octavo.data.corrections import corrected
 from octavo.data.samples import Samples
 from octavo.data.walk import one_line
 from octavo.progress import Progress, silent
@@ -54,14 +55,23 @@ class CheckReport(Section):
 
 
 def check(
-    data: str | Path, layout: str | None = None, *, cache: Path | None = None, progress: Progress = silent
+    data: str | Path,
+    layout: str | None = None,
+    *,
+    labels: Path | None = None,
+    cache: Path | None = None,
+    progress: Progress = silent,
 ) -> CheckReport:
     """Look at every image of a data folder and report what it is and what is wrong with it.
 
+    `labels` is a CSV file of corrected labels, which count instead of those of the data.
+
     Raises:
-        UserError: when nothing can be told: no such folder, no known layout.
+        UserError: when nothing can be told: no such folder, no known layout, corrections that can't be used.
     """
     samples = torchvision_data.read(data, layout, strict=False, cache=cache, progress=progress)
+    if labels:
+        samples, _ = corrected(samples, labels)
     seen = look_at_all(samples, progress)
     headers = [s.header for s in seen if s.header]
     counts = {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from octavo.data import torchvision_data
 from octavo.data.doctor import Diagnosis, diagnose
+from octavo.data.fitting import naming_options
 from octavo.data.pairs import Pairs
 from octavo.data.walk import one_line
 from octavo.errors import UserError
@@ -91,7 +93,11 @@ def report_on(
     Raises:
         UserError: for a table of classes that can't be read.
     """
-    found = diagnose(pairs, classes, tolerant, progress=progress)
+    with naming_options():
+        found = diagnose(pairs, classes, tolerant, progress=progress).in_options()
+    if classes or "--classes" in found.refusal:
+        table = f"={shlex.quote(classes)}" if classes else "=NAME"
+        found = replace(found, notes=(*found.notes, f"octavo train takes the table as --set data.classes{table}"))
     seen = look_at_all(pairs, progress)
     headers = [s.header for s in seen if s.header]
     named = list(zip(pairs.files, seen, strict=True))
@@ -122,7 +128,7 @@ def write_proposal(path: Path, diagnosis: Diagnosis) -> None:
         UserError: when there is none to propose, or a file of this name is there already.
     """
     if not diagnosis.proposal:
-        names = " or ".join(f'data.classes = "{name}"' for name in diagnosis.candidates)
+        names = " or ".join(f"--classes {name}" for name in diagnosis.candidates)
         decoder = diagnosis.decoder
         known = f'table "{decoder.table.name}" reads these masks' if decoder else names or diagnosis.form
         raise UserError(f"{path}: no table to propose: {known}")

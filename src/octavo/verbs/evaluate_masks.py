@@ -15,7 +15,8 @@ from octavo.data.pairs import Pairs
 from octavo.data.pixels import BrokenImage
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
-from octavo.engine.restore_segmenter import TrainedSegmenter, restore_segmenter
+from octavo.engine.restore_segmenter import APPROXIMATE, TrainedSegmenter, restore_segmenter
+from octavo.engine.windows import WHOLE, Told
 from octavo.errors import UserError, lookup
 from octavo.numbers.confusion import confusion
 from octavo.numbers.grade_masks import grade_masks
@@ -23,6 +24,7 @@ from octavo.numbers.mask_results import SegmentReport
 from octavo.numbers.rules import RULES
 from octavo.progress import Progress, silent
 from octavo.recipe import SegmentRecipe
+from octavo.words import counted
 
 
 def regrade_masks(run: RunFolder, *, progress: Progress = silent) -> SegmentReport:
@@ -62,16 +64,18 @@ def evaluate_masks(
     recipe, table = run.recipe_as(SegmentRecipe), run.table
     member = run.member(recipe.segmenter.name)
     if not member.finished:
-        raise UserError(f"{run.path}: this run is not finished; go on with `octavo train --resume --out {run.path}`")
+        raise UserError(f"{run.path}: this run is not finished; go on with `{run.resume}`")
     if rule:
         lookup(RULES, rule, "--rule")
+    notes: tuple[str, ...] = ()
     if data is None:
         parts = member.outputs()
         name = split or "val"
         confusions = lookup(parts, name, "--split")
     else:
-        confusions, name = _confusions(run, data, split, layout, device, cache or cache_dir(), skip_broken, progress)
-    return grade_masks(
+        cache = cache or cache_dir()
+        confusions, name, notes = _confusions(run, data, split, layout, device, cache, skip_broken, progress)
+    report = grade_masks(
         confusions.astype(np.int64),
         table.names,
         table.scored,
@@ -79,6 +83,7 @@ def evaluate_masks(
         split=name,
         seed=recipe.seed,
     )
+    return report.model_copy(update={"warnings": (*report.warnings, *notes)})
 
 
 def _confusions(
@@ -90,20 +95,24 @@ def _confusions(
     cache: Path,
     skip_broken: bool,
     progress: Progress,
-) -> tuple[np.ndarray, str]:
-    """Return the counts of each image of other data, int64 [n,C+1,C+1], and what it is called."""
+) -> tuple[np.ndarray, str, tuple[str, ...]]:
+    """Return the counts of each image of other data, int64 [n,C+1,C+1], what it is called, and what to know of them."""
     pairs = torchvision_data.read_pairs(data, layout, cache=cache, progress=progress)
     masks = store.build(
         pairs.mask_files, _decoder(run, pairs, progress), cache, skip_broken=skip_broken, progress=progress
     )
     own = masks.digest == run.manifest["data"]["masks"]
     if own and split is None:  # the run's own images, most of which it was trained on
-        return run.member(run.recipe_as(SegmentRecipe).segmenter.name).outputs()["val"], "val"
+        return run.member(run.recipe_as(SegmentRecipe).segmenter.name).outputs()["val"], "val", ()
     indices, name = _part(pairs, split)
     truth, trained = MaskRows(masks), restore_segmenter(run, find(device).device)
-    rows = []
+    rows, cut = [], 0
     for done, index in enumerate(indices.tolist(), 1):
-        ids = None if index in masks.broken else _ids(pairs, index, trained, skip_broken)
+
+        def told(windows: int, total: int, done: int = done, name: str = pairs.files[index]) -> None:
+            progress("evaluate", done - 1, len(indices), f"{name}: window {windows:,} of {total:,}")
+
+        ids = None if index in masks.broken else _ids(pairs, index, trained, skip_broken, told)
         if ids is not None:
             mask = truth[np.array([index])][0]
             if ids.shape != mask.shape:
@@ -112,16 +121,25 @@ def _confusions(
                     f"{mask.shape[1]}×{mask.shape[0]}; image and mask must be of one size"
                 )
             rows.append(confusion(ids, mask, len(run.table.names)))
+            cut += not trained.goes_whole(*ids.shape)
         progress("evaluate", done, len(indices))
     if not rows:
         raise UserError(f"{data}: no images with masks to score")
-    return np.stack(rows), name if own else f"{Path(pairs.root).stem}/{name}"
+    return np.stack(rows), name if own else f"{Path(pairs.root).stem}/{name}", _on_windows(trained, cut)
 
 
-def _ids(pairs: Pairs, index: int, trained: TrainedSegmenter, skip_broken: bool) -> np.ndarray | None:
+def _on_windows(trained: TrainedSegmenter, cut: int) -> tuple[str, ...]:
+    """Say of how many images the masks were made in windows, and what that did to them."""
+    if not cut:
+        return ()
+    what = f"; {APPROXIMATE}" if trained.sees_whole else ""
+    return (f"{counted(cut, 'image')} of more than {WHOLE:,} pixels (after data.scale) predicted in windows{what}",)
+
+
+def _ids(pairs: Pairs, index: int, trained: TrainedSegmenter, skip_broken: bool, told: Told) -> np.ndarray | None:
     """Return the predicted ids of one image in the size of its file, or None for a broken one that is left out."""
     try:
-        return trained.ids(pairs.path(index))
+        return trained.ids(pairs.path(index), told)
     except BrokenImage as error:
         if skip_broken:
             return None

@@ -143,7 +143,7 @@ def duplicates_of(
     split_of = {int(i): split for split, index in splits.items() for i in index}
     groups: dict[bytes, list[int]] = {}
     for index, one in enumerate(seen):
-        if one.pixels:
+        if one.pixels and index in split_of:  # an image that corrections leave out is in none
             groups.setdefault(one.pixels, []).append(index)
     found = [
         Duplicates(

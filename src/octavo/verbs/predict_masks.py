@@ -18,17 +18,14 @@ from octavo.data.png import write_png
 from octavo.data.walk import list_images
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
-from octavo.engine.restore_segmenter import Averaging, TrainedSegmenter, restore_segmenter
-from octavo.engine.windows import OVERLAP, WINDOW, Rows, check_window, reduced, rows_of, windowed
+from octavo.engine.restore_segmenter import APPROXIMATE, MAX_PIXELS, Averaging, TrainedSegmenter, restore_segmenter
+from octavo.engine.windows import OVERLAP, WHOLE, WINDOW, Rows, check_window, count, reduced, rows_of, windowed
 from octavo.errors import UserError
 from octavo.files import write_atomic, write_csv
 from octavo.progress import Progress, silent
 from octavo.verbs.mask_targets import Target, plan
+from octavo.words import counted
 
-WHOLE = 4_000_000
-"""Pixels, at the network's scale, up to which an image goes through the network whole."""
-MAX_PIXELS = 1_000_000_000
-"""Largest image that is decoded; a GeoTIFF is read in parts and may be larger."""
 ERRORS = "errors.csv"
 _IN_MEMORY = 1 << 26  # pixels of a mask beyond which it is mapped from a temporary file
 _ROWS = 512  # rows that are painted and written at a time
@@ -64,6 +61,8 @@ class Choices:
     overlay: float | None
     window: int | None
     overlap: int
+    cut: list[str]
+    """Images that were cut into windows, by their names: filled while masks are made."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def predict_masks(
     flips: bool = False,
     scales: tuple[float, ...] = (),
     window: int | None = None,
-    overlap: int = OVERLAP,
+    overlap: int | None = None,
     progress: Progress = silent,
 ) -> MaskPredictions:
     """Write the predicted mask of every image, in the image's size, as `out/STEM.png`.
@@ -104,20 +103,20 @@ def predict_masks(
         images: files, and folders that are searched to the bottom; what lies in `out` below one of them is left out.
         out: folder to write to.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        ids: write class values in grey instead of colours.
+        ids: write class values in grey instead of colours; of a GeoTIFF, without the colour map.
         overlay: also write `STEM_overlay.png`, the image under this share of the classes' colours.
         flips: average the probabilities of the mirrored images.
         scales: average the probabilities of the image at these factors.
         window: least side of the windows that every image is cut into; by default images of more than 4 million pixels
             are, into windows of 1,024.
-        overlap: of neighbouring windows, in pixels.
+        overlap: of neighbouring windows, in pixels; 128 by default.
         progress: told after every image, and within large ones.
 
     Raises:
         UserError: no images, two that would become one file, an unfinished run. Unreadable files are in the result.
     """
-    choices = Choices(ids, overlay, window, overlap)
-    check_window(window or WINDOW, overlap)
+    choices = Choices(ids, overlay, window, OVERLAP if overlap is None else overlap, [])
+    check_window(window or WINDOW, choices.overlap)
     if overlay is not None and not 0 < overlay <= 1:
         raise UserError(f"--overlay {overlay:g}: expected the colours' share, above 0 and at most 1, such as 0.5")
     targets = plan(images, out, overlay is not None)
@@ -135,6 +134,7 @@ def predict_masks(
         except BrokenImage as error:
             errors[target.name] = str(error)
         progress("predict", done + 1, len(targets), f"{len(errors)} unreadable" if errors else "")
+    notes += _on_windows(trained, choices, overlap)
     if errors:
         write_csv(out / ERRORS, [{"image_id": name, "reason": reason} for name, reason in errors.items()])
     else:
@@ -142,8 +142,16 @@ def predict_masks(
     return MaskPredictions(out, masks, errors, tuple(notes))
 
 
+def _on_windows(trained: TrainedSegmenter, choices: Choices, overlap: int | None) -> Iterator[str]:
+    """Say what the windows did to the masks, and that there were none where some were asked for."""
+    if choices.cut and trained.sees_whole:
+        yield f"{counted(len(choices.cut), 'image')} in windows: {APPROXIMATE}"
+    if overlap is not None and not choices.cut:
+        yield f"--overlap {overlap}: no image was cut into windows; --window cuts those of up to {WHOLE:,} pixels too"
+
+
 def masks_of(run: RunFolder, images: Sequence[str | Path], *, device: str = "auto") -> dict[str, np.ndarray]:
-    """Return file → predicted channel indices, uint8 [H,W], of whole images.
+    """Return file → predicted channel indices, uint8 [H,W]; images of more than 4 million pixels go in windows.
 
     Raises:
         UserError: no images, an unfinished run, or a file that can't be read.
@@ -174,8 +182,9 @@ def _predict(
         window, note = _window(picture.small, choices)
         if note:
             yield f"{target.name}: {note}"
-        ids = stack.enter_context(_blank(picture.size))
-        batch, top = 4 if trained.device.type == "cuda" else 1, 0
+        if count(picture.small, window, choices.overlap) > 1:
+            choices.cut.append(target.name)
+        ids, top = stack.enter_context(_blank(picture.size)), 0
         for strip in windowed(
             trained.scores,
             picture.rows,
@@ -183,7 +192,7 @@ def _predict(
             window,
             choices.overlap,
             to=picture.size,
-            batch=batch,
+            batch=trained.batch,
             told=told,
         ):
             if picture.geo:
@@ -249,7 +258,7 @@ def _write(target: Target, ids: np.ndarray, picture: Picture, table: ClassTable,
         for rows in strips:
             ids[rows] = values[ids[rows]]
         colours = {entry.value: entry.colour for entry in table.entries} | {void: table.void_colour}
-        geo.write_mask(target.mask, ids, picture.geo, colours, void)
+        geo.write_mask(target.mask, ids, picture.geo, {} if choices.ids else colours, void)
     elif choices.ids:
         png(target.mask, lambda rows: values[ids[rows]], grey=True)
     else:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from octavo.data.classes import IGNORE, ClassTable
 from octavo.data.decoding import decoded
 from octavo.data.doctor import resolve
+from octavo.data.fitting import naming_options
 from octavo.data.masks import Encoding, MaskDecoder, RawMask, read_mask
 from octavo.data.matching import IMAGE_TAILS, MASK_TAILS
 from octavo.data.pairs import Pairs
@@ -92,9 +93,11 @@ def score_masks(
             f"{_some([pairs.files[i] for i in gone])}; add them, or ask for missing ones to be counted as wrong"
         )
     _same_sizes(folder, pairs, answers)
-    decoder = resolve(pairs, classes, tolerant, progress)
-    reader = _reader(folder, list(answers.values()), decoder)
-    confusions = np.stack([*_counted(folder, pairs, answers, decoder, reader, progress), *_blank(pairs, gone, decoder)])
+    with naming_options():
+        decoder = resolve(pairs, classes, tolerant, progress)
+        reader = _reader(folder, list(answers.values()), decoder)
+        counts = _counted(folder, pairs, answers, decoder, reader, progress)
+        confusions = np.stack([*counts, *_blank(pairs, gone, decoder)])
     table = decoder.table
     chosen = rule or ("voc" if table.scored.all() else "course")
     report = grade_masks(
