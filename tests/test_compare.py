@@ -23,6 +23,8 @@ from octavo.numbers.compare import (
     replicates_for,
 )
 from octavo.numbers.compare_results import Fourfold
+from octavo.numbers.draws import Draws
+from octavo.numbers.grade_masks import interval_of
 from octavo.numbers.results import Interval
 from octavo.numbers.rules import RULES
 from octavo.pictures.compare import Gap, class_sides, runs_and_gaps
@@ -76,14 +78,31 @@ def test_a_bootstrap_p_is_small_just_where_the_interval_leaves_out_zero() -> Non
     for shift in np.linspace(-3, 3, 41):
         drawn = random.normal(shift, 1, 1999)
         low, high = np.quantile(drawn, [0.025, 0.975])
-        p = bootstrap_p(drawn)
+        p = bootstrap_p(drawn, 0.95)
         assert p is not None
         if abs(low) > 0.02 and abs(high) > 0.02:  # an end at zero may fall either way
             assert (p < 0.05) == (low > 0 or high < 0)
-    assert bootstrap_p(np.full(999, 0.3)) is None  # nothing varies
-    assert bootstrap_p(np.zeros(999)) == 1.0
-    assert bootstrap_p(np.full(9, np.nan)) is None
-    assert bootstrap_p(np.linspace(1, 2, 999)) == pytest.approx(2 / 1000)
+    assert bootstrap_p(np.full(999, 0.3), 0.95) is None  # nothing varies
+    assert bootstrap_p(np.zeros(999), 0.95) == 1.0
+    assert bootstrap_p(np.full(9, np.nan), 0.95) is None
+    assert bootstrap_p(np.linspace(1, 2, 999), 0.95) == pytest.approx(2 / 1000)
+
+
+def test_a_bootstrap_p_goes_with_the_interval_widened_for_few_images() -> None:
+    drawn = np.random.default_rng(4).normal(2.2, 1, 19_999)
+    for freedom in (5, 14, 200):
+        p = bootstrap_p(drawn, 0.95, freedom)
+        assert p is not None and p > bootstrap_p(drawn, 0.95)  # pyright: ignore[reportOperatorIssue]
+        low, _ = Draws(2.2, drawn).percentiles(1 - p, freedom)
+        assert low == pytest.approx(0, abs=0.02)
+
+
+@pytest.mark.parametrize("without", [0, 40, 50, 60, 500])
+def test_a_bootstrap_p_is_there_just_where_an_interval_is(without: int) -> None:
+    drawn = np.linspace(1, 2, 1000)
+    drawn[:without] = np.nan
+    found = interval_of(1.5, drawn, 0.95, 59, difference=True)
+    assert found is not None and (found.low is None) == (bootstrap_p(drawn, 0.95) is None) == (without > 50)
 
 
 def some_answers(n: int = 1200, classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -240,3 +259,9 @@ def test_figure_of_classes() -> None:
     figure.draw_without_rendering()
     with pytest.raises(ValueError, match="at most 10"):
         class_sides(["x"], [str(i) for i in range(11)], np.zeros((11, 1)), "IoU", [1])
+
+
+def test_runs_whose_names_begin_with_an_underscore_are_in_the_legend() -> None:
+    figure = class_sides(["a", "b"], ["_one", "two"], np.array([[0.1, 0.2], [0.3, 0.4]]), "share", [3, 4])
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["_one", "two"]

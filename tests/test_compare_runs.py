@@ -18,6 +18,7 @@ from octavo.files import write_csv
 from octavo.looks.comparison import verdict
 from octavo.numbers.compare import fourfold, holm, mcnemar
 from octavo.numbers.compare_results import Comparison
+from octavo.numbers.ensemble import Ensemble
 from octavo.recipe import dumps, load
 from octavo.verbs.compare import compare, compared, distinct
 from octavo.verbs.evaluate import regrade
@@ -163,6 +164,7 @@ def test_what_makes_runs_unequal_is_told(trained: RunFolder, tmp_path: Path) -> 
     recipe = load(other.path / "recipe.toml", ["ensemble.fit_on=val", "members[1].lr=0.5", "seed=4"])
     recipe = recipe.model_copy(update={"members": recipe.networks[:2]})
     (other.path / "recipe.toml").write_text(dumps(recipe))
+    other.ensemble = Ensemble(tuple(member.name for member in recipe.members), "greedy", (0.5, 0.5))
     said: list[str] = []
     regrade(other)
     text = compare([trained, other], tmp_path / "c.html", say=said.append).read_text()

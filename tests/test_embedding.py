@@ -189,6 +189,7 @@ def test_the_looks_are_written_and_a_second_time_nothing_is_computed(
     assert all(np.asarray(Image.open(file)).std() > 0 for file in files)
     left = {path.name for path in own.run.explained("").iterdir()}
     planes = {f"tsne-{seed}-vgg.head.0.safetensors" for seed in ("0", "1-anywhere", "2-anywhere")}
+    planes |= {name.replace(".safetensors", "-trust.safetensors") for name in planes}
     assert left == {"embedding.json", "stability.json", "thumbs.jpg", "features-vgg.head.0.safetensors", *planes}
     monkeypatch.setattr(engine, "restore", gone)
     monkeypatch.setattr(look_module, "project", gone)
@@ -209,6 +210,32 @@ def test_stability_compares_the_seeds(looked: tuple[ClassifySubject, Drawing, Dr
     assert len(classes.rows) == 10 and "t-SNE of vgg.head.0 with 3 seeds" in second.look.sees
     swings = [max(row[2:]) - min(row[2:]) for row in classes.rows]
     assert swings == sorted(swings, reverse=True)
+
+
+def test_captions_say_how_many_neighbours_there_were(
+    looked: tuple[ClassifySubject, Drawing, Drawing], run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions = [table.caption for table in looked[1].look.tables]
+    assert captions[1].startswith("Of the 3 nearest neighbours of each image of class")  # classes of four images
+    assert "with 3 neighbours of each image" in captions[2]
+    own = subject(run)
+    own.__dict__["labels"] = np.repeat([0, 1, 2], [2, 30, 8])
+    own.__dict__["classes"] = ("few", "many", "some")
+    drawing = embedding(own)
+    assert drawing
+    words = " ".join(table.caption for table in drawing.look.tables)
+    for first, second in [row[:2] for table in drawing.look.tables[2:] for row in table.rows[:1]]:
+        near = [{"few": 1, "many": 10, "some": 7}[str(name)] for name in (first, second)]
+        assert f"with {near[0]} and {near[1]} neighbours of each image" in words
+
+
+def test_the_trust_in_a_plane_is_taken_once(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    real = look_module.trusted
+    monkeypatch.setattr(look_module, "trusted", lambda *a: (calls.append(1), real(*a))[1])
+    own = subject(run)
+    assert embedding(own) and stability(own) and embedding(subject(run))
+    assert len(calls) == 3  # planes
 
 
 def test_many_images_are_sampled_and_it_is_said(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,6 +280,16 @@ def test_figures_name_axes_and_have_short_legends(classes: int, count: int) -> N
             assert all(text.get_fontsize() >= 8 for text in axes.texts)
     assert (figures[0].axes[0].get_legend() is not None) == (classes <= 10)
     assert len(figures[0].axes[0].texts) == (0 if classes <= 10 else min(classes, count, NAMED))
+
+
+@pytest.mark.parametrize("classes", [4, 12])
+def test_a_name_that_begins_with_an_underscore_is_in_the_legend(classes: int) -> None:
+    shown = cloud(classes, 40, "_class $ {}")
+    figure = whole_plane(shown) if classes < 10 else ten_at_a_time(shown)[0]
+    legend = figure.axes[0].get_legend()
+    assert legend and [text.get_text() for text in legend.get_texts()][:2] == [r"_class \$ 0", r"_class \$ 1"]
+    assert len(legend.get_texts()) == len(legend.legend_handles) == min(classes, 10)
+    drawn(figure, dpi=40)
 
 
 def test_names_in_the_plane_do_not_meet() -> None:

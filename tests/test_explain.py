@@ -14,9 +14,15 @@ from sklearn.metrics import confusion_matrix
 import octavo.looks.confusion
 import octavo.looks.history
 import octavo.looks.stages
+from conftest import Octavo
+from octavo.data import store
 from octavo.data.classes import load_table
+from octavo.data.masks import MaskDecoder
+from octavo.data.pairs import Pairs, read_pairs
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
+from octavo.looks.look import Drawing, Look, Shown
+from octavo.looks.looks import CLASSIFY, Way
 from octavo.recipe import SegmentRecipe
 from octavo.verbs.evaluate_masks import regrade_masks
 from octavo.verbs.explain import explain
@@ -58,13 +64,13 @@ def made(folder: Path, data: Path, keep: str = "best", **stages: Any) -> RunFold
         for split, part, count in (("train", "fit", 7), ("validation", "val", 3))
         for i in range(count)
     ]
+    run, pairs, cache = RunFolder.new(folder), read_pairs(data), folder.parent / "cache"
     manifest = {
-        "options": {},
+        "options": {"cache": str(cache)},
         "table": TABLE.to_dict(),
         "classes": TABLE.names,
-        "data": {"root": str(data), "layout": "course"},
+        "data": {"root": str(data), "layout": "course", **digests(pairs, cache)},
     }
-    run = RunFolder.new(folder)
     run.begin(recipe, manifest, rows)
     files = run.member("segmenter")
     for channel, stage in zip((5, 4, 3), STAGES.values(), strict=True):
@@ -77,6 +83,11 @@ def made(folder: Path, data: Path, keep: str = "best", **stages: Any) -> RunFold
     files.finish({"classes": 7}, {"val": counts}, history)
     regrade_masks(run)
     return run
+
+
+def digests(pairs: Pairs, cache: Path) -> dict[str, str]:
+    masks = store.build(pairs.mask_files, MaskDecoder(TABLE, "colours"), cache)
+    return {"pixels": store.build(pairs, store.ImageDecoder(), cache).digest, "masks": masks.digest}
 
 
 @pytest.fixture
@@ -103,7 +114,7 @@ def test_a_segmenters_stages_are_laid_out_as_the_reference_has_them(
     tmp_path: Path, data: Path, drawn: dict[str, tuple]
 ) -> None:
     run, said, seen = made(tmp_path / "run", data), [], []
-    files = explain(run, DRAWN, progress=lambda w, d, t, n="": seen.append((d, t)), say=said.append)
+    files = explain(run, DRAWN, progress=lambda w, d, t, n="": seen.append((d, t)), say=said.append).pictures
     assert sorted(files) == [run.path / "plots" / f"{name}.png" for name in ("confusion", "history", "stages")]
     assert all(np.asarray(Image.open(file)).std() > 0 for file in files) and seen[-1] == (3, 3) and not said
     rows, columns, classes = drawn["stage_table"]
@@ -142,7 +153,7 @@ def test_a_stage_without_masks_is_left_out_and_it_is_said(tmp_path: Path, data: 
 def test_a_run_without_stage_masks_has_the_other_pictures(tmp_path: Path, data: Path) -> None:
     run, said = made(tmp_path / "run", data, count=0, images=()), []
     shutil.rmtree(run.path / "masks")
-    assert [file.stem for file in explain(run, DRAWN, say=said.append)] == ["confusion", "history"]
+    assert [file.stem for file in explain(run, DRAWN, say=said.append).pictures] == ["confusion", "history"]
     assert said == ["no masks by stage were kept: the recipe's stages name no image or no epoch"]
 
 
@@ -162,15 +173,67 @@ def test_a_table_of_stages_stays_legible(tmp_path: Path, data: Path, drawn: dict
 def test_data_that_are_gone_or_changed_are_a_line(tmp_path: Path, data: Path) -> None:
     run = made(tmp_path / "run", data)
     (data / "validation" / "0002_sat.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match=r"0002_sat\.jpg: empty file; put the data back"):
+    with pytest.raises(UserError, match=r"its images have changed since .*run was trained; restore them"):
+        explain(run, ("stages",))
+    Image.fromarray(colour(6)).save(data / "validation" / "0002_mask.png")
+    with pytest.raises(UserError, match=r"its masks have changed since .*run was trained; restore them"):
         explain(run, ("stages",))
     (data / "train" / "0000_sat.jpg").unlink()
     (data / "train" / "0000_mask.png").unlink()
     with pytest.raises(UserError, match="its files are others than those that"):
-        explain(run)
+        explain(run, ("stages",))
     shutil.rmtree(data)
     with pytest.raises(UserError, match=r"its data are gone from .*data; put them back there"):
-        explain(run)
+        explain(run, ("stages",))
+
+
+def test_a_look_that_fails_keeps_no_other_from_being_taken(tmp_path: Path, data: Path) -> None:
+    run = made(tmp_path / "run", data)
+    shutil.rmtree(data)
+    found = explain(run, DRAWN)
+    assert [path.stem for path in found.pictures] == ["confusion", "history"]
+    assert list(found.failed) == ["stages"] and "its data are gone" in found.failed["stages"]
+
+
+def test_the_command_says_what_failed_at_the_end(tmp_path: Path, data: Path, run_cli: Octavo) -> None:
+    run = made(tmp_path / "run", data)
+    shutil.rmtree(data)
+    code, out, error = run_cli("explain", run.path, "--look", "stages", "--look", "confusion")
+    assert code == 1 and out.splitlines() == [str(run.plot("confusion.png"))]
+    assert error.splitlines()[-1].startswith(f"failed: stages: {run.path}: its data are gone")
+    code, out, error = run_cli("explain", run.path, "--look", "stages")
+    assert code == 2 and not out and error.splitlines()[-1].startswith(f"error: {run.path}: its data are gone")
+
+
+@pytest.mark.parametrize("look", ["embedding", "stability"])
+def test_options_of_a_plane_reach_every_look_at_one(
+    trained: RunFolder, tmp_path: Path, look: str, run_cli: Octavo
+) -> None:
+    run = RunFolder.open(shutil.copytree(trained.path, tmp_path / "run"))
+    code, _, error = run_cli("explain", run.path, "--look", look, "--layer", "squeeze.head.0", "--seed", 7)
+    text = run.explained(f"{look}.json").read_text()
+    assert code == 0 and "squeeze.head.0" in text and "seed 7" in text and "seed 0" not in text, error
+    code, _, error = run_cli("explain", run.path, "--look", look, "--method", "nothing")
+    assert code == 2 and 'unknown "nothing"' in error
+    code, _, error = run_cli("explain", run.path, "--look", "history", "--seed", 7)
+    assert code == 2 and "options of the look embedding, which isn't taken" in error
+
+
+def test_pictures_that_a_look_no_longer_has_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                        trained: RunFolder) -> None:  # fmt: skip
+    run = RunFolder.open(shutil.copytree(trained.path, tmp_path / "run"))
+
+    def drawing(count: int) -> Drawing | None:
+        files = [f"deep_{i}.png" for i in range(count)]
+        shown = tuple(Shown(file=file, caption="c", alt="a") for file in files)
+        look = Look(name="deep", title="t", sees="s", source="metrics.json", shown=shown)
+        return Drawing(look, dict.fromkeys(files, b"x")) if count else None
+
+    for count in (3, 1, 2, 0):
+        monkeypatch.setitem(CLASSIFY, "deep", Way(lambda subject, count=count: drawing(count)))
+        explain(run, ("deep",))
+        assert len([*run.plot("").glob("deep_*.png")]) == count
+        assert run.explained("deep.json").exists() == (count > 0)
 
 
 def test_an_unfinished_run_is_refused(tmp_path: Path, data: Path) -> None:
@@ -184,7 +247,7 @@ def test_a_classifiers_run_has_curves_and_confusion(
     trained: RunFolder, tmp_path: Path, drawn: dict[str, tuple]
 ) -> None:
     run = RunFolder.open(shutil.copytree(trained.path, tmp_path / "run"))
-    assert [file.name for file in explain(run, DRAWN[1:])] == ["confusion.png", "history.png"]
+    assert [file.name for file in explain(run, DRAWN[1:]).pictures] == ["confusion.png", "history.png"]
     members = list(dict.fromkeys(row["member"] for row in drawn["training_curves"][0]))
     assert members == ["vgg", "squeeze", "mobile"]
     counts, names = drawn["confusion_matrix"]
@@ -197,8 +260,6 @@ def test_a_classifiers_run_has_curves_and_confusion(
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no shared data")
 def test_real_scenes_and_their_masks_make_a_table(tmp_path: Path, drawn: dict[str, tuple]) -> None:
-    from octavo.data.pairs import read_pairs
-
     pairs = read_pairs(SHARED)
     recipe = SegmentRecipe.model_validate(
         {"name": "t", "task": "segment", "train": {"epochs": 2}, "stages": {"at": [1, "best"]}}
@@ -207,11 +268,12 @@ def test_real_scenes_and_their_masks_make_a_table(tmp_path: Path, drawn: dict[st
     rows = [{"file": f, "mask": m, "part": "val" if i in val else "fit", "name": Path(f).stem} for i, (f, m) in
             enumerate(zip(pairs.files, pairs.masks, strict=True))]  # fmt: skip
     run = RunFolder.new(tmp_path / "run")
+    cache = tmp_path / "cache"
     manifest = {
-        "options": {},
+        "options": {"cache": str(cache)},
         "table": TABLE.to_dict(),
         "classes": TABLE.names,
-        "data": {"root": str(SHARED), "layout": pairs.layout},
+        "data": {"root": str(SHARED), "layout": pairs.layout, **digests(pairs, cache)},
     }
     run.begin(recipe, manifest, rows)
     files = run.member("segmenter")
@@ -221,7 +283,7 @@ def test_real_scenes_and_their_masks_make_a_table(tmp_path: Path, drawn: dict[st
             files.write_mask(files.stage_file(stage, Path(pairs.files[index]).stem), truth)
     files.finish({}, {"val": np.ones((2, 8, 8), np.int64)}, [{"epoch": 1, "lr": 1, "train_loss": 1}])
     regrade_masks(run)
-    assert len(explain(run, DRAWN)) == 3
+    assert len(explain(run, DRAWN).pictures) == 3
     shown, columns, _ = drawn["stage_table"]
     assert columns == ("original", "truth", "epoch 1", "final\nepoch 1") and len(shown) == 2
     for row in shown:

@@ -7,6 +7,7 @@ import shutil
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -228,10 +229,13 @@ def test_images_are_named_by_path_or_its_end(trained: RunFolder) -> None:
 
 
 def test_an_ambiguous_name_is_refused() -> None:
-    files = ["val/a/1.png", "val/b/1.png", "1.png"]
-    assert look_at._place(files, "1.png") == 2 and look_at._place(files, "b/1.png") == 1
+    files = SimpleNamespace(files=["/x/val/a/1.png", "/x/val/b/1.png", "/x/1.png"])
+    files.names = [file.removeprefix("/x/") for file in files.files]
+    assert look_at._place(files, "1.png") == look_at._place(files, "/x/1.png") == 2  # type: ignore[arg-type]
+    assert look_at._place(files, "b/1.png") == look_at._place(files, "val/b/1.png") == 1  # type: ignore[arg-type]
+    files.files, files.names = files.files[:2], files.names[:2]
     with pytest.raises(UserError, match=r'"1\.png" names 2 validation images, such as val/a/1\.png; name a path'):
-        look_at._place(files[:2], "1.png")
+        look_at._place(files, "1.png")  # type: ignore[arg-type]
 
 
 def test_a_member_without_a_spatial_map_is_said(

@@ -237,7 +237,7 @@ def test_members_are_compared_in_pairs_and_without_each(subject: ClassifySubject
 def test_time_is_measured_and_never_put_among_the_numbers(trained: RunFolder, tmp_path: Path) -> None:
     run = RunFolder.open(shutil.copytree(trained.path, tmp_path / "run"))
     before = (run.path / "metrics.json").read_bytes()
-    files = explain(run, ["cost"], device="cpu")
+    files = explain(run, ["cost"], device="cpu").pictures
     assert [file.name for file in files] == ["cost.png"]
     assert (run.path / "metrics.json").read_bytes() == before
     drawing = cost(ClassifySubject(run, "cpu"))

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from octavo.engine.folder import RunFolder
 from octavo.looks.mistakes import mistakes
 from octavo.looks.subject import ClassifySubject, subject_of
+from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.ranking import least_certain, second, surest, worst_mistakes
 from octavo.pictures.sheets import enlarged
 from octavo.pictures.style import drawn
@@ -47,6 +48,7 @@ def test_the_surest_are_of_as_many_classes_as_there_are() -> None:
 def run_of(trained: RunFolder, folder: Path, logits: np.ndarray) -> ClassifySubject:
     """A copy of a run whose members all say the same of the validation images."""
     run = RunFolder.open(shutil.copytree(trained.path, folder))
+    run.ensemble = Ensemble(run.ensemble.names, run.ensemble.combine, run.ensemble.weights)  # not calibrated
     for name in run.ensemble.names:
         path = run.member(name).folder / "outputs.safetensors"
         save_file(load_file(path) | {"val": logits.astype(np.float32)}, path)

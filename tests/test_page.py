@@ -170,6 +170,11 @@ def test_a_page_without_warnings_says_what_was_checked() -> None:
     assert "no broken files; no twins." in html
 
 
+def test_a_percent_sign_stays_on_the_line_of_its_number() -> None:
+    page = render(Page(title="a", lead="It is 12.3 % of 45 % and a %."))
+    assert "It is 12.3\N{NO-BREAK SPACE}% of 45\N{NO-BREAK SPACE}% and a %." in page
+
+
 def test_a_missing_picture_is_named() -> None:
     html = render(Page(title="a", sections=(Section(look(shown=(Shown(file="x.png", caption="c", alt="a"),))),)))
     assert "The picture x.png is missing" in html

@@ -119,6 +119,7 @@ def test_extras_are_asked_with_the_seed(
     assert plane.settings == f"neighbours {settings['n_neighbors']}"
 
 
+@pytest.mark.slow  # they compile themselves in every process
 @pytest.mark.parametrize("method", ["umap", "pacmap"])
 def test_extras_that_are_installed_keep_groups_together(groups: tuple[np.ndarray, np.ndarray], method: str) -> None:
     pytest.importorskip(method)
@@ -126,6 +127,26 @@ def test_extras_that_are_installed_keep_groups_together(groups: tuple[np.ndarray
     plane = project(points, method, 1)
     np.testing.assert_array_equal(neighbourhoods(nearest(plane.points, 5), labels, 3).purity, 1)
     np.testing.assert_array_equal(plane.points, project(points, method, 1).points)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["umap", "pacmap"])
+@pytest.mark.parametrize("count", [LEAST, 8, 11, 12, 16, 36])
+def test_extras_lay_out_few_points_with_the_neighbours_that_are_stated(
+    count: int, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = pytest.importorskip(method)
+    used: list[int] = []
+    if method == "pacmap":
+        inner = module.pacmap
+        real = inner.sample_neighbors_pair
+        spy = lambda x, scaled, near, k: (used.append(k), real(x, scaled, near, k))[1]  # noqa: E731
+        monkeypatch.setattr(inner, "sample_neighbors_pair", spy)
+    for anywhere in (False, True):
+        plane = project(DRAW.normal(size=(count, 30)), method, anywhere=anywhere)
+        assert plane.points.shape == (count, 2) and np.isfinite(plane.points).all()
+        assert np.ptp(plane.points, axis=0).min() > 0
+        assert {f"neighbours {k}" for k in used} <= {plane.settings}
 
 
 def test_a_sample_has_the_same_share_of_every_class() -> None:

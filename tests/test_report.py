@@ -6,6 +6,7 @@ import html
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +15,15 @@ import pytest
 from PIL import Image
 
 from conftest import Octavo
-from octavo.data import store
+from octavo.data import store, torchvision_data
 from octavo.data.decoding import ImageDecoder
 from octavo.data.readers import read
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
+from octavo.looks.embedding import embedding, network_seconds
 from octavo.looks.look import Drawing, Look
 from octavo.looks.looks import CLASSIFY, Way
-from octavo.looks.subject import Subject, subject_of
+from octavo.looks.subject import ClassifySubject, Subject, subject_of
 from octavo.numbers.mask_results import SegmentReport
 from octavo.numbers.results import Interval, Report
 from octavo.page.beware import Beware, beware, equal_images
@@ -43,11 +45,15 @@ def scenes(segmented: RunFolder, tmp_path: Path) -> RunFolder:
 
 
 @pytest.fixture
-def few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_looks() -> Iterator[None]:
     """Two quick looks and a thorough one, so that tests of the binding don't wait for the others."""
-    for name in [name for name in CLASSIFY if name not in ("confusion", "history")]:
-        monkeypatch.delitem(CLASSIFY, name)
-    monkeypatch.setitem(CLASSIFY, "deep", Way(lambda subject: None, thorough=True))
+    every = dict(CLASSIFY)
+    CLASSIFY.clear()
+    CLASSIFY.update({name: every[name] for name in ("confusion", "history")})
+    CLASSIFY["deep"] = Way(lambda subject: None, thorough=True)
+    yield
+    CLASSIFY.clear()
+    CLASSIFY.update(every)
 
 
 def first_screen(page: str) -> str:
@@ -116,6 +122,21 @@ def test_a_sound_run_has_no_warning_but_of_size(run: RunFolder) -> None:
     assert [w for w in beheld.warnings if "flattered" in w or "pixel by pixel" in w] == []
     for phrase in ("no broken files", "no image lies in two parts", "nothing was chosen or trained"):
         assert any(phrase in text for text in beheld.checked), phrase
+
+
+def test_repainted_masks_are_not_shown_as_those_trained_on(scenes: RunFolder, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(scenes.manifest["data"]["root"], tmp_path / "data"))
+    manifest_with(scenes, root=str(root))
+    assert 'src="data:image' in report(scenes, refresh=True).read_text()
+    before = {path.name for path in scenes.plot("").iterdir()}
+    assert {"stages.png", "scenes.png"} <= before
+    mask = next(iter(sorted((root / "validation").glob("*_mask.png"))))
+    Image.fromarray(np.asarray(Image.open(mask))[::-1]).save(mask)
+    text = report(scenes, refresh=True).read_text()
+    for name in ("stages", "scenes"):
+        assert f"Left out: {name}. data: its masks have changed since scenes was trained; restore them." in text
+        assert f'id="look-{name}"' not in text
+    assert 'id="look-worst"' in text and str(tmp_path) not in text
 
 
 def test_flattered_numbers_are_told(run: RunFolder) -> None:
@@ -190,6 +211,16 @@ def test_the_majority_is_compared_with(run: RunFolder) -> None:
     assert any("Not surely better" in w and "99.0 %" in w for w in found(run).warnings)
 
 
+def test_nothing_is_surely_better_without_an_interval(scenes: RunFolder) -> None:
+    numbers = scenes.metrics
+    assert isinstance(numbers, SegmentReport)
+    none = Interval(value=1.0, low=None, high=None)  # as of a single validation image
+    grade_with(scenes, metrics=numbers.metrics | {"pixel_accuracy": none})
+    beheld = found(scenes)
+    assert any(w.startswith("Without an interval nobody can say whether it is better") for w in beheld.warnings)
+    assert not any("surely better" in text for text in (*beheld.warnings, *beheld.checked))
+
+
 def test_one_colour_masks_are_compared_with(scenes: RunFolder) -> None:
     numbers = scenes.metrics
     assert isinstance(numbers, SegmentReport)
@@ -241,6 +272,51 @@ def test_training_is_not_undone_by_a_report_that_fails(run: RunFolder, monkeypat
     assert said == [f"note: no report: disk full; `octavo report {run.path}` tries again"]
 
 
+def test_a_report_waits_for_no_network(
+    run: RunFolder, run_cli: Octavo, monkeypatch: pytest.MonkeyPatch, few_looks: None
+) -> None:
+    taken: list[float] = []
+
+    def draw(subject: Subject) -> Drawing:
+        taken.append(1)
+        return Drawing(Look(name="slow", title="Slowly drawn", sees="s", source="metrics.json"))
+
+    seconds = 200.0
+    monkeypatch.setitem(CLASSIFY, "slow", Way(draw, seconds=lambda subject: seconds))
+    assert "octavo explain small adds: deep, slow (about 3 minutes of networks);" in first_screen(
+        report(run).read_text()
+    )
+    assert not taken
+    assert run_cli("explain", run.path, "--look", "slow")[0] == 0 and len(taken) == 1
+    for refresh in (False, True):
+        text = first_screen(report(run, refresh=refresh).read_text())
+        assert "slow (" not in text and len(taken) == 1
+    assert "Slowly drawn" in run.page.read_text()
+    seconds = 2.0
+    report(run, refresh=True)
+    assert len(taken) == 2
+
+
+def test_how_long_a_network_runs_for_the_plane_depends_on_what_is_at_hand(run: RunFolder, tmp_path: Path) -> None:
+    own = subject_of(run, "cpu")
+    assert isinstance(own, ClassifySubject) and network_seconds(own) == 0  # its frozen features are in the cache
+    options = json.loads((run.path / "manifest.json").read_text())
+    options["options"]["cache"] = str(tmp_path / "cleared")
+    (run.path / "manifest.json").write_text(json.dumps(options))
+    cleared = subject_of(run, "cpu")
+    assert isinstance(cleared, ClassifySubject) and 0 < network_seconds(cleared) < 60
+    assert embedding(cleared) and network_seconds(cleared) == 0  # what the layer says is kept now
+
+
+def test_files_are_walked_and_decoded_once_for_all_looks(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for module, name in ((torchvision_data, "read"), (store, "build")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, real=real, name=name, **b: (calls.append(name), real(*a, **b))[1])
+    report(run)
+    assert sorted(calls) == ["build", "read"]
+
+
 def test_an_unfinished_run_is_refused(run: RunFolder) -> None:
     (run.path / "metrics.json").unlink()
     with pytest.raises(UserError, match="not finished"):
@@ -279,6 +355,8 @@ def test_reports_and_pictures_show_in_notebooks(run: RunFolder, few_looks: None)
     run.explained("history.json").unlink()
     picture = opened.figure("history")
     assert picture.path == run.plot("history.png")
+    picture.path.unlink()
+    assert opened.figure("history").path.is_file()  # drawn again
     data = picture._repr_png_()
     assert data is not None and data.startswith(b"\x89PNG") and picture._repr_svg_() is None
     with pytest.raises(UserError, match='unknown "confusoin"; did you mean "confusion"'):

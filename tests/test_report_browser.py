@@ -216,7 +216,7 @@ def test_a_table_sorts_by_mouse_and_keyboard(watched: Watched) -> None:
     assert headers.nth(2).get_attribute("aria-sort") == "descending"
     assert headers.nth(1).get_attribute("aria-sort") is None
     assert shares[-1] == "–"  # what has no number comes last either way
-    values = [float(text.removesuffix(" %")) for text in shares[:-1]]
+    values = [float(text.removesuffix("\N{NO-BREAK SPACE}%")) for text in shares[:-1]]
     assert values == sorted(values, reverse=True)
     headers.nth(0).locator("button").click()
     assert column(page, 1)[:3] == ["image 0", "image 1", "image 2"] and column(page, 1)[-1] == "image 11"

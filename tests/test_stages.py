@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,9 @@ from torch import nn
 
 from octavo.engine.stages import StageMasks, chosen_images
 from octavo.errors import UserError
-from octavo.recipe import Stages
+from octavo.options import Options
+from octavo.recipe import SegmentRecipe, Stages
+from octavo.verbs.training import train
 
 FILES = ("train/0010_sat.jpg", "val/0010_sat.jpg", "val/0097_sat.jpg", "val/0107_sat.jpg", "val/b.png", "val/c d.png")
 VAL = np.arange(1, 6)
@@ -87,3 +90,38 @@ def test_predicting_draws_no_random_number() -> None:
     before = torch.random.get_rng_state()
     run(2, frozen=False)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("at", "epochs", "kept", "late"),
+    [
+        ((15, 30, "best"), 75, (15, 30), ()),
+        ((15, 30, "best"), 20, (15,), (30,)),
+        ((15, 30, "best"), 12, (2, 5), (15, 30)),
+        ((15, "best"), 1, (), (15,)),
+        (("best",), 12, (), ()),
+        (None, 10, (2, 4), ()),
+    ],
+)
+def test_epochs_after_the_last_are_left_out(at: Any, epochs: int, kept: Any, late: Any) -> None:
+    recipe = SegmentRecipe.model_validate(
+        {"name": "t", "task": "segment", "train": {"epochs": epochs}, "stages": {} if at is None else {"at": at}}
+    )
+    assert (recipe.stage_epochs, recipe.late_stages) == (kept, late)
+
+
+def test_masks_on_the_way_have_the_statistics_that_the_end_has(scenes_folder: Path, tmp_path: Path) -> None:
+    """After the last epoch the mask by stage is that of the network that the run ends with, batch norm and all."""
+    recipe = SegmentRecipe.model_validate(
+        {
+            "name": "norm",
+            "task": "segment",
+            "data": {"size": 48, "classes": "course", "normalize": "none", "holdout": 0.25},
+            "train": {"epochs": 2, "batch_size": 3, "optimizer": "adam", "lr": 1e-2, "reestimate_norm": True},
+            "stages": {"at": [2, "best"]},
+            "segmenter": {"backbone": "resnet18", "weights": "none", "hidden": [], "upsample": "bilinear"},
+        }
+    )
+    run = train(recipe, scenes_folder, (), Options(out=tmp_path / "run", cache=tmp_path / "cache", device="cpu"))
+    early, best = ({p.name: p.read_bytes() for p in (run.path / "masks" / n).iterdir()} for n in ("epoch_002", "best"))
+    assert early == best and len(early) == 4

@@ -6,11 +6,13 @@ import io
 import os
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from octavo.cli_look import look_app
+from octavo.cli_trust import trust_app
 from octavo.cli_use import use_app
 from octavo.cli_weights import weights_app
 from octavo.errors import UserError
@@ -19,6 +21,7 @@ from octavo.terminal import (
     CacheOption,
     DataOption,
     DeviceOption,
+    LabelsOption,
     LayoutOption,
     Misuse,
     SetOption,
@@ -43,6 +46,7 @@ app = typer.Typer(
 )
 app.add_typer(use_app)
 app.add_typer(look_app)
+app.add_typer(trust_app)
 app.add_typer(weights_app, name="weights")
 
 
@@ -106,9 +110,14 @@ def train(
     device: DeviceOption = "auto",
     devices: Annotated[int | None, typer.Option("--devices", help="How many devices (DDP).")] = None,
     layout: LayoutOption = None,
+    labels: LabelsOption = None,
     skip_broken: SkipOption = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files too.")] = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="End by writing report.html.")] = True,
+    like_reference: Annotated[
+        bool,
+        typer.Option("--score-like-reference", help="Choose weights and calibration on the scored images, and say so."),
+    ] = False,
 ) -> None:
     """Train a recipe on a folder of images: the run's numbers, weights and predictions go to --out."""
     from octavo.options import Options
@@ -124,9 +133,10 @@ def train(
         overwrite=overwrite,
         skip_broken=skip_broken,
         tensorboard=tensorboard,
+        labels=labels,
         report=report,
     )
-    _train(recipe, data, changes or [], given)
+    _train(recipe, data, [*(changes or []), *(["ensemble.fit_on=val"] if like_reference else [])], given)
 
 
 @app.command()
@@ -187,7 +197,7 @@ def _demo_digits(run: Path, resume: bool) -> None:
     typer.echo(BEFORE)
     data = write_digits()
     _train(_DEMOS["digits"], str(data), [], Options(out=run, overwrite=not resume, resume=resume, report=True))
-    typer.echo(AFTER.format(run=run, data=data))
+    typer.echo(AFTER.format(run=quote(str(run)), data=quote(str(data))))
 
 
 def _demo_landcover(run: Path, resume: bool) -> None:
@@ -199,10 +209,10 @@ def _demo_landcover(run: Path, resume: bool) -> None:
     typer.echo(BEFORE_LANDCOVER)
     data = write_landcover()
     _train(_DEMOS["landcover"], str(data), [], Options(out=run, overwrite=not resume, resume=resume, report=True))
-    folder = RunFolder.open(run)
+    folder, places = RunFolder.open(run), {"run": quote(str(run)), "data": quote(str(data))}
     with progress_shown() as progress:
-        (stages,) = explain(folder, ["stages"], progress=progress, say=_say)
-    typer.echo(AFTER_LANDCOVER.format(scores=scores_shown(folder.metrics), stages=stages, run=run, data=data))
+        (stages,) = explain(folder, ["stages"], progress=progress, say=_say).pictures
+    typer.echo(AFTER_LANDCOVER.format(scores=scores_shown(folder.metrics), stages=stages, **places))
 
 
 def _train(recipe: str | None, data: str | None, changes: list[str], given: Options) -> None:

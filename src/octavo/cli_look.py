@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from octavo.terminal import CacheOption, LayoutOption, RecipeArgument, SetOption, console, progress_shown, writable
+from octavo.terminal import (
+    CacheOption,
+    LabelsOption,
+    LayoutOption,
+    RecipeArgument,
+    SetOption,
+    console,
+    progress_shown,
+    refuse,
+    writable,
+)
 
 look_app = typer.Typer(rich_markup_mode=None)
 
@@ -16,6 +26,7 @@ look_app = typer.Typer(rich_markup_mode=None)
 def check(
     data: Annotated[str, typer.Argument(help="Folder of images (and masks), CSV file, or torchvision:NAME.")],
     layout: LayoutOption = None,
+    labels: LabelsOption = None,
     cache: CacheOption = None,
     classes: Annotated[
         str | None, typer.Option("--classes", help="Table of the masks' classes: a name or a TOML file.")
@@ -30,13 +41,14 @@ def check(
 
     writable(write_classes)
     if holds_masks(data, layout):
+        refuse({"--labels": labels}, "images with masks")
         _check_masks(data, layout, cache, classes, tolerant, write_classes)
         return
     from octavo.verbs.check import check as run_check
     from octavo.verbs.check import render
 
     with progress_shown() as progress:
-        report = run_check(data, layout, cache=cache, progress=progress)
+        report = run_check(data, layout, labels=labels, cache=cache, progress=progress)
     render(report, console())
     if not report.ok:
         raise typer.Exit(1)

@@ -29,6 +29,13 @@ from octavo.words import counted
 use_app = typer.Typer(rich_markup_mode=None)
 
 
+CoverageOption = Annotated[
+    float | None,
+    typer.Option("--coverage", help="Prediction sets that hold the true class of this share of images, 0.9 say."),
+]
+SetsOption = Annotated[str, typer.Option("--sets", help="How sets are made: lac (smallest) or aps (adaptive).")]
+
+
 @use_app.command()
 def evaluate(
     run: RunArgument,
@@ -38,6 +45,12 @@ def evaluate(
     cache: CacheOption = None,
     device: DeviceOption = "auto",
     skip_broken: SkipOption = False,
+    like_reference: Annotated[
+        bool,
+        typer.Option("--score-like-reference", help="Choose weights and calibration on the scored images, and say so."),
+    ] = False,
+    coverage: CoverageOption = None,
+    sets: SetsOption = "lac",
     rule: Annotated[str | None, typer.Option("--rule", help="Rule of the mIoU, instead of the recipe's.")] = None,
     all_classes: Annotated[bool, typer.Option("--all-classes", help="Every class in the table.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write the numbers as JSON too.")] = None,
@@ -54,13 +67,15 @@ def evaluate(
         if isinstance(folder.recipe, SegmentRecipe):
             from octavo.verbs.evaluate_masks import evaluate_masks
 
+            refuse({"--score-like-reference": like_reference, "--coverage": coverage}, "a segmenter's run")
             report = evaluate_masks(folder, **given, skip_broken=skip_broken, rule=rule, progress=progress)
         else:
             from octavo.verbs.evaluate import evaluate as run_evaluation
 
             if rule:
                 raise UserError("--rule: is for segmenters; a classifier's accuracy has one rule")
-            report = run_evaluation(folder, **given, skip_broken=skip_broken, progress=progress)
+            given |= {"skip_broken": skip_broken, "like_reference": like_reference, "coverage": coverage, "sets": sets}
+            report = run_evaluation(folder, **given, progress=progress)
     show(report, all_classes)
     if out:
         write_atomic(out, report.to_json().encode())
@@ -74,13 +89,15 @@ def predict(
     ids: Annotated[bool, typer.Option("--ids", help="Class ids instead of names or colours.")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="A column a class.")] = False,
     member: Annotated[str | None, typer.Option("--member", help="One member, not the ensemble.")] = None,
+    coverage: CoverageOption = None,
+    sets: SetsOption = "lac",
     overlay: Annotated[
         float | None, typer.Option("--overlay", help="Masks: also the image under this share of colour, 0.5 say.")
     ] = None,
     flips: Annotated[bool, typer.Option("--flips", help="Masks: average over mirrored images.")] = False,
     scales: Annotated[list[float] | None, typer.Option("--scale", help="Masks: average over these scales.")] = None,
     window: Annotated[int | None, typer.Option("--window", help="Masks: cut images into windows this wide.")] = None,
-    overlap: Annotated[int, typer.Option("--overlap", help="Masks: pixels that windows share.")] = 128,
+    overlap: Annotated[int | None, typer.Option("--overlap", help="Masks: pixels that windows share; 128.")] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Label images: a CSV with the header image_id,label, or a mask an image. Exit code 1: some couldn't be read."""
@@ -91,7 +108,7 @@ def predict(
     if isinstance(folder.recipe, SegmentRecipe):
         from octavo.verbs.predict_masks import predict_masks
 
-        refuse({"--probabilities": probabilities, "--member": member}, "a segmenter's run")
+        refuse({"--probabilities": probabilities, "--member": member, "--coverage": coverage}, "a segmenter's run")
         chosen: dict[str, Any] = {"ids": ids, "overlay": overlay, "flips": flips, "window": window, "overlap": overlap}
         with progress_shown() as progress:
             masks = predict_masks(
@@ -102,10 +119,13 @@ def predict(
     from octavo.verbs.predict import errors_path
     from octavo.verbs.predict import predict as run_prediction
 
-    refuse({"--overlay": overlay, "--flips": flips, "--scale": scales, "--window": window}, "a classifier's run")
+    of_masks = {"--overlay": overlay, "--flips": flips, "--scale": scales, "--window": window, "--overlap": overlap}
+    refuse(of_masks, "a classifier's run")
     writable(out)
     with progress_shown() as progress:
-        found = run_prediction(folder, images, device=device, member=member, progress=progress)
+        found = run_prediction(
+            folder, images, device=device, member=member, coverage=coverage, sets=sets, progress=progress
+        )
     found.write(out, ids=ids, probabilities=probabilities)
     _told(len(found.files), out, found.errors, errors_path(out))
 
@@ -176,30 +196,45 @@ def explain(
         str | None, typer.Option("--layer", help="MEMBER.LAYER to draw in a plane, such as vgg16.head.0.")
     ] = None,
     method: Annotated[str | None, typer.Option("--method", help="tsne (the default), umap or pacmap.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of that plane.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, max=2**32 - 3, help="Seed of that plane.")] = None,
     image: Annotated[
         list[str] | None, typer.Option("--image", help="Validation image for Grad-CAM; once for each.")
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Look at a run: t-SNE, mistakes, Grad-CAM, confusion, masks by stage …; pictures in the run's plots/."""
+    """Look at a run: t-SNE, mistakes, Grad-CAM, confusion, masks by stage …; pictures in the run's plots/.
+
+    A look that fails keeps none of the others from being taken: exit code 1.
+    """
     from octavo.engine.folder import RunFolder
     from octavo.verbs.explain import explain as run_explanation
 
-    plane = {"layer": layer, "method": method, "seed": seed}
-    asked = {"embedding": {key: value for key, value in plane.items() if value is not None}}
-    asked |= {"gradcam": {"images": image} if image else {}}
-    given = {name: words for name, words in asked.items() if words}
+    given = _given(look or (), {"layer": layer, "method": method, "seed": seed}, image)
     with progress_shown() as progress:
-        for path in run_explanation(
+        found = run_explanation(
             RunFolder.open(run),
             look or tuple(given),
             given=given,
             device=device,
             progress=progress,
             say=lambda line: typer.echo(f"note: {line}", err=True),
-        ):
-            typer.echo(path)
+        )
+    for path in found.pictures:
+        typer.echo(path)
+    for name, why in found.failed.items():
+        typer.echo(f"failed: {name}: {why}", err=True)
+    if found.failed:
+        raise typer.Exit(1)
+
+
+def _given(
+    looks: Sequence[str], plane: Mapping[str, object], images: Sequence[str] | None
+) -> dict[str, dict[str, Any]]:
+    """Return look → options of it; those of a plane are for every look at one that is taken."""
+    words = {key: value for key, value in plane.items() if value is not None}
+    planes = [name for name in ("embedding", "stability") if name in looks] or ["embedding"]
+    given = {name: words for name in planes if words}
+    return given | ({"gradcam": {"images": images}} if images else {})
 
 
 @use_app.command()

@@ -72,8 +72,13 @@ def sweep(folder: Path) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> None:
-    """Write rows as CSV (RFC 4180 quoting, UTF-8), whole or not at all; columns `first`, then as they are met."""
-    columns = list(dict.fromkeys([*first, *(key for row in rows for key in row)]))
+    """Write rows as CSV, whole or not at all; see `csv_bytes`."""
+    write_atomic(path, csv_bytes(rows, first))
+
+
+def csv_bytes(rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> bytes:
+    """Return rows as CSV (RFC 4180 quoting, UTF-8); columns `first`, then as they are met."""
+    columns, text = list(dict.fromkeys([*first, *(key for row in rows for key in row)])), io.StringIO()
     for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n", quoting=quoting)
@@ -81,7 +86,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], first: Sequence[str
         writer.writerows(rows)
         if "\r" not in text.getvalue():  # older Pythons leave it without quotes, and readers end the line there
             break
-    write_atomic(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -26,6 +26,7 @@ class Options:
         overwrite: delete a run that is in the way.
         skip_broken: go on without files that can't be decoded.
         tensorboard: write event files into the run.
+        labels: CSV file of corrected labels, which count instead of those of the data.
         report: end by writing `report.html` into the run.
     """
 
@@ -40,10 +41,11 @@ class Options:
     skip_broken: bool = False
     tensorboard: bool = False
     report: bool = False
+    labels: Path | None = None
 
     def __post_init__(self) -> None:
         """Take folders as text too, and refuse what would fail late."""
-        for name in ("out", "weights_dir", "cache"):
+        for name in ("out", "weights_dir", "cache", "labels"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, Path(value))
@@ -60,6 +62,7 @@ class Options:
             "devices": self.devices,
             "skip_broken": self.skip_broken,
             "tensorboard": self.tensorboard,
+            "labels": str(self.labels.absolute()) if self.labels else None,
         }
 
     def over(self, kept: Mapping[str, Any]) -> Options:

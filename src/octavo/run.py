@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from octavo.verbs.predict import Predictions
+    from octavo.verbs.reproduce import Reproduction
 
 
 class Members(Mapping[str, "nn.Module"]):
@@ -194,6 +195,16 @@ class Run:
         from octavo.verbs.predict import embed
 
         return embed(self._files, _listed(images), layer, device=self._device)
+
+    def reproduce(self, out: str | Path | None = None, **options: Any) -> Reproduction:
+        """Train the run once more in the folder `out` and compare, bit by bit; see `octavo.verbs.reproduce`.
+
+        `options` are those of `reproduce` (data, members, anyway, progress, say) and fields of `Options` (weights_dir,
+        cache, device, resume, overwrite).
+        """
+        from octavo.verbs.reproduce import asked
+
+        return asked(self._files, out, options)
 
 
 def _listed(images: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:

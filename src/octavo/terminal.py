@@ -36,6 +36,7 @@ CacheOption = Annotated[Path | None, typer.Option("--cache", help="Folder for de
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Misuse: Any = typer.BadParameter.__mro__[2]
 """Click's ClickException, by way of Typer, newer versions of which carry a Click of their own."""
+LabelsOption = Annotated[Path | None, typer.Option("--labels", help="CSV file of corrected labels: file,corrected.")]
 SkipOption = Annotated[bool, typer.Option("--skip-broken", help="Go on without files that can't be decoded.")]
 
 

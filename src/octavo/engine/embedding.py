@@ -15,10 +15,11 @@ from torch import nn
 
 from octavo.data.batches import PixelRows, in_order
 from octavo.data.store import Pixels
+from octavo.engine.estimate import pass_seconds
 from octavo.engine.features import extractor_facts, extractor_key, found
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
-from octavo.engine.restore import Trained, restore
+from octavo.engine.restore import Trained, inputs_of, restore
 from octavo.errors import UserError
 from octavo.keyed import seed_of
 from octavo.networks.build import build_member
@@ -88,12 +89,33 @@ def layer_outputs(
     def make() -> np.ndarray:
         hardware = find(device)
         trained = restore(run, name, hardware.device)
-        features = _frozen(run, trained, hardware.kind, cache) if below.startswith("head.") else None
+        features = _frozen(run, name, hardware.kind, cache) if below.startswith("head.") else None
         if features is not None:
             return _by_head(trained, below, features[rows])
         return _computed(trained, below, pixels(), rows, progress)
 
-    return kept(run, f"features-{layer}", {"layer": layer, "images": digest_of(rows)}, make)
+    return kept(run, f"features-{layer}", _facts(layer, rows), make)
+
+
+def layer_seconds(run: RunFolder, layer: str, rows: np.ndarray, *, cache: Path, device: str = "auto") -> float:
+    """Return about how long `layer_outputs` would run a network; 0 where the outputs, or all it needs, are at hand.
+
+    Raises:
+        UserError: no such member, or one that isn't trained.
+    """
+    name, below = split_layer(run, layer)
+    if _read(run, f"features-{layer}", _facts(layer, rows)) is not None:
+        return 0.0
+    hardware = find(device)
+    if below.startswith("head.") and _frozen(run, name, hardware.kind, cache) is not None:
+        return 0.0
+    recipe = run.recipe_as(ClassifyRecipe)
+    member = next(m for m in recipe.members if m.name == name)
+    return pass_seconds(recipe, member, len(run.manifest["classes"]), len(rows), hardware)
+
+
+def _facts(layer: str, rows: np.ndarray) -> dict[str, str]:
+    return {"layer": layer, "images": digest_of(rows)}
 
 
 def kept(run: RunFolder, name: str, facts: Mapping[str, str], make: Callable[[], np.ndarray]) -> np.ndarray:
@@ -105,16 +127,20 @@ def kept(run: RunFolder, name: str, facts: Mapping[str, str], make: Callable[[],
         facts: all that it was made from; the run's own weights and images, which never change, go without saying.
         make: makes it.
     """
-    path = run.explained(f"{name}.safetensors")
-    try:
-        with safe_open(path, framework="np") as file:
-            if file.metadata() == dict(facts):
-                return file.get_tensor("array")
-    except (OSError, SafetensorError):
-        pass  # not there yet, or damaged: it is made again
+    if (found := _read(run, name, facts)) is not None:
+        return found
     array = np.ascontiguousarray(make())
-    run.write_explained(path.name, save({"array": array}, metadata=dict(facts)))
+    run.write_explained(f"{name}.safetensors", save({"array": array}, metadata=dict(facts)))
     return array
+
+
+def _read(run: RunFolder, name: str, facts: Mapping[str, str]) -> np.ndarray | None:
+    """Return what is kept, if it was made from these facts; None where it isn't there yet, or damaged."""
+    try:
+        with safe_open(run.explained(f"{name}.safetensors"), framework="np") as file:
+            return file.get_tensor("array") if file.metadata() == dict(facts) else None
+    except (OSError, SafetensorError):
+        return None
 
 
 def digest_of(rows: np.ndarray) -> str:
@@ -122,24 +148,26 @@ def digest_of(rows: np.ndarray) -> str:
     return hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()[:20]
 
 
-def _frozen(run: RunFolder, trained: Trained, kind: str, cache: Path) -> np.ndarray | None:
+def _frozen(run: RunFolder, name: str, kind: str, cache: Path) -> np.ndarray | None:
     """Return what a frozen member's extractor said of all images, float32 [N,F], if it is in the cache."""
     recipe = run.recipe_as(ClassifyRecipe)
-    member = next(m for m in recipe.members if m.name == trained.name)
+    member = next(m for m in recipe.members if m.name == name)
     train = recipe.train_of(member)
     if train.mode != "frozen" or not train.cache:
         return None
-    start = run.member(trained.name).facts().get("weights")
-    size, resize = trained.inputs.size, trained.inputs.resize
-    facts = extractor_facts(member, recipe.seed, size, resize, start["sha256"] if start else None)
-    fixed = replace(trained.inputs, augment=recipe.augment, seed=seed_of("views", recipe.seed))
-    return found(cache, extractor_key(facts, fixed, train, run.manifest["data"]["pixels"], kind))
+    known = run.member(name).facts()
+    start, inputs = known.get("weights"), inputs_of(known, train)
+    facts = extractor_facts(member, recipe.seed, inputs.size, inputs.resize, start["sha256"] if start else None)
+    fixed = replace(inputs, augment=recipe.augment, seed=seed_of("views", recipe.seed))
+    manifest = run.manifest
+    threads = manifest["hardware"]["threads"]
+    return found(cache, extractor_key(facts, fixed, train, manifest["data"]["pixels"], kind, threads))
 
 
 @torch.inference_mode()
 def _by_head(trained: Trained, below: str, features: np.ndarray) -> np.ndarray:
     """Return the output of a layer of the head for features [n,F], float32 [n,·]."""
-    short = MemberNet(nn.Identity(), trained.net.head)  # pyright: ignore[reportArgumentType]
+    short = MemberNet(nn.Identity(), trained.one.head)  # pyright: ignore[reportArgumentType]
     short.eval()
     parts = []
     for part in np.array_split(features, range(_AT_ONCE, len(features), _AT_ONCE)):

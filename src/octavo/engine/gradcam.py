@@ -51,15 +51,15 @@ def gradcam(trained: Trained, images: Sequence[np.ndarray], targets: Sequence[in
     """
     if not images or len(images) != len(targets):
         raise ValueError(f"expected images with a target each, got {len(images)} and {len(targets)}")
-    trained.net.eval()
-    with _still(trained.net), torch.autocast(trained.device.type, enabled=False):
-        layer = spatial_layer(trained.net, _input(trained, images[:1]))
+    trained.one.eval()
+    with _still(trained.one), torch.autocast(trained.device.type, enabled=False):
+        layer = spatial_layer(trained.one, _input(trained, images[:1]))
         seen, maps = [], []
         for start in range(0, len(images), BATCH):
             x = _input(trained, images[start : start + BATCH])
             seen.append(_visible(trained, x))
             if layer:
-                maps.append(_maps(trained.net, layer, x, targets[start : start + BATCH]))
+                maps.append(_maps(trained.one, layer, x, targets[start : start + BATCH]))
     return Heat(layer, np.concatenate(seen), np.concatenate(maps) if layer else None)
 
 

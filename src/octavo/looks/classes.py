@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from octavo.looks.look import Cell, Drawing, Look, Shown, Table
+from octavo.looks.look import Cell, Drawing, Table
 from octavo.looks.subject import ClassifySubject
 from octavo.numbers.confusions import confusion_counts, taken_for
 from octavo.numbers.results import ClassResult, Interval, Report
@@ -33,16 +33,17 @@ def classes(subject: ClassifySubject) -> Drawing | None:
         },
     )
     absent = [entry for entry in report.per_class if entry.accuracy is None]
-    look = Look(
+    return Drawing.single(
+        figure,
         name="classes",
         title="Class by class",
         sees=_sees(report, [entry for entry, _ in scored]),
         source="metrics.json",
-        shown=(Shown(file="classes.png", caption=_caption(report, len(shown)), alt="Accuracy by class", wide=True),),
+        caption=_caption(report, len(shown)),
+        alt="Accuracy by class",
         tables=(_table(subject, [*(entry for entry, _ in scored), *absent]),),
         warnings=(f"{len(absent)} of {len(report.per_class)} classes have no validation image.",) if absent else (),
     )
-    return Drawing(look, {"classes.png": figure})
 
 
 def _ends(interval: Interval) -> tuple[float, float]:
@@ -72,10 +73,11 @@ def _caption(report: Report, shown: int) -> str:
 
 def _table(subject: ClassifySubject, ordered: list[ClassResult]) -> Table:
     names = subject.classes
-    others = dict(zip(names, taken_for(confusion_counts(subject.labels, subject.predicted, len(names))), strict=True))
+    taken = taken_for(confusion_counts(subject.labels, subject.predicted, len(names)))
+    others = {id(entry): other for entry, other in zip(subject.report.per_class, taken, strict=True)}
     rows: list[tuple[Cell, ...]] = []
     for entry in ordered:
-        found, other = entry.accuracy, others[entry.name]
+        found, other = entry.accuracy, others[id(entry)]
         numbers = (found.value, found.low, found.high) if found else (None, None, None)
         mistaken = f"{names[other[0]]} ({other[1]:,})" if other else None
         rows.append((entry.name, entry.support, *numbers, entry.precision, entry.f1, mistaken))

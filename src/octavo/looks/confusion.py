@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from octavo.looks.look import Drawing, Look, Shown, Table
+from octavo.looks.look import Drawing, Table
 from octavo.looks.subject import ClassifySubject, SegmentSubject
 from octavo.numbers.confusions import confusion_counts, similar_order, top_confusions
 from octavo.pictures.confusion import NAMED, NUMBERED, block_size, confusion_matrix
@@ -27,26 +27,22 @@ def confused_pixels(subject: SegmentSubject) -> Drawing:
 def _drawn(counts: np.ndarray, classes: tuple[str, ...], what: str) -> Drawing:
     order = similar_order(counts) if len(classes) > NUMBERED else np.arange(len(classes))
     names = tuple(classes[i] for i in order)
-    shown = Shown(
-        file="confusion.png",
-        caption=_caption(len(classes)),
-        alt=f"Confusion matrix of {len(classes)} classes",
-    )
     tables = [_pairs(counts, classes, what)]
     if len(classes) > NAMED:
         tables.append(_places(names))
     wrong = int(counts.sum() - np.trace(counts))
     total = int(counts.sum())
-    look = Look(
+    return Drawing.single(
+        confusion_matrix(counts[np.ix_(order, order)], names),
         name="confusion",
         title="What is taken for what",
         sees=f"Each row is a true class: the share of its validation {what} that was taken for each class. "
         f"{wrong:,} of {total:,} {what} were taken for a wrong class.",
         source="predictions/val.csv" if what == "images" else "metrics.json",
-        shown=(shown,),
-        tables=tuple(tables),
+        caption=_caption(len(classes)),
+        alt=f"Confusion matrix of {len(classes)} classes",
+        tables=tables,
     )
-    return Drawing(look, {"confusion.png": confusion_matrix(counts[np.ix_(order, order)], names)})
 
 
 def _caption(classes: int) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from octavo.engine.folder import RunFolder
+from octavo.looks.names import last_parts
 from octavo.numbers.compare_results import Difference
 from octavo.recipe import ClassifyRecipe, Recipe, SegmentRecipe
 
@@ -26,8 +28,15 @@ def differences(runs: Sequence[RunFolder]) -> tuple[Difference, ...]:
         for run, recipe in zip(runs, recipes, strict=True)
     ]
     keys = dict.fromkeys(key for own in facts for key in own)
-    rows = [Difference(key=key, values=tuple(own.get(key) for own in facts)) for key in keys]
-    return tuple(row for row in rows if len(set(row.values)) > 1)
+    rows = {key: tuple(own.get(key) for own in facts) for key in keys}
+    return tuple(Difference(key=key, values=_shown(values)) for key, values in rows.items() if len(set(values)) > 1)
+
+
+def _shown(values: Sequence[str | None]) -> tuple[str | None, ...]:
+    """Return values that may travel: of a path, such as a weights file's, only as much as tells it from the others."""
+    paths = [value for value in values if value and PurePath(value).is_absolute()]
+    short = dict(zip(paths, last_parts(paths), strict=True))
+    return tuple(short.get(value, value) if value else value for value in values)
 
 
 def data_warnings(runs: Sequence[RunFolder], names: Sequence[str]) -> tuple[str, ...]:

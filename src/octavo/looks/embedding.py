@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octavo.engine.embedding import default_layer, digest_of, kept, layer_outputs
+from octavo.engine.embedding import default_layer, digest_of, kept, layer_outputs, layer_seconds
 from octavo.errors import UserError
 from octavo.looks.look import Drawing, Look, Points, Shown, Table
 from octavo.looks.subject import ClassifySubject
@@ -70,7 +70,21 @@ def layer_of(subject: ClassifySubject, layer: str | None) -> Layer:
     return Layer(name, rows, features, labels, near, neighbourhoods(near, labels, len(subject.classes)))
 
 
-def plane_of(subject: ClassifySubject, layer: Layer, method: str, seed: int, *, anywhere: bool = False) -> Plane:
+def network_seconds(subject: ClassifySubject) -> float:
+    """Return about how long a network would run for the layer that is taken by itself; 0 where nothing is computed."""
+    rows = subject.places[sample(subject.labels)]
+    return layer_seconds(subject.run, default_layer(subject.run), rows, cache=subject.cache, device=subject.device)
+
+
+@dataclass(frozen=True, eq=False)
+class Laid(Plane):
+    """A plane, its trustworthiness (0–1, not a number of fewer than three images), and the k that was taken at."""
+
+    trust: float
+    k: int
+
+
+def plane_of(subject: ClassifySubject, layer: Layer, method: str, seed: int, *, anywhere: bool = False) -> Laid:
     """Return the layer's images in a plane, see `project`; made once and kept in the run.
 
     Raises:
@@ -79,15 +93,12 @@ def plane_of(subject: ClassifySubject, layer: Layer, method: str, seed: int, *, 
     way = check(method)
     words = way.words(len(layer.rows))
     facts = {"layer": layer.name, "images": digest_of(layer.rows), "seed": str(seed), "settings": words}
+    name = f"{method}-{seed}{'-anywhere' if anywhere else ''}-{layer.name}"
     subject.progress(f"{way.title}, seed {seed}", 0, 1)
-    points = kept(
-        subject.run,
-        f"{method}-{seed}{'-anywhere' if anywhere else ''}-{layer.name}",
-        facts,
-        lambda: project(layer.features, method, seed, anywhere=anywhere).points,
-    )
+    points = kept(subject.run, name, facts, lambda: project(layer.features, method, seed, anywhere=anywhere).points)
+    trust = kept(subject.run, f"{name}-trust", facts, lambda: np.array(trusted(layer.features, points)))
     subject.progress(f"{way.title}, seed {seed}", 1, 1)
-    return Plane(points, way.title, words, seed)
+    return Laid(points, way.title, words, seed, trust=float(trust[0]), k=int(trust[1]))
 
 
 def embedding(
@@ -118,20 +129,19 @@ def embedding(
     return _drawn(subject, own, plane_of(subject, own, method, seed))
 
 
-def _drawn(subject: ClassifySubject, own: Layer, plane: Plane) -> Drawing:
+def _drawn(subject: ClassifySubject, own: Layer, plane: Laid) -> Drawing:
     cloud = Cloud(plane.points, own.labels, subject.classes, _title(own, plane), plane.title)
     figures = {"embedding.png": whole_plane(cloud)}
     if len(subject.classes) > GROUP:
         figures |= {f"embedding_{i}.png": figure for i, figure in enumerate(ten_at_a_time(cloud), 1)}
     sheet = thumb_sheet((subject.picture(int(i)) for i in own.rows), len(own.rows))
-    trust, k = trusted(own.features, plane.points)
     look = Look(
         name="embedding",
         title=f"The images in a plane ({plane.title})",
-        sees=_sees(subject, own, plane, trust),
+        sees=_sees(subject, own, plane),
         source="explained/embedding.json",
         shown=tuple(_shown(figures, plane, len(np.unique(own.labels)))),
-        tables=tuple(_tables(subject, own, plane, (trust, k))),
+        tables=tuple(_tables(subject, own, plane)),
         points=_points(subject, own, plane, sheet),
         warnings=_warnings(subject, own),
     )
@@ -146,7 +156,7 @@ def _title(layer: Layer, plane: Plane) -> str:
     )
 
 
-def _sees(subject: ClassifySubject, layer: Layer, plane: Plane, trust: float) -> str:
+def _sees(subject: ClassifySubject, layer: Layer, plane: Laid) -> str:
     count, width = layer.features.shape
     which = f"{counted(count, 'validation image')}"
     if count < len(subject.labels):
@@ -157,7 +167,7 @@ def _sees(subject: ClassifySubject, layer: Layer, plane: Plane, trust: float) ->
     )
     return (
         f"{which} by the {counted(width, 'number')} that {layer.name} gives of each, laid into a plane by "
-        f"{plane.title} so that near neighbours stay near: trustworthiness {trust:.3f} of 1.{pure} Only who lies "
+        f"{plane.title} so that near neighbours stay near: trustworthiness {plane.trust:.3f} of 1.{pure} Only who lies "
         "beside whom can be read off the plane, not how far apart groups are or how large."
     )
 
@@ -189,8 +199,8 @@ def _shown(figures: Mapping[str, object], plane: Plane, classes: int) -> list[Sh
     return shown
 
 
-def _tables(subject: ClassifySubject, layer: Layer, plane: Plane, trust: tuple[float, int]) -> list[Table]:
-    tables = [_trust_table(layer, plane, *trust)]
+def _tables(subject: ClassifySubject, layer: Layer, plane: Laid) -> list[Table]:
+    tables = [_trust_table(layer, plane)]
     if layer.lie.scattered():
         tables.append(_scattered_table(subject, layer))
     if layer.lie.overlapping():
@@ -198,9 +208,9 @@ def _tables(subject: ClassifySubject, layer: Layer, plane: Plane, trust: tuple[f
     return tables
 
 
-def _trust_table(layer: Layer, plane: Plane, trust: float, k: int) -> Table:
+def _trust_table(layer: Layer, plane: Laid) -> Table:
     flat = neighbourhoods(nearest(plane.points), layer.labels, len(layer.lie.counts))
-    rows = [(f"trustworthiness of the plane (its {k} nearest neighbours)", trust)]
+    rows = [(f"trustworthiness of the plane (its {plane.k} nearest neighbours)", plane.trust)]
     places = (("in the layer's own space", layer.lie.purity), ("in the plane", flat.purity))
     rows += [(f"neighbours of the same class {where}", mean_share(share)) for where, share in places]
     rows.append(("neighbours of the same class by chance", mean_share(layer.lie.chance)))
@@ -209,7 +219,8 @@ def _trust_table(layer: Layer, plane: Plane, trust: float, k: int) -> Table:
         columns=("what", "0–1"),
         rows=tuple((what, None if not np.isfinite(value) else value) for what, value in rows),
         kinds=("text", "number"),
-        caption=f"Neighbours are the {layer.lie.k} nearest images by Euclidean distance, averaged over classes. "
+        caption=f"Neighbours are the {layer.lie.k} nearest images by Euclidean distance, fewer for a class of fewer "
+        "images; shares are averaged over classes. "
         "Trustworthiness is 1 where neighbours in the plane are neighbours in the layer's space too.",
     )
 
@@ -225,12 +236,13 @@ def _scattered_table(subject: ClassifySubject, layer: Layer) -> Table:
         rows.append((names[c], int(lie.counts[c]), float(lie.purity[c]), away, float(max(others[most], 0)), right))
     first = rows[0]
     return Table(
-        title="The ten most scattered classes" if len(names) > 10 else "The classes, the most scattered first",
+        title="The ten most scattered classes" if len(names) > 10 == len(rows) else "Classes, the most scattered first",
         columns=("class", "images", "neighbours of its own", "most others are of", "share of these", "accuracy"),
         rows=tuple(rows),
         kinds=("text", "count", "share", "text", "share", "share"),
-        caption=f"Of the {lie.k} nearest neighbours of images of class {first[0]}, {100 * first[2]:.0f} % are of its "
-        "own class. Taken in the layer's own space, so that it doesn't depend on the plane or its seed.",
+        caption=f"Of the {counted(lie.looked_at(lie.scattered()[0]), 'nearest neighbour')} of each image of class "
+        f"{first[0]}, {100 * first[2]:.0f} % are of its own class. Taken in the layer's own space, so that it doesn't "
+        "depend on the plane or its seed.",
     )
 
 
@@ -241,14 +253,15 @@ def _pairs_table(subject: ClassifySubject, layer: Layer) -> Table:
         back = int(((subject.labels == b) & (subject.predicted == a)).sum())
         there, here = float(lie.crossing[a, b]), float(lie.crossing[b, a])
         rows.append((names[a], names[b], float(lie.overlap[a, b]), there, here, taken + back))
-    first = rows[0]
+    first, near = rows[0], dict.fromkeys(map(lie.looked_at, lie.overlapping()[0]))
     return Table(
         title="The ten pairs of classes that overlap most" if len(rows) == 10 else "Pairs of classes that overlap",
         columns=("first class", "second class", "overlap", "first's in second", "second's in first", "mistakes"),
         rows=tuple(rows),
         kinds=("text", "text", "share", "share", "share", "count"),
-        caption=f"{100 * first[2]:.0f} % of the {lie.k} nearest neighbours of {first[0]} and {first[1]} are of the "
-        "other one (the mean of both ways). Mistakes are images of one that the ensemble takes for the other.",
+        caption=f"{100 * first[2]:.0f} % of the nearest neighbours of {first[0]} and {first[1]} are of the other one: "
+        f"the mean of both ways, with {' and '.join(map(str, near))} neighbours of each image. Mistakes "
+        "are images of one that the ensemble takes for the other.",
     )
 
 
@@ -261,7 +274,7 @@ def _points(subject: ClassifySubject, layer: Layer, plane: Plane, sheet: Sheet) 
         truth=tuple(layer.labels.tolist()),
         predicted=tuple(subject.predicted[rows].tolist()),
         confidence=tuple(np.round(subject.probabilities[rows].max(1), 4).tolist()),
-        names=tuple(subject.files[i] for i in rows.tolist()),
+        names=tuple(subject.names[i] for i in rows.tolist()),
         classes=subject.classes,
         thumbs=THUMBS,
         side=sheet.side,

@@ -13,7 +13,7 @@ from octavo.engine.gradcam import gradcam as heat_of
 from octavo.engine.hardware import find
 from octavo.engine.restore import restore
 from octavo.errors import UserError, suggest
-from octavo.looks.look import Drawing, Look, Shown, Table
+from octavo.looks.look import Drawing, Table
 from octavo.looks.subject import ClassifySubject
 from octavo.numbers.ranking import surest, worst_mistakes
 from octavo.pictures.heat import HeatCell, HeatRow, heat_table
@@ -35,7 +35,7 @@ def gradcam(subject: ClassifySubject, images: Sequence[str] = ()) -> Drawing:
     Raises:
         UserError: no such validation image, several of that name, or too many.
     """
-    chosen = [_place(subject.files, name) for name in dict.fromkeys(images)] if images else _chosen(subject)
+    chosen = [_place(subject, name) for name in dict.fromkeys(images)] if images else _chosen(subject)
     if len(chosen) > LIMIT:
         raise UserError(f"--image: {len(chosen)} images; name at most {LIMIT}")
     heats = _heats(subject, chosen)
@@ -43,25 +43,20 @@ def gradcam(subject: ClassifySubject, images: Sequence[str] = ()) -> Drawing:
     without = [name for name, heat in heats.items() if heat.maps is None]
     if without:
         subject.say(f"gradcam: no spatial map in {', '.join(without)}")
-    look = Look(
+    return Drawing.single(
+        heat_table(rows, list(heats)),
         name="gradcam",
         title="Where each member looks",
         sees=_sees(without),
         source="predictions/val.csv",
-        shown=(
-            Shown(
-                file="gradcam.png",
-                caption="Yellow regions speak most for the class that the ensemble predicts; below each map stands the "
-                "member's own probability of that class. Maps beside the object tell of a network that goes by the "
-                "background.",
-                alt="Validation images under the Grad-CAM maps of every member",
-                wide=len(heats) > 1,
-            ),
-        ),
+        caption="Yellow regions speak most for the class that the ensemble predicts; below each map stands the "
+        "member's own probability of that class. Maps beside the object tell of a network that goes by the "
+        "background.",
+        alt="Validation images under the Grad-CAM maps of every member",
+        wide=len(heats) > 1,
         tables=(_images(subject, chosen), _layers(heats)),
         warnings=_coarse(heats),
     )
-    return Drawing(look, {"gradcam.png": heat_table(rows, list(heats))})
 
 
 def _sees(without: list[str]) -> str:
@@ -94,16 +89,18 @@ def _chosen(subject: ClassifySubject) -> list[int]:
     return [int(i) for i in (*worst[: SHOWN - len(right)], *right)]
 
 
-def _place(files: Sequence[str], name: str) -> int:
+def _place(subject: ClassifySubject, name: str) -> int:
     """Return the place of a validation image by its whole path, or by the end of it if only one ends so."""
-    if name in files:
-        return files.index(name)
+    files, names = subject.files, subject.names
+    for known in (files, names):
+        if known.count(name) == 1:
+            return known.index(name)
     parts = PurePosixPath(name).parts
     ends = [i for i, file in enumerate(files) if parts and PurePosixPath(file).parts[-len(parts) :] == parts]
     if not ends:
-        raise UserError(f'--image: no validation image "{name}"{suggest(name, files)}')
+        raise UserError(f'--image: no validation image "{name}"{suggest(name, names)}')
     if len(ends) > 1:
-        raise UserError(f'--image: "{name}" names {len(ends)} validation images, such as {files[ends[0]]}; name a path')
+        raise UserError(f'--image: "{name}" names {len(ends)} validation images, such as {names[ends[0]]}; name a path')
     return ends[0]
 
 
@@ -119,13 +116,14 @@ def _heats(subject: ClassifySubject, chosen: Sequence[int]) -> dict[str, Heat]:
 
 def _row(subject: ClassifySubject, heats: dict[str, Heat], place: int, index: int) -> HeatRow:
     predicted, truth = int(subject.predicted[index]), int(subject.labels[index])
-    share = softmax(subject.logits[:, index].astype(np.float64), axis=1)[:, predicted]
+    alone = [subject.alone(i, np.array([index]))[0] for i in range(len(subject.members))]
+    share = softmax(np.stack(alone), axis=1)[:, predicted]
     cells = [
         HeatCell(heat.seen[place], None if heat.maps is None else heat.maps[place], f"{100 * own:.0f} %")
         for heat, own in zip(heats.values(), share, strict=True)
     ]
     lines = (
-        PurePosixPath(subject.files[index]).name,
+        PurePosixPath(subject.names[index]).name,
         f"true: {subject.classes[truth]}",
         f"→ {subject.classes[predicted]}",
         f"{100 * subject.probabilities[index, predicted]:.0f} %, {'right' if predicted == truth else 'wrong'}",
@@ -136,7 +134,7 @@ def _row(subject: ClassifySubject, heats: dict[str, Heat], place: int, index: in
 def _images(subject: ClassifySubject, chosen: Sequence[int]) -> Table:
     rows = [
         (
-            subject.files[i],
+            subject.names[i],
             subject.classes[subject.labels[i]],
             subject.classes[subject.predicted[i]],
             float(subject.probabilities[i, subject.predicted[i]]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from octavo.looks.look import Drawing, Look, Shown
+from octavo.looks.look import Drawing
 from octavo.looks.subject import Subject
 from octavo.pictures.curves import training_curves
 
@@ -16,12 +16,13 @@ def history(subject: Subject) -> Drawing:
     caption = "A training loss that still falls at the end asks for more epochs" + (
         "; a held-out score (dashed) that falls while the training score rises is overfitting." if held else "."
     )
-    look = Look(
+    return Drawing.single(
+        training_curves(named),
         name="history",
         title="How training went",
         sees="Loss, scores and learning rate after every epoch."
         + (" Held-out images were taken from the training part." if held else ""),
         source="history.csv",
-        shown=(Shown(file="history.png", caption=caption, alt="Training curves by epoch"),),
+        caption=caption,
+        alt="Training curves by epoch",
     )
-    return Drawing(look, {"history.png": training_curves(named)})

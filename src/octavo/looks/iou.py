@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from octavo.looks.look import Cell, Drawing, Look, Shown, Table
+from octavo.looks.look import Cell, Drawing, Table
 from octavo.looks.subject import SegmentSubject
 from octavo.numbers.mask_results import CLASS_IOU, MaskClass, SegmentReport
 from octavo.numbers.rules import RULES
@@ -20,22 +20,18 @@ def classes_of_masks(subject: SegmentSubject) -> Drawing | None:
         subject.say("no class has an IoU: none occurs in the validation masks or in the predictions")
         return None
     figure = iou_dots(drawn, report.miou, report.level)
-    shown = Shown(
-        file="classes.png",
-        caption="Scored classes from the best to the worst; rare classes have long intervals, since few images show "
-        "them, and pull the mean as hard as common ones.",
-        alt="IoU of each class with its interval",
-    )
-    look = Look(
+    return Drawing.single(
+        figure,
         name="classes",
         title="Class by class",
         sees=_sees(report),
         source="metrics.json",
-        shown=(shown,),
+        caption="Scored classes from the best to the worst; rare classes have long intervals, since few images show "
+        "them, and pull the mean as hard as common ones.",
+        alt="IoU of each class with its interval",
         tables=(_table(ordered),),
         warnings=_warnings(report),
     )
-    return Drawing(look, {"classes.png": figure})
 
 
 def _dot(entry: MaskClass) -> ClassIou:
@@ -103,23 +99,19 @@ def epochs(subject: SegmentSubject) -> Drawing | None:
         return None
     kept = subject.final_epoch
     figure = iou_curves([int(row["epoch"]) for row in history], found, _column(history, "holdout_miou"), kept)
-    shown = Shown(
-        file="epochs.png",
-        caption="A line that still rises at the end asks for more epochs; one that jumps up and down has few held-out "
-        "pixels, and the epoch that is kept is chosen partly by that luck.",
-        alt="IoU of each class by epoch",
-    )
     absent = [name for name in columns if name not in found]
-    look = Look(
+    return Drawing.single(
+        figure,
         name="epochs",
         title="IoU of the classes over training",
         sees=f"IoU of each scored class on the held-out images, which were taken from the training part, after each "
         f"of {len(history)} epochs; the run keeps the weights of epoch {kept}.",
         source="history.csv",
-        shown=(shown,),
+        caption="A line that still rises at the end asks for more epochs; one that jumps up and down has few held-out "
+        "pixels, and the epoch that is kept is chosen partly by that luck.",
+        alt="IoU of each class by epoch",
         warnings=(f"Never in the held-out images or their predictions: {_some(absent)}.",) if absent else (),
     )
-    return Drawing(look, {"epochs.png": figure})
 
 
 def _column(history: list[dict[str, str]], name: str) -> np.ndarray:

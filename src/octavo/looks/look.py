@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -125,6 +125,35 @@ class Drawing:
     look: Look
     figures: Mapping[str, Figure | bytes] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def single(
+        cls,
+        figure: Figure | bytes,
+        *,
+        name: str,
+        title: str,
+        sees: str,
+        source: str,
+        caption: str,
+        alt: str,
+        wide: bool = True,
+        tables: Sequence[Table] = (),
+        warnings: Sequence[str] = (),
+    ) -> Drawing:
+        """Return a look of one figure, `plots/NAME.png`; the words are those of `Look` and `Shown`."""
+        file = f"{name}.png"
+        shown = Shown(file=file, caption=caption, alt=alt, wide=wide)
+        look = Look(
+            name=name,
+            title=title,
+            sees=sees,
+            source=source,
+            shown=(shown,),
+            tables=tuple(tables),
+            warnings=tuple(warnings),
+        )
+        return cls(look, {file: figure})
 
     def __post_init__(self) -> None:
         """Refuse a look whose pictures aren't drawn."""

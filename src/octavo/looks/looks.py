@@ -10,7 +10,7 @@ from octavo.looks.card import card
 from octavo.looks.classes import classes
 from octavo.looks.confusion import confused_pixels, confusion
 from octavo.looks.cost import cost
-from octavo.looks.embedding import embedding
+from octavo.looks.embedding import embedding, network_seconds
 from octavo.looks.gradcam import gradcam
 from octavo.looks.history import history
 from octavo.looks.iou import classes_of_masks, epochs
@@ -24,6 +24,7 @@ from octavo.looks.stability import stability
 from octavo.looks.stages import stages
 from octavo.looks.subject import ClassifySubject, SegmentSubject
 from octavo.looks.suspects import suspects
+from octavo.looks.trust import trust
 from octavo.looks.worst import worst
 
 
@@ -33,21 +34,24 @@ class Way:
 
     Attributes:
         draw: from the subject to a drawing; None where there is nothing to see.
-        thorough: whether it runs networks or takes long, so that a report at the end of training goes without.
+        thorough: whether it runs networks or takes long in any case, so that a report goes without.
+        seconds: subject → about how long it would run networks, where that depends on what is at hand.
     """
 
     draw: Callable[[Any], Drawing | None]
     thorough: bool = False
+    seconds: Callable[[Any], float] = lambda _: 0.0
 
 
 CLASSIFY: dict[str, Way] = {
     "confusion": Way(confusion),
     "classes": Way(classes),
     "reliability": Way(reliability),
+    "trust": Way(trust),
     "members": Way(members),
     "mistakes": Way(mistakes),
     "suspects": Way(suspects),
-    "embedding": Way(embedding),
+    "embedding": Way(embedding, seconds=network_seconds),
     "stability": Way(stability, thorough=True),
     "gradcam": Way(gradcam, thorough=True),
     "cost": Way(cost, thorough=True),

@@ -16,7 +16,7 @@ def members(subject: ClassifySubject) -> Drawing | None:
     if len(subject.members) < 2:
         return None
     report = subject.report
-    predicted = np.concatenate([subject.logits.argmax(axis=2), subject.predicted[None]])
+    predicted = np.stack([*(subject.alone(i).argmax(1) for i in range(len(subject.members))), subject.predicted])
     differ, wrong = disagreement(predicted), both_wrong(predicted, subject.labels)
     names = [*subject.members, "ensemble"]
     adding = {entry.member: entry.leave_one_out for entry in report.contributions}

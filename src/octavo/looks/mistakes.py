@@ -66,49 +66,33 @@ def _shown(worst: int, unsure: int) -> tuple[Shown, ...]:
 
 
 def _tables(subject: ClassifySubject, worst: np.ndarray, unsure: np.ndarray, margin: np.ndarray) -> list[Table]:
-    first = ("no.", "image", "truth", "prediction", "probability", "second class", "its probability")
-    kinds = ("count", "text", "text", "text", "share", "text", "share")
-    tables = []
-    if len(worst):
-        of_truth = subject.probabilities[worst, subject.labels[worst]]
-        rows = zip(_rows(subject, worst), of_truth, strict=True)
-        tables.append(
-            Table(
-                title="The worst mistakes",
-                columns=(*first, "probability of the truth"),
-                rows=tuple((*row, float(p)) for row, p in rows),
-                kinds=(*kinds, "share"),
-                caption="In the order of the contact sheet: the most probable wrong answer first.",
-            )
-        )
-    rows = zip(_rows(subject, unsure), margin[unsure], strict=True)
-    tables.append(
-        Table(
-            title="The least certain images",
-            columns=(*first, "margin"),
-            rows=tuple((*row, float(m)) for row, m in rows),
-            kinds=(*kinds, "share"),
-            caption="In the order of the contact sheet; the margin is the highest probability less the second highest.",
-        )
-    )
-    return tables
+    of_truth = subject.probabilities[worst, subject.labels[worst]]
+    order = "In the order of the contact sheet"
+    first = f"{order}: the most probable wrong answer first."
+    last = f"{order}; the margin is the highest probability less the second highest."
+    tables = [_table(subject, worst, "The worst mistakes", "probability of the truth", of_truth, first)]
+    tables.append(_table(subject, unsure, "The least certain images", "margin", margin[unsure], last))
+    return [table for table in tables if table.rows]
 
 
-def _rows(subject: ClassifySubject, places: np.ndarray) -> list[tuple[Cell, ...]]:
+def _table(
+    subject: ClassifySubject, places: np.ndarray, title: str, what: str, values: np.ndarray, caption: str
+) -> Table:
+    """Return a row an image of `places`, whose last cell is its number of `values`."""
     names, found = subject.classes, subject.probabilities
     seconds = second(found[places], subject.predicted[places])
-    return [
-        (
-            number,
-            subject.files[i],
-            names[subject.labels[i]],
-            names[subject.predicted[i]],
-            float(found[i, subject.predicted[i]]),
-            names[other],
-            float(found[i, other]),
-        )
-        for number, (i, other) in enumerate(zip(places, seconds, strict=True), 1)
-    ]
+    rows: list[tuple[Cell, ...]] = []
+    for number, (i, other, value) in enumerate(zip(places, seconds, values, strict=True), 1):
+        said = subject.predicted[i]
+        answers = (names[said], float(found[i, said]), names[other], float(found[i, other]))
+        rows.append((number, subject.names[i], names[subject.labels[i]], *answers, float(value)))
+    return Table(
+        title=title,
+        columns=("no.", "image", "truth", "prediction", "probability", "second class", "its probability", what),
+        rows=tuple(rows),
+        kinds=("count", "text", "text", "text", "share", "text", "share", "share"),
+        caption=caption,
+    )
 
 
 def _tile(subject: ClassifySubject, index: int) -> Tile:

@@ -99,13 +99,13 @@ def answers(run: RunFolder, places: np.ndarray, classes: Sequence[str]) -> Answe
     """Return what a run of classifiers says of the images at `places` int64 [n] among its own; see `all_classes`."""
     subject = subject_of(run)
     assert isinstance(subject, ClassifySubject)
-    own = np.array([classes.index(name) for name in subject.classes], np.int64)
+    own = np.array([classes.index(name) for name in subject.manifest["classes"]], np.int64)
     labels, logits = subject.labels[places], subject.answer[places]
     return Answers(
         predicted=own[logits.argmax(1)],
         certainty=log_softmax(logits, axis=1)[np.arange(len(places)), labels],
         members={
-            name: subject.logits[i][places].argmax(1) == labels for i, name in enumerate(subject.members)
+            name: subject.alone(i, places).argmax(1) == labels for i, name in enumerate(subject.members)
         },
         metrics={
             key: float(metric(logits, labels)[0])
@@ -121,13 +121,14 @@ def aligned_counts(subject: SegmentSubject, classes: Sequence[str]) -> Confusion
     Raises:
         UserError: the run has other classes.
     """
-    if set(subject.classes) != set(classes):
-        strange = [name for name in (*subject.classes, *classes) if (name in classes) != (name in subject.classes)]
+    known = list(subject.manifest["classes"])
+    if set(known) != set(classes):
+        strange = [name for name in (*known, *classes) if (name in classes) != (name in known)]
         raise UserError(
             f'report: {subject.run.path} and the first run have different classes ("{strange[0]}" is in one alone); '
             "masks are compared class by class, so that all runs need the same"
         )
-    order = np.array([subject.classes.index(name) for name in classes] + [len(classes)])
+    order = np.array([known.index(name) for name in classes] + [len(classes)])
     return subject.counts[:, order][:, :, order]
 
 

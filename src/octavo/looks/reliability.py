@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from octavo.looks.look import Cell, Drawing, Look, Shown, Table
+from octavo.looks.look import Cell, Drawing, Table
 from octavo.looks.subject import ClassifySubject
 from octavo.numbers.reliability import Reliability
 from octavo.numbers.reliability import reliability as binned
@@ -14,21 +14,23 @@ def reliability(subject: ClassifySubject) -> Drawing:
     """Draw accuracy by confidence of the ensemble on the validation images, its members thin behind it."""
     report = subject.report
     whole = binned(subject.answer, subject.labels, report.level)
-    members = [binned(logits, subject.labels, report.level) for logits in subject.logits]
+    members = [binned(subject.alone(i), subject.labels, report.level) for i in range(len(subject.members))]
     several = len(members) > 1
     caption = (
         "Points below the dashed line are overconfident, points above it could be surer; the vertical lines are "
         f"{100 * report.level:g} % intervals (Wilson), and below is where the confidences lie."
     )
-    look = Look(
+    return Drawing.single(
+        reliability_diagram(whole, members if several else ()),
         name="reliability",
         title="Can its confidence be believed?",
         sees=_sees(report, whole),
         source="metrics.json",
-        shown=(Shown(file="reliability.png", caption=caption, alt="Reliability diagram", wide=False),),
+        caption=caption,
+        alt="Reliability diagram",
+        wide=False,
         tables=(_table(report, [*members, whole]), _bins(whole)),
     )
-    return Drawing(look, {"reliability.png": reliability_diagram(whole, members if several else ())})
 
 
 def _sees(report: Report, whole: Reliability) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from octavo.looks.legend import ids_of, legend_of
-from octavo.looks.look import Drawing, Look, Shown
+from octavo.looks.look import Drawing
 from octavo.looks.subject import SegmentSubject
 from octavo.numbers.image_scores import image_scores, spread
+from octavo.pictures.grid import smaller
 from octavo.pictures.scenes import Scene, scene_table
 
 _EACH = 2
@@ -31,25 +32,22 @@ def scenes(subject: SegmentSubject) -> Drawing | None:
         for word, i in chosen
     ]
     figure = scene_table(drawn, legend.colours, legend.entries)
-    shown = Shown(
-        file="scenes.png",
-        caption="Dark areas of the last column are wrong: thin lines are borders that lie a little off, whole areas "
-        "are a class that was taken for another.",
-        alt="Images with true and predicted masks and the pixels that are wrong",
-    )
-    look = Look(
+    return Drawing.single(
+        figure,
         name="scenes",
         title="The worst, the middle and the best",
         sees=f"{len(drawn)} of {len(scores.order)} validation images, ranked by the share of their pixels that are "
         "right (written beside each, with the mean IoU over the classes that occur in it).",
         source="predictions/val/",
-        shown=(shown,),
+        caption="Dark areas of the last column are wrong: thin lines are borders that lie a little off, whole areas "
+        "are a class that was taken for another.",
+        alt="Images with true and predicted masks and the pixels that are wrong",
     )
-    return Drawing(look, {"scenes.png": figure})
 
 
 def _scene(subject: SegmentSubject, index: int, note: str) -> Scene:
     painted = subject.predicted(index)
     assert painted is not None
     predicted = ids_of(painted, subject.run.table)
-    return Scene(subject.mask_names[index], note, subject.picture(index), subject.truth(index), predicted)
+    image = smaller(subject.picture(index), smooth=True)
+    return Scene(subject.titles[index], note, image, smaller(subject.truth(index)), smaller(predicted))

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
 
-from octavo.looks.embedding import Layer, layer_of, plane_of
-from octavo.looks.look import Drawing, Look, Shown, Table
+from octavo.looks.embedding import Laid, Layer, layer_of, plane_of
+from octavo.looks.look import Drawing, Table
 from octavo.looks.subject import ClassifySubject
-from octavo.numbers.neighbours import disparity, in_common, mean_share, nearest, neighbourhoods, trusted
-from octavo.numbers.projection import LEAST, Plane
+from octavo.numbers.neighbours import disparity, in_common, mean_share, nearest, neighbourhoods
+from octavo.numbers.projection import LEAST
 from octavo.pictures.embedding import purity_by_seed
 from octavo.words import counted
 
-SEEDS = (0, 1, 2)
+SEEDS = 3
+"""Planes that are compared."""
 
 
-def stability(subject: ClassifySubject, layer: str | None = None, method: str = "tsne") -> Drawing | None:
+def stability(
+    subject: ClassifySubject, layer: str | None = None, method: str = "tsne", seed: int = 0
+) -> Drawing | None:
     """Draw how the classes' neighbourhoods in the plane differ from seed to seed; None as for `embedding`.
 
     The first plane is that of `embedding`; the others start from random places, or their seeds would change little.
@@ -26,6 +30,7 @@ def stability(subject: ClassifySubject, layer: str | None = None, method: str = 
         subject: the run.
         layer: `MEMBER.LAYER`; by default the reference's.
         method: `tsne`, `umap` or `pacmap`.
+        seed: of the first plane; the others have those after it.
 
     Raises:
         UserError: as `embedding`.
@@ -35,27 +40,26 @@ def stability(subject: ClassifySubject, layer: str | None = None, method: str = 
     own = layer_of(subject, layer)
     if layer is None and own.flat:
         return None
-    planes = [plane_of(subject, own, method, seed, anywhere=seed != SEEDS[0]) for seed in SEEDS]
+    planes = [plane_of(subject, own, method, seed + i, anywhere=i > 0) for i in range(SEEDS)]
+    seeds = [plane.seed for plane in planes]
     near = [nearest(plane.points) for plane in planes]
     pure = np.stack([neighbourhoods(n, own.labels, len(subject.classes)).purity for n in near])
     pairs = _pairs(planes, near)
-    caption = (
-        "Each class is a line from its lowest to its highest value: short lines are what can be relied on, and the "
-        "classes far left are scattered whatever the plane shows."
-    )
-    shown = Shown(file="stability.png", caption=caption, alt="Purity of each class in the plane, by seed", wide=False)
-    look = Look(
+    return Drawing.single(
+        purity_by_seed(own.lie.purity, pure, seeds, subject.classes),
         name="stability",
         title=f"How stable the plane is ({planes[0].title})",
         sees=_sees(own, planes, pairs, pure),
         source="explained/stability.json",
-        shown=(shown,),
-        tables=(_seeds_table(own, planes, pure), _pairs_table(pairs, own), _classes_table(subject, own, pure)),
+        caption="Each class is a line from its lowest to its highest value: short lines are what can be relied on, and "
+        "the classes far left are scattered whatever the plane shows.",
+        alt="Purity of each class in the plane, by seed",
+        wide=False,
+        tables=(_seeds_table(own, planes, pure), _pairs_table(pairs, own), _classes_table(subject, own, pure, seeds)),
     )
-    return Drawing(look, {"stability.png": purity_by_seed(own.lie.purity, pure, SEEDS, subject.classes)})
 
 
-def _pairs(planes: list[Plane], near: list[np.ndarray]) -> list[tuple[int, int, float, float]]:
+def _pairs(planes: Sequence[Laid], near: list[np.ndarray]) -> list[tuple[int, int, float, float]]:
     """Return seed, seed, share of neighbours in common and Procrustes disparity of each two planes."""
     return [
         (planes[a].seed, planes[b].seed, in_common(near[a], near[b]), disparity(planes[a].points, planes[b].points))
@@ -63,7 +67,7 @@ def _pairs(planes: list[Plane], near: list[np.ndarray]) -> list[tuple[int, int, 
     ]
 
 
-def _sees(layer: Layer, planes: list[Plane], pairs: list[tuple[int, int, float, float]], pure: np.ndarray) -> str:
+def _sees(layer: Layer, planes: Sequence[Laid], pairs: list[tuple[int, int, float, float]], pure: np.ndarray) -> str:
     common = 100 * float(np.mean([share for *_, share, _ in pairs]))
     chance = 100 * layer.lie.k / max(len(layer.rows) - 1, 1)
     swing = round(100 * float(np.nan_to_num(np.ptp(pure, axis=0)).max()))
@@ -75,19 +79,18 @@ def _sees(layer: Layer, planes: list[Plane], pairs: list[tuple[int, int, float, 
     )
 
 
-def _seeds_table(layer: Layer, planes: list[Plane], pure: np.ndarray) -> Table:
+def _seeds_table(layer: Layer, planes: Sequence[Laid], pure: np.ndarray) -> Table:
     worst = set(layer.lie.scattered(min(10, max(1, len(layer.lie.counts) // 4))))
-    rows, k = [], 0
+    rows = []
     for plane, share in zip(planes, pure, strict=True):
-        trust, k = trusted(layer.features, plane.points)
         order = [int(c) for c in np.argsort(share, kind="stable") if np.isfinite(share[c])]
         found = len(worst & set(order[: len(worst)]))
-        rows.append((plane.seed, _number(trust), _number(mean_share(share)), found))
+        rows.append((plane.seed, _number(plane.trust), _number(mean_share(share)), found))
     return Table(
         title="The plane by seed",
         columns=(
             "seed",
-            f"trustworthiness (k = {k})",
+            f"trustworthiness (k = {planes[0].k})",
             "neighbours of the same class",
             f"most scattered classes found (of {len(worst)})",
         ),
@@ -109,14 +112,14 @@ def _pairs_table(pairs: list[tuple[int, int, float, float]], layer: Layer) -> Ta
     )
 
 
-def _classes_table(subject: ClassifySubject, layer: Layer, pure: np.ndarray) -> Table:
+def _classes_table(subject: ClassifySubject, layer: Layer, pure: np.ndarray, seeds: Sequence[int]) -> Table:
     swing = np.nan_to_num(np.ptp(pure, axis=0))
     order = [int(c) for c in np.argsort(-swing, kind="stable")[:10] if np.isfinite(pure[:, c]).all()]
     return Table(
         title="Classes whose neighbourhood depends on the seed most",
-        columns=("class", "in the layer's space", *(f"in the plane, seed {seed}" for seed in SEEDS)),
+        columns=("class", "in the layer's space", *(f"in the plane, seed {seed}" for seed in seeds)),
         rows=tuple((subject.classes[c], float(layer.lie.purity[c]), *map(float, pure[:, c])) for c in order),
-        kinds=("text", "share", *("share" for _ in SEEDS)),
+        kinds=("text", "share", *("share" for _ in seeds)),
         caption="Shares of neighbours that are of the same class.",
     )
 

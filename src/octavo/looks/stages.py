@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from octavo.data.masks import paint
-from octavo.data.pixels import decode
 from octavo.errors import UserError
 from octavo.looks.legend import Legend, ids_of, legend_of
-from octavo.looks.look import Drawing, Look, Shown
-from octavo.looks.subject import SegmentSubject
-from octavo.pictures.grid import GridRow
+from octavo.looks.look import Drawing
+from octavo.looks.subject import SegmentSubject, kept_mask
+from octavo.pictures.grid import GridRow, smaller
 from octavo.pictures.stages import stage_table
 
 _STAGES = ("early", "middle")
@@ -35,19 +34,15 @@ def stages(subject: SegmentSubject) -> Drawing | None:
         subject.say("some masks of some stages are missing; their places are empty")
     headers = ("original", "truth", *(header for header, _ in columns))
     figure = stage_table(rows, headers, legend.entries)
-    shown = Shown(
-        file="stages.png",
-        caption="From left to right the masks should come closer to the truth, large areas first and borders last.",
-        alt="Original images, true masks, and predicted masks by stage of training",
-    )
-    look = Look(
+    return Drawing.single(
+        figure,
         name="stages",
         title="Masks by stage of training",
         sees=_sees(len(rows), columns),
         source="masks/",
-        shown=(shown,),
+        caption="From left to right the masks should come closer to the truth, large areas first and borders last.",
+        alt="Original images, true masks, and predicted masks by stage of training",
     )
-    return Drawing(look, {"stages.png": figure})
 
 
 def _sees(images: int, columns: list[tuple[str, Path]]) -> str:
@@ -64,7 +59,7 @@ def _places(subject: SegmentSubject, folders: list[Path]) -> list[int]:
     names = subject.mask_names
     places = [i for i, name in enumerate(names) if name in kept]
     if lost := sorted(kept - {names[i] for i in places}):
-        raise UserError(f"{subject.pairs.root}: has no image of the kept mask {lost[0]}.png any more; restore it")
+        raise UserError(f"{subject.run.path}: its data have no image of the kept mask {lost[0]}.png any more")
     if len(places) > _ROWS:
         subject.say(f"masks by stage: the first {_ROWS} of {len(places)} images are drawn; masks/ has all")
     return places[:_ROWS]
@@ -72,10 +67,12 @@ def _places(subject: SegmentSubject, folders: list[Path]) -> list[int]:
 
 def _row(subject: SegmentSubject, index: int, folders: list[Path], legend: Legend) -> GridRow:
     name, table = subject.mask_names[index], subject.run.table
-    masks = [paint(subject.truth(index), table), *(_kept(folder / f"{name}.png") for folder in folders)]
+    files = [folder / f"{name}.png" for folder in folders]
+    masks = [paint(smaller(subject.truth(index)), table)]
+    masks += [smaller(kept_mask(file)) if file.is_file() else None for file in files]
     if len(table.entries) > len(legend.entries):
         masks = [None if mask is None else legend.colours[ids_of(mask, table)] for mask in masks]
-    return GridRow(name, (subject.picture(index), *masks))
+    return GridRow(subject.titles[index], (smaller(subject.picture(index), smooth=True), *masks))
 
 
 def _columns(subject: SegmentSubject) -> list[tuple[str, Path]]:
@@ -95,7 +92,3 @@ def _columns(subject: SegmentSubject) -> list[tuple[str, Path]]:
         subject.say(f"masks by stage: {room} of {len(columns)} epochs are drawn; masks/ has all")
         columns = [columns[i] for i in np.linspace(0, len(columns) - 1, room).round().astype(int)]
     return [*columns, *final]
-
-
-def _kept(path: Path) -> np.ndarray | None:
-    return decode(path) if path.is_file() else None

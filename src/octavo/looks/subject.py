@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.special import softmax
@@ -12,12 +14,13 @@ from scipy.special import softmax
 from octavo.cache import cache_dir
 from octavo.data import store, torchvision_data
 from octavo.data.doctor import resolve
-from octavo.data.masks import MaskDecoder
 from octavo.data.pairs import Pairs
 from octavo.data.pixels import BrokenImage, decode
 from octavo.data.samples import Samples
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
+from octavo.looks.names import displayable, mask_title, travelling
+from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.mask_results import SegmentReport
 from octavo.numbers.results import Report
 from octavo.progress import Progress, Say, silent, unsaid
@@ -41,37 +44,70 @@ class Subject:
     say: Say = field(default=unsaid, kw_only=True)
 
     @cached_property
+    def manifest(self) -> Mapping[str, Any]:
+        """What the run was made from, read once."""
+        return self.run.manifest
+
+    @cached_property
+    def rows(self) -> list[dict[str, str]]:
+        """All files of the data, a row of `samples.csv` each, read once."""
+        return self.run.samples()
+
+    @cached_property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes in the order of their ids."""
-        return tuple(self.run.manifest["classes"])
+        """Names of the classes in the order of their ids, as they are shown; two may look the same."""
+        return tuple(map(displayable, self.manifest["classes"]))
+
+    @cached_property
+    def named(self) -> Mapping[str, str]:
+        """Each file of the data, as `samples.csv` names it → how it is shown: see `travelling`."""
+        files = [row["file"] for row in self.rows]
+        return dict(zip(files, travelling(files, str(self.manifest["data"]["root"])), strict=True))
 
     @cached_property
     def files(self) -> list[str]:
         """The validation images, n of them, as `samples.csv` names them."""
-        return self.run.files("val")
+        return [row["file"] for row in self.rows if row["part"] == "val"]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The same as they are shown."""
+        return [self.named[file] for file in self.files]
 
     @cached_property
     def places(self) -> np.ndarray:
         """Where each of them stands among all files of the data, int64 [n]."""
-        return np.array([i for i, row in enumerate(self.run.samples()) if row["part"] == "val"], np.int64)
+        return np.array([i for i, row in enumerate(self.rows) if row["part"] == "val"], np.int64)
 
     @cached_property
     def cache(self) -> Path:
         """Folder of the pixel stores."""
-        kept = self.run.manifest["options"].get("cache")
+        kept = self.manifest["options"].get("cache")
         return Path(kept) if kept else cache_dir()
 
     def _root(self) -> str:
-        root = str(self.run.manifest["data"]["root"])
+        root = str(self.manifest["data"]["root"])
         if not root.startswith("torchvision:") and not Path(root).exists():
             raise UserError(f"{self.run.path}: its data are gone from {root}; put them back there")
         return root
 
     def _unchanged(self, files: tuple[str, ...]) -> None:
-        if [row["file"] for row in self.run.samples()] != list(files):
+        if [row["file"] for row in self.rows] != list(files):
             raise UserError(
                 f"{self._root()}: its files are others than those that {self.run.path} was trained on; restore them"
             )
+
+    def _stored(self, files: store.Files, decoder: store.Decoder, what: str) -> store.Pixels:
+        """Return the decoded `pixels` or `masks` of all files, which are those that the run was trained on.
+
+        Raises:
+            UserError: they are others.
+        """
+        found = store.build(files, decoder, self.cache, skip_broken=True, progress=self.progress)
+        if found.digest != self.manifest["data"][what]:
+            noun = {"pixels": "images", "masks": "masks"}[what]
+            raise UserError(f"{self._root()}: its {noun} have changed since {self.run.path} was trained; restore them")
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +126,15 @@ class ClassifySubject(Subject):
         assert isinstance(found, Report)
         return found
 
+    @cached_property
+    def ensemble(self) -> Ensemble:
+        """How the members are combined and calibrated."""
+        return self.run.ensemble
+
     @property
     def members(self) -> tuple[str, ...]:
         """Names of the members."""
-        return self.run.ensemble.names
+        return self.ensemble.names
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -102,13 +143,17 @@ class ClassifySubject(Subject):
 
     @cached_property
     def logits(self) -> np.ndarray:
-        """The members' logits, float32 [M,n,C]."""
+        """The members' logits before calibration, float32 [M,n,C]."""
         return np.stack([self.run.member(name).outputs()["val"] for name in self.members])
 
     @cached_property
     def answer(self) -> np.ndarray:
         """The ensemble's logits, float64 [n,C]."""
-        return self.run.ensemble.logits(self.logits)
+        return self.ensemble.logits(self.logits)
+
+    def alone(self, member: int, images: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """Return the logits of one member by its place as it answers alone, calibrated, float64 [n,C]."""
+        return self.ensemble.member_logits(self.members[member], self.logits[member, images])
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -127,7 +172,7 @@ class ClassifySubject(Subject):
         Raises:
             UserError: the data are gone, or others.
         """
-        found = torchvision_data.read(self._root(), self.run.manifest["data"]["layout"], cache=self.cache)
+        found = torchvision_data.read(self._root(), self.manifest["data"]["layout"], cache=self.cache)
         self._unchanged(found.files)
         return found
 
@@ -138,11 +183,7 @@ class ClassifySubject(Subject):
         Raises:
             UserError: the data are gone, or others.
         """
-        decoder = store.ImageDecoder(self.recipe.stored_side)
-        found = store.build(self.samples, decoder, self.cache, skip_broken=True, progress=self.progress)
-        if found.digest != self.run.manifest["data"]["pixels"]:
-            raise UserError(f"{self._root()}: its images have changed since {self.run.path} was trained; restore them")
-        return found
+        return self._stored(self.samples, store.ImageDecoder(self.recipe.stored_side), "pixels")
 
     def picture(self, index: int) -> np.ndarray:
         """Return validation image `index`, uint8 [H,W,3], as it is stored: its shorter side bounded by the recipe."""
@@ -187,7 +228,12 @@ class SegmentSubject(Subject):
     @cached_property
     def mask_names(self) -> list[str]:
         """What each image's masks are called, without ending."""
-        return [row["name"] for row in self.run.samples() if row["part"] == "val"]
+        return [row["name"] for row in self.rows if row["part"] == "val"]
+
+    @cached_property
+    def titles(self) -> list[str]:
+        """The same as they are shown."""
+        return list(map(mask_title, self.mask_names, self.names))
 
     @cached_property
     def pairs(self) -> Pairs:
@@ -196,38 +242,45 @@ class SegmentSubject(Subject):
         Raises:
             UserError: the data are gone, or others.
         """
-        found = torchvision_data.read_pairs(self._root(), self.run.manifest["data"]["layout"], cache=self.cache)
+        found = torchvision_data.read_pairs(self._root(), self.manifest["data"]["layout"], cache=self.cache)
         self._unchanged(found.files)
         return found
 
     @cached_property
-    def decoder(self) -> MaskDecoder:
-        """How the true masks are read."""
-        return resolve(self.pairs, self.run.table, self.recipe.data.tolerant)
+    def pixels(self) -> store.Pixels:
+        """The decoded images of all files, in the order of `samples.csv`; raises as `pairs`."""
+        return self._stored(self.pairs, store.ImageDecoder(scale=self.recipe.data.scale), "pixels")
+
+    @cached_property
+    def masks(self) -> store.Pixels:
+        """Their true channel indices, in the same order; 255 where there is no truth; raises as `pairs`."""
+        decoder = resolve(self.pairs, self.run.table, self.recipe.data.tolerant)
+        return self._stored(self.pairs.mask_files, decoder, "masks")
 
     def picture(self, index: int) -> np.ndarray:
-        """Return validation image `index` at its own size, uint8 [H,W,3]."""
-        return _decoded(self.pairs.path(int(self.places[index])))
+        """Return validation image `index`, uint8 [H,W,3], as it is stored: reduced by the recipe's `data.scale`."""
+        return self.pixels.image(int(self.places[index])).transpose(1, 2, 0)
 
     def truth(self, index: int) -> np.ndarray:
-        """Return its true channel indices, uint8 [H,W]; 255 where there is no truth."""
-        path = self.pairs.mask_path(int(self.places[index]))
-        try:
-            return self.decoder.decode(path)[..., 0]
-        except BrokenImage as error:
-            raise UserError(f"{path}: {error}; put the data back as they were") from error
+        """Return its true channel indices at their own size, uint8 [H,W]; 255 where there is no truth."""
+        return self.masks.image(int(self.places[index]))[0]
 
     def predicted(self, index: int) -> np.ndarray | None:
         """Return its predicted mask in the table's colours, uint8 [H,W,3]; None where none was kept."""
         path = self.run.member(self.name).predicted_file("val", self.mask_names[index])
-        return _decoded(path) if path.is_file() else None
+        return kept_mask(path) if path.is_file() else None
 
 
-def _decoded(path: Path) -> np.ndarray:
+def kept_mask(path: Path) -> np.ndarray:
+    """Return a mask that the run keeps, in colours uint8 [H,W,3].
+
+    Raises:
+        UserError: it can't be read.
+    """
     try:
         return decode(path)
     except BrokenImage as error:
-        raise UserError(f"{path}: {error}; put the data back as they were") from error
+        raise UserError(f"{path}: {error}; remove it, or restore it") from error
 
 
 def subject_of(

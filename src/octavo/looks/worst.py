@@ -53,4 +53,4 @@ def _row(subject: SegmentSubject, scores: ImageScores, index: int) -> tuple[Cell
     pair = commonest_wrong(subject.counts[index])
     pixels = int(scores.pixels[index])
     told = (f"{names[pair.truth]} → {names[pair.predicted]}", pair.pixels / pixels) if pair else (None, None)
-    return (subject.mask_names[index], float(scores.accuracy[index]), float(scores.miou[index]), pixels, *told)
+    return (subject.titles[index], float(scores.accuracy[index]), float(scores.miou[index]), pixels, *told)

@@ -12,12 +12,14 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
+from scipy.stats import t as student
 
 from octavo.errors import UserError
 from octavo.numbers.averages import Confusions, Flags, Means
-from octavo.numbers.bootstrap import Bootstrap, Draws
+from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.compare_results import BestMember, ClassSides, Fourfold, Pair
+from octavo.numbers.draws import Draws
 from octavo.numbers.grade_masks import interval_of
 from octavo.numbers.metrics import METRICS, Labels, mean_of
 from octavo.numbers.results import Interval
@@ -70,19 +72,21 @@ def mcnemar(table: Fourfold) -> float:
     return float(binomtest(table.first_only, discordant, 0.5).pvalue) if discordant else 1.0
 
 
-def bootstrap_p(differences: ArrayLike) -> float | None:
+def bootstrap_p(differences: ArrayLike, level: float, freedom: int | None = None) -> float | None:
     """Return the smallest 1 - level at which a percentile interval of resampled differences [R] leaves out zero.
 
+    With `freedom`, Student's degrees of freedom, that of the interval which is widened by them (`Draws.percentiles`).
     One is added to either count, as a p from resamples is never zero (Phipson and Smyth, Statistical Applications in
-    Genetics and Molecular Biology 9, 2010). Resamples without a number don't count; `None` where all are equal, but
-    not zero, as nothing can be tested then.
+    Genetics and Molecular Biology 9, 2010). Resamples without a number don't count; `None` where more than
+    1 − `level` of them have none, so that there is no interval either, and where all are equal, but not zero.
     """
     drawn = np.asarray(differences, np.float64)
     known = drawn[~np.isnan(drawn)]
-    if not len(known) or (np.ptp(known) < _ROUNDING and abs(known[0]) >= _ROUNDING):
+    if not len(known) or len(known) < level * len(drawn) or (np.ptp(known) < _ROUNDING and abs(known[0]) >= _ROUNDING):
         return None
     tail = min(np.count_nonzero(known < _ROUNDING), np.count_nonzero(known > -_ROUNDING))
-    return min(1.0, 2 * (tail + 1) / (len(known) + 1))
+    p = min(1.0, 2 * (tail + 1) / (len(known) + 1))
+    return p if freedom is None else float(2 * student.sf(norm.isf(p / 2), freedom))
 
 
 def holm(values: Sequence[float | None]) -> tuple[float | None, ...]:
@@ -172,10 +176,11 @@ def compare_masks(
         for means, drawn in zip(whole, zip(*parts, strict=True), strict=True)
     ]
     gaps = [draws[a] - draws[b] for a, b in combinations(range(len(names)), 2)]
-    chances = [bootstrap_p(gap.replicates) if len(boot.labels) >= FEWEST else None for gap in gaps]
+    enough = boot.units >= FEWEST
+    chances = [bootstrap_p(gap.replicates, boot.level, boot.freedom) if enough else None for gap in gaps]
     return Compared(
-        headlines=tuple(_interval(d, boot.level) for d in draws),
-        pairs=_pairs(names, [_interval(gap, boot.level) for gap in gaps], chances, boot.level),
+        headlines=tuple(_interval(d, boot) for d in draws),
+        pairs=_pairs(names, [_interval(gap, boot, difference=True) for gap in gaps], chances, boot.level),
         per_class=_class_means(classes, confusions[0], whole),
     )
 
@@ -198,8 +203,8 @@ def _need_numbers(whole: Sequence[Means], rule: Rule) -> None:
         )
 
 
-def _interval(draws: Draws, level: float) -> Interval:
-    found = interval_of(draws.value, draws.replicates, level)
+def _interval(draws: Draws, boot: Bootstrap, *, difference: bool = False) -> Interval:
+    found = interval_of(draws.value, draws.replicates, boot.level, boot.freedom, difference=difference)
     assert found is not None  # its value is a number
     return found
 

@@ -48,6 +48,10 @@ class Neighbourhoods:
         np.fill_diagonal(both, np.nan)
         return both
 
+    def looked_at(self, label: int) -> int:
+        """Return how many neighbours were looked at of each image of a class: at most as many as it has others."""
+        return min(self.k, int(self.counts[label]) - 1)
+
     def scattered(self, count: int = 10) -> list[int]:
         """Return the classes of the lowest purity, lowest first; those without a purity are left out."""
         order = np.argsort(self.purity, kind="stable")

@@ -83,11 +83,12 @@ def _pacmap(points: np.ndarray, neighbours: float, seed: int, anywhere: bool) ->
 PROJECTIONS: Mapping[str, Projection] = {
     "tsne": Projection("t-SNE", "perplexity", lambda n: min(30.0, (n - 1) / 3), _tsne),
     "umap": Projection("UMAP", "neighbours", lambda n: min(15, n - 1), _umap),
-    "pacmap": Projection("PaCMAP", "neighbours", lambda n: min(10, n - 1), _pacmap),
+    "pacmap": Projection("PaCMAP", "neighbours", lambda n: min(10, max(1, int((n - 1) / 3.5))), _pacmap),
 }
 """Each with its authors' settings: van der Maaten and Hinton, JMLR 2008; McInnes, Healy and Melville, arXiv 1802.03426,
-2018; Wang, Huang, Rudin and Shaposhnik, JMLR 2021. t-SNE and PaCMAP start from the principal components, UMAP from a
-spectral layout."""
+2018; Wang, Huang, Rudin and Shaposhnik, JMLR 2021, which takes half as many mid-near points as neighbours and twice as
+many far ones, so that few points have fewer neighbours. t-SNE and PaCMAP start from the principal components, UMAP
+from a spectral layout."""
 
 
 def project(points: np.ndarray, method: str = "tsne", seed: int = 0, *, anywhere: bool = False) -> Plane:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from octavo.data import store
 from octavo.data.store import Pixels
-from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
+from octavo.looks.names import without_machine
 from octavo.looks.subject import ClassifySubject, SegmentSubject
+from octavo.numbers.results import Interval
 from octavo.page.cells import percent
 from octavo.words import counted
 
@@ -61,12 +61,12 @@ def _flattered(subject: ClassifySubject | SegmentSubject) -> _Found:
 
 
 def _same(subject: ClassifySubject | SegmentSubject) -> _Found:
-    parts = [row["part"] for row in subject.run.samples()]
-    files = [row["file"] for row in subject.run.samples()]
+    parts = [row["part"] for row in subject.rows]
+    files = [subject.named[row["file"]] for row in subject.rows]
     try:
-        groups = equal_images(_pixels(subject), [i for i, part in enumerate(parts) if part in _NAMES])
+        groups = equal_images(subject.pixels, [i for i, part in enumerate(parts) if part in _NAMES])
     except UserError as error:
-        yield True, f"Whether an image lies in two parts could not be checked: {plain_reason(error, subject.run)}"
+        yield True, f"Whether an image lies in two parts could not be checked: {plain_reason(str(error), subject)}"
         return
     twins = _across(groups, parts)
     if not twins:
@@ -82,20 +82,12 @@ def _same(subject: ClassifySubject | SegmentSubject) -> _Found:
         yield True, f"{some} also among the {_NAMES[other]}s, pixel by pixel ({first} = {second}), {leak}"
 
 
-def plain_reason(error: UserError, run: RunFolder) -> str:
-    """Return what went wrong in a form that may travel: folders by their last name alone."""
-    text = str(error)
-    for path in (str(run.manifest["data"]["root"]), str(run.path)):
-        text = text.replace(path, Path(path).name) if Path(path).name else text
-    return text
-
-
-def _pixels(subject: ClassifySubject | SegmentSubject) -> Pixels:
-    """Return the stored pixels of all files, in the order of `samples.csv`."""
-    if isinstance(subject, ClassifySubject):
-        return subject.pixels
-    decoder = store.ImageDecoder(scale=subject.recipe.data.scale)
-    return store.build(subject.pairs, decoder, subject.cache, skip_broken=True, progress=subject.progress)
+def plain_reason(reason: str, subject: ClassifySubject | SegmentSubject) -> str:
+    """Return what went wrong in a form that may travel: files by their shown names, folders by their last name."""
+    options = subject.manifest["options"].values()
+    folders = [str(subject.manifest["data"]["root"]), str(subject.run.path), str(subject.cache)]
+    folders += [value for value in options if isinstance(value, str)]
+    return without_machine(reason, subject.named, [*folders, *(str(Path(folder).absolute()) for folder in folders)])
 
 
 def equal_images(pixels: Pixels, chosen: Iterable[int]) -> list[list[int]]:
@@ -130,11 +122,11 @@ def _across(groups: Iterable[list[int]], parts: list[str]) -> Mapping[tuple[str,
 
 
 def _broken(subject: ClassifySubject | SegmentSubject) -> _Found:
-    count = int(subject.run.manifest["data"]["broken"])
+    count = int(subject.manifest["data"]["broken"])
     if not count:
         yield False, "no broken files"
         return
-    names = [row["file"] for row in subject.run.samples() if row["part"] == "broken"]
+    names = [subject.named[row["file"]] for row in subject.rows if row["part"] == "broken"]
     such = f", such as {names[0]}" if names else ""
     yield True, f"{counted(count, 'file')} could not be decoded and {'was' if count == 1 else 'were'} left out{such}"
 
@@ -157,8 +149,7 @@ def _of_labels(subject: ClassifySubject) -> _Found:
         yield True, f"{_some(thin, len(supports))} fewer than {FEW_OF_CLASS} validation images"
     if not absent and not thin:
         yield False, f"every class has {FEW_OF_CLASS} validation images or more"
-    found = report.ensemble.metrics["accuracy"]
-    yield from _above(found.value if found.low is None else found.low, report.majority, "naming the commonest class")
+    yield _above(report.ensemble.metrics["accuracy"], report.majority, "naming the commonest class")
 
 
 def _of_masks(subject: SegmentSubject) -> _Found:
@@ -172,7 +163,7 @@ def _of_masks(subject: SegmentSubject) -> _Found:
     found = report.metrics.get("pixel_accuracy")
     if found:
         most = max(c.truth for c in report.per_class)
-        yield from _above(found.value if found.low is None else found.low, most, "painting all in the commonest class")
+        yield _above(found, most, "painting all in the commonest class")
 
 
 def _some(names: list[str], total: int) -> str:
@@ -181,8 +172,9 @@ def _some(names: list[str], total: int) -> str:
     return f"{len(names)} of {total} classes ({shown}) {verb}"
 
 
-def _above(low: float, base: float, what: str) -> _Found:
-    if low > base:
-        yield False, f"surely better than always {what} ({percent(base)})"
-    else:
-        yield True, f"Not surely better than always {what}, which would give {percent(base)}"
+def _above(found: Interval, base: float, what: str) -> tuple[bool, str]:
+    if found.low is None:
+        return True, f"Without an interval nobody can say whether it is better than always {what} ({percent(base)})"
+    if found.low > base:
+        return False, f"surely better than always {what} ({percent(base)})"
+    return True, f"Not surely better than always {what}, which would give {percent(base)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -202,11 +203,18 @@ def _own(name: str) -> str:
     return (files("octavo.page") / name).read_text(encoding="utf-8")
 
 
+def _unbroken(value: object) -> object:
+    """Keep a percent sign on the line of its number."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", value)
+
+
 @cache
 def _environment() -> Environment:
     loader = PackageLoader("octavo", "page")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True)  # fmt: skip
+                              lstrip_blocks=True, finalize=_unbroken)  # fmt: skip
     environment.filters["link"] = lambda path: quote(path, safe="/")
     environment.filters["json"] = lambda value: Markup(as_json(value))
     return environment

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from octavo.looks.names import displayable
 from octavo.looks.subject import ClassifySubject, SegmentSubject
 from octavo.numbers.results import Interval
 from octavo.page.beware import Beware
@@ -27,7 +28,7 @@ def page_of(
     """Return the page of a finished run."""
     masks = isinstance(subject, SegmentSubject)
     return Page(
-        title=subject.run.path.resolve().name,
+        title=displayable(subject.run.path.resolve().name),
         lead=_lead(subject),
         headlines=(_of_masks(subject) if masks else _of_labels(subject),),
         rankings=_rankings(_classes_of_masks(subject), "IoU", _decimal) if masks else _rankings(_classes(subject)),
@@ -44,15 +45,18 @@ def _lead(subject: ClassifySubject | SegmentSubject) -> str:
     count = len(recipe.networks)
     who = _network(recipe.networks[0]) if count == 1 else f"An ensemble of {count} networks"
     task = f"to label every pixel as one of {classes}" if recipe.task == "segment" else f"to tell {classes} apart"
-    fit = counted(subject.run.manifest["data"]["parts"]["fit"], "image")
+    parts = subject.manifest["data"]["parts"]
+    folds = f" in {recipe.folds} folds" if recipe.folds else ""
+    fit = counted(parts["holdout"] if recipe.folds else parts["fit"], "image") + folds
     scored = counted(subject.report.n, "validation image")
     return f"{who}, trained on {fit} of {_data(subject)} {task}, and scored on {scored}."
 
 
 def _facts(subject: ClassifySubject | SegmentSubject) -> tuple[Fact, ...]:
-    manifest, recipe = subject.run.manifest, subject.recipe
+    manifest, recipe = subject.manifest, subject.recipe
     data = manifest["data"]
-    parts = ", ".join(f"{data['parts'][part]:,} {words}" for part, words in _PARTS.items() if data["parts"].get(part))
+    called = _PARTS | ({"holdout": f"training, in {recipe.folds} folds"} if recipe.folds else {})
+    parts = ", ".join(f"{data['parts'][part]:,} {words}" for part, words in called.items() if data["parts"].get(part))
     split = "split as the data are" if data["own_split"] else f"{percent(recipe.data.val)} drawn at random to validate"
     named = [_network(network) if len(recipe.networks) == 1 else network.name for network in recipe.networks[:_NAMED]]
     if more := len(recipe.networks) - len(named):
@@ -69,8 +73,8 @@ def _facts(subject: ClassifySubject | SegmentSubject) -> tuple[Fact, ...]:
 
 
 def _data(subject: ClassifySubject | SegmentSubject) -> str:
-    root = str(subject.run.manifest["data"]["root"])
-    return root if root.startswith("torchvision:") else Path(root).name or root
+    root = str(subject.manifest["data"]["root"])
+    return root if root.startswith("torchvision:") else displayable(Path(root).name) or root
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -106,6 +110,10 @@ def _of_labels(subject: ClassifySubject) -> Headline:
     found, many = report.ensemble.metrics[report.headline], len(subject.members) > 1
     who = "the ensemble" if many else subject.members[0]
     beside = [f"Always naming the commonest class would give {percent(report.majority)}."]
+    if report.optimism and not report.flattered:
+        flattered, gap = report.optimism.flattered[report.headline], report.optimism.gap[report.headline]
+        beside.insert(0, f"Weights chosen on these very images would make it read {percent(flattered.value)}: "
+                      f"{_points(gap)}, and no better.")  # fmt: skip
     if many:
         beside.insert(0, f"{_points(report.gain)} than the best member, {report.best_member}.")
     return Headline(

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from octavo.numbers.results import Interval
-from octavo.pictures.style import FAINT, INK, MARKERS, PALE, PALETTE, plain, short
+from octavo.pictures.style import FAINT, INK, MARKERS, PALE, PALETTE, legend, plain, short
 
 MOST = 10
 """Runs that a figure tells apart by colour and shape."""
@@ -95,14 +96,16 @@ def class_sides(
         known = values[:, place][~np.isnan(values[:, place])]
         if len(known):
             axes.plot([100 * known.min(), 100 * known.max()], [place, place], color=FAINT, linewidth=2.5, zorder=1)
+    entries: list[tuple[str, Artist]] = []
     for number, name in enumerate(names):
         # A little apart, so that equal values don't hide each other.
         rows = np.arange(len(classes)) + (number - (len(names) - 1) / 2) * min(0.16, 0.5 / len(names))
         style = {"color": PALETTE[number], "marker": MARKERS[number], "markersize": 6.5, "linestyle": ""}
-        axes.plot(100 * values[number], rows, label=plain(short(name, 24)), markeredgecolor="white", zorder=2, **style)
+        spots = axes.plot(100 * values[number], rows, markeredgecolor="white", zorder=2, **style)
+        entries.append((short(name, 24), spots[0]))
     labels = [f"{short(name, 24)} ({count:,})" for name, count in zip(classes, images, strict=True)]
     _dress(axes, labels, f"{what} [%]")
-    figure.legend(loc="outside upper center", ncols=min(len(names), 4), fontsize=8.5, frameon=False)
+    legend(figure, entries, loc="outside upper center", ncols=min(len(names), 4), fontsize=8.5)
     return figure
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from octavo.pictures.style import FAINT, INK, PALETTE, plain, short
+from octavo.pictures.style import FAINT, INK, PALETTE, legend, plain, short
 
 _PARTS: dict[str, Literal["-", "--"]] = {"train": "-", "holdout": "--"}
 _WORDS = {"train": "training", "holdout": "held out"}
@@ -64,17 +64,14 @@ def _legend(figure: Figure, members: Sequence[str], parts: Sequence[str]) -> Non
     """Name the members by colour, and beneath them what solid and dashed lines are."""
     if len(members) > 1:
         shown = members if len(members) <= _NAMED else members[: _NAMED - 1]
-        handles = [Line2D([], [], color=PALETTE[i], label=plain(short(name, 24))) for i, name in enumerate(shown)]
+        entries = [(short(name, 24), Line2D([], [], color=PALETTE[i])) for i, name in enumerate(shown)]
         if rest := len(members) - len(shown):
-            handles.append(Line2D([], [], color=FAINT, label=f"{rest} others"))
-        across = min(len(handles), 5)
-        figure.legend(handles=handles, loc="outside upper center", ncols=across, frameon=False, fontsize=8)
-    lines = [
-        Line2D([], [], color=INK if len(members) > 1 else _colour(0, 1), linestyle=_PARTS[part], label=_WORDS[part])
-        for part in parts
-    ]
+            entries.append((f"{rest} others", Line2D([], [], color=FAINT)))
+        legend(figure, entries, loc="outside upper center", ncols=min(len(entries), 5), fontsize=8)
+    colour = INK if len(members) > 1 else _colour(0, 1)
+    lines = [(_WORDS[part], Line2D([], [], color=colour, linestyle=_PARTS[part])) for part in parts]
     if lines:
-        figure.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+        legend(figure, lines, loc="outside lower center", ncols=2, fontsize=8)
 
 
 def _quantities(history: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
@@ -94,12 +91,9 @@ def _curve(axes: Axes, rows: Sequence[Mapping[str, str]], column: str, colour: o
     if not points:
         return
     x, y = zip(*points, strict=True)
-    part = column.partition("_")[0]
+    part, marker = column.partition("_")[0], "o" if len(x) < 3 else ""
     label = plain(", ".join(filter(None, (member, _WORDS.get(part, "")))))
-    axes.plot(
-        x, y, _PARTS.get(part, "-"), color=colour, label=label, linewidth=1.5, marker="o" if len(x) < 3 else "",
-        markersize=4,
-    )  # fmt: skip
+    axes.plot(x, y, _PARTS.get(part, "-"), color=colour, label=label, linewidth=1.5, marker=marker, markersize=4)
 
 
 def _dress(axes: Axes, quantity: str) -> None:

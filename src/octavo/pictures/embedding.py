@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib import patheffects
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from octavo.pictures.style import FAINT, INK, MARKERS, PALE, PALETTE, plain, short
+from octavo.pictures.style import FAINT, INK, MARKERS, PALE, PALETTE, legend, plain, short
 
 GROUP = 10
 """Classes in a panel."""
@@ -67,10 +68,9 @@ def whole_plane(cloud: Cloud) -> Figure:
     axes = figure.add_axes((0.35 / wide, 0.35 / tall, (_SIDE - 0.45) / wide, (tall - 0.75) / tall))
     _dress(axes, cloud)
     axes.set_title(plain(cloud.title), fontsize=10, color=INK, loc="left")
-    for label in range(len(cloud.classes)):
-        _dots(axes, cloud, label)
+    dots = [_dots(axes, cloud, label) for label in range(len(cloud.classes))]
     if few:
-        _legend(axes)
+        _legend(axes, dots)
     else:
         _names(figure, axes, cloud)
     return figure
@@ -106,10 +106,9 @@ def ten_at_a_time(cloud: Cloud) -> list[Figure]:
 def _panel(axes: Axes, cloud: Cloud, ten: list[int]) -> None:
     others = ~np.isin(cloud.labels, ten)
     axes.scatter(*cloud.points[others].T, s=cloud.dot * 0.6, color=FAINT, linewidths=0, rasterized=True)
-    for label in ten:
-        _dots(axes, cloud, label, 1.5)
+    dots = [_dots(axes, cloud, label, 1.5) for label in ten]
     _dress(axes, cloud)
-    _legend(axes)
+    _legend(axes, dots)
 
 
 def purity_by_seed(feature: np.ndarray, planes: np.ndarray, seeds: Sequence[int], names: Sequence[str]) -> Figure:
@@ -162,11 +161,12 @@ def _require(cloud: Cloud) -> None:
         raise ValueError("expected at least one point")
 
 
-def _dots(axes: Axes, cloud: Cloud, label: int, larger: float = 1) -> None:
+def _dots(axes: Axes, cloud: Cloud, label: int, larger: float = 1) -> tuple[str, Artist]:
+    """Draw a class, and return how it is named and what names it."""
     colour, marker = look_of(label)
     own = cloud.points[cloud.labels == label]
-    name = plain(short(cloud.classes[label], 18)) + ("" if len(own) else " (none)")
-    axes.scatter(*own.T, s=larger * cloud.dot, color=colour, marker=marker, linewidths=0, alpha=0.85, label=name)
+    name = short(cloud.classes[label], 18) + ("" if len(own) else " (none)")
+    return name, axes.scatter(*own.T, s=larger * cloud.dot, color=colour, marker=marker, linewidths=0, alpha=0.85)
 
 
 def _dress(axes: Axes, cloud: Cloud) -> None:
@@ -178,11 +178,9 @@ def _dress(axes: Axes, cloud: Cloud) -> None:
     axes.spines[:].set_color("#bbbbbb")
 
 
-def _legend(axes: Axes) -> None:
-    legend = axes.legend(
-        loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=8.5, frameon=False, handletextpad=0.3
-    )
-    for handle in legend.legend_handles:
+def _legend(axes: Axes, dots: Sequence[tuple[str, Artist]]) -> None:
+    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
+    for handle in legend(axes, dots, **place, fontsize=8.5, handletextpad=0.3).legend_handles:
         handle.set(sizes=[34], alpha=1)  # pyright: ignore[reportOptionalMemberAccess]
 
 

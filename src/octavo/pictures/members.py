@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from octavo.numbers.results import Interval
-from octavo.pictures.style import INK, MARKERS, PALE, PALETTE, plain, short
+from octavo.pictures.style import INK, MARKERS, PALE, PALETTE, legend, plain, short
 
 _LONGEST = 24  # letters of a member's name
 
@@ -109,17 +110,24 @@ def cost_plot(
     figure = Figure((8.2, 4.2), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     best = sorted(np.flatnonzero(front).tolist(), key=lambda i: milliseconds[i])
-    axes.plot(milliseconds[best], [100 * accuracy[i].value for i in best], color=PALE, linestyle="--", linewidth=1.2,
-              label="Pareto front", zorder=1)  # fmt: skip
+    front_values = [100 * accuracy[i].value for i in best]
+    line = axes.plot(milliseconds[best], front_values, color=PALE, linestyle="--", linewidth=1.2, zorder=1)
+    entries: list[tuple[str, Artist]] = [("Pareto front", line[0])]
     for row, (name, bar) in enumerate(zip(names, accuracy, strict=True)):
         colour, marker = _colour(row), _marker(row)
         if bar.low is not None and bar.high is not None:
             ends = [100 * bar.low, 100 * bar.high]
             axes.plot([milliseconds[row]] * 2, ends, color=colour, linewidth=1.1, alpha=0.7)
-        label = plain(short(name, _LONGEST)) if row < 8 or row == len(names) - 1 else ""
         last = row == len(names) - 1
-        axes.plot([milliseconds[row]], [100 * bar.value], marker, color=colour, markersize=10 if last else 7,
-                  label=label, markeredgecolor=INK if last else colour)  # fmt: skip
+        spot = axes.plot([milliseconds[row]], [100 * bar.value], marker, color=colour, markersize=10 if last else 7,
+                         markeredgecolor=INK if last else colour)  # fmt: skip
+        entries += [(short(name, _LONGEST), spot[0])] if row < 8 or last else []
+    _dress_cost(axes, milliseconds)
+    legend(figure, entries, loc="outside right center", fontsize=8)
+    return figure
+
+
+def _dress_cost(axes: Axes, milliseconds: np.ndarray) -> None:
     if milliseconds.max() > 8 * milliseconds.min():
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
@@ -131,5 +139,3 @@ def cost_plot(
     axes.set_ylabel("accuracy [%]", fontsize=9, color=INK)
     axes.grid(alpha=0.22)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right center", fontsize=8, frameon=False)
-    return figure

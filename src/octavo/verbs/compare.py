@@ -12,6 +12,7 @@ from octavo.errors import UserError
 from octavo.files import write_atomic
 from octavo.looks.comparison import looks_of
 from octavo.looks.differences import data_warnings, differences
+from octavo.looks.names import last_parts
 from octavo.looks.paired import Answers, Shared, aligned_counts, all_classes, answers, label_truth, mask_truth, share
 from octavo.looks.subject import SegmentSubject, subject_of
 from octavo.numbers.averages import Confusions, Flags
@@ -87,11 +88,7 @@ def distinct(paths: Sequence[Path]) -> tuple[str, ...]:
     for place, path in enumerate(whole):
         if path in whole[:place]:
             raise UserError(f"report: {paths[place]} is given twice; compare different runs")
-    for length in range(1, max(len(path.parts) for path in whole) + 1):
-        names = tuple("/".join(path.parts[-length:]) for path in whole)
-        if len(set(names)) == len(names):
-            return names
-    raise AssertionError("different paths have different parts")
+    return tuple(last_parts([str(path) for path in whole]))
 
 
 def _numbers_file(out: Path) -> Path:
@@ -121,8 +118,9 @@ def _classifiers(runs: Sequence[RunFolder], names: tuple[str, ...], progress: Pr
     result = compare_answers(names, right, [a.members for a in found], labels, classes, boot)
     lost = np.flatnonzero(~right.any(axis=0))
     surest = lost[np.argsort(np.mean([a.certainty for a in found], axis=0)[lost], kind="stable")]
+    shown, said = subject_of(runs[0]).named, [[classes[i] for i in a.predicted] for a in found]
     hardest = tuple(
-        HardImage(file=shared.files[i], truth=classes[labels[i]], answers=tuple(classes[a.predicted[i]] for a in found))
+        HardImage(file=shown[shared.files[i]], truth=classes[labels[i]], answers=tuple(own[i] for own in said))
         for i in surest[:_WRONG].tolist()
     )
     known = [run.manifest["classes"] for run in runs]
@@ -142,7 +140,7 @@ def _classifiers(runs: Sequence[RunFolder], names: tuple[str, ...], progress: Pr
 
 def _segmenters(runs: Sequence[RunFolder], names: tuple[str, ...], progress: Progress) -> Comparison:
     subjects = [s for run in runs if isinstance(s := subject_of(run), SegmentSubject)]
-    classes, table = subjects[0].classes, runs[0].table
+    classes, table = tuple(runs[0].manifest["classes"]), runs[0].table
     whole: list[Confusions] = []
     for subject in subjects:
         whole.append(aligned_counts(subject, classes))
@@ -159,7 +157,7 @@ def _segmenters(runs: Sequence[RunFolder], names: tuple[str, ...], progress: Pro
         runs, names, shared, result, boot,
         task="segment", classes=classes, headline="miou", rule=_mask_words(rule, boot, len(runs)),
         metrics=[{key: beside.score(own, scored).value for key, beside in BESIDE.items()} for own in counts],
-        none_right=None, hardest=_worst(shared, counts),
+        none_right=None, hardest=_worst([subjects[0].named[file] for file in shared.files], counts),
         warnings=[*_other_rules(runs, names, rule), *([_FEW.format(len(shared.files))] if few else [])],
     )  # fmt: skip
 
@@ -169,14 +167,14 @@ _FEW = (
 )
 
 
-def _worst(shared: Shared, counts: Sequence[Confusions]) -> tuple[HardImage, ...]:
+def _worst(files: Sequence[str], counts: Sequence[Confusions]) -> tuple[HardImage, ...]:
     """Return the images of which the best run has the smallest share of the pixels right."""
     true = counts[0][:, :-1].sum(axis=(1, 2))
     hits = np.array([np.diagonal(own, axis1=1, axis2=2)[:, :-1].sum(axis=1) for own in counts])
     shares = hits / np.maximum(true, 1)
-    order = [i for i in np.argsort(shares.max(axis=0), kind="stable").tolist() if true[i]]
+    order: list[int] = [i for i in np.argsort(shares.max(axis=0), kind="stable").tolist() if true[i]]
     return tuple(
-        HardImage(file=shared.files[i], truth=None, shares=tuple(shares[:, i].tolist())) for i in order[:_BAD]
+        HardImage(file=files[i], truth=None, shares=tuple(shares[:, i].tolist())) for i in order[:_BAD]
     )  # fmt: skip
 
 
@@ -195,10 +193,11 @@ def _mask_words(rule: Rule, boot: Bootstrap, runs: int) -> str:
     return (
         f"Compared on {len(boot.labels):,} validation images that all runs share, with the same true pixels of each "
         f"class. mIoU by the rule {rule.name}: {rule.text} Intervals: {100 * boot.level:g} %, paired bootstrap of the "
-        f"images, {boot.replicates:,} resamples, seed {boot.seed}, percentiles. p: the smallest 1 − level at which the "
-        f"interval of the difference leaves out zero, never below 2/{boot.replicates + 1:,}.{_corrected(runs)} Images "
-        "of one scene are alike, so that intervals are too narrow and p too small where the images are tiles or frames "
-        "of few scenes. They leave out the spread between trainings."
+        f"images, {boot.replicates:,} resamples, seed {boot.seed}; percentiles for differences. p: the smallest "
+        "1 − level at which the interval of the difference leaves out zero, never below "
+        f"2/{boot.replicates + 1:,}.{_corrected(runs)} Images of one scene are alike, so that intervals are too narrow "
+        "and p too small where the images are tiles or frames of few scenes. They leave out the spread between "
+        "trainings."
     )
 
 

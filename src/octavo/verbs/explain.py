@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError, lookup
-from octavo.looks.look import Drawing
-from octavo.looks.looks import looks_at
-from octavo.looks.subject import subject_of
+from octavo.looks.look import Drawing, Look
+from octavo.looks.looks import Way, looks_at
+from octavo.looks.subject import Subject, subject_of
 from octavo.pictures.style import save
-from octavo.progress import Progress, Say, silent, unsaid
+from octavo.progress import Interrupted, Progress, Say, silent, unsaid
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What came of looks at a run.
+
+    Attributes:
+        pictures: written to its folder `plots`.
+        failed: looks that could not be taken → why, in one line.
+    """
+
+    pictures: tuple[Path, ...]
+    failed: Mapping[str, str]
 
 
 def explain(
@@ -26,8 +39,10 @@ def explain(
     device: str = "auto",
     progress: Progress = silent,
     say: Say = unsaid,
-) -> list[Path]:
-    """Draw a run and return the pictures, written to its folder `plots`; what they say goes to `explained/NAME.json`.
+) -> Explained:
+    """Draw a run, its pictures into its folder `plots`; what they say goes to `explained/NAME.json`.
+
+    A look that fails doesn't keep the others from being taken, unless it is the only one that was asked for.
 
     Args:
         run: a finished run.
@@ -39,8 +54,7 @@ def explain(
         say: told what a picture lacks.
 
     Raises:
-        UserError: the run isn't finished, there is no such look, or the data that the run was made of are gone or
-            others.
+        UserError: the run isn't finished, there is no such look, or the only look that was asked for failed.
     """
     subject = subject_of(run, device, progress=progress, say=say)
     ways = dict(looks_at(subject))
@@ -50,14 +64,38 @@ def explain(
     chosen = {name: way for name, way in ways.items() if (name in looks if looks else thorough or not way.thorough)}
     if idle := [name for name in given or {} if name not in chosen]:
         raise UserError(f"{run.path}: options of the look {idle[0]}, which isn't taken; name it too")
-    files: list[Path] = []
-    for done, (name, way) in enumerate(chosen.items(), 1):
-        if drawing := way.draw(subject):
-            files += keep(run, drawing)
-        else:
-            run.explained(f"{name}.json").unlink(missing_ok=True)  # what was seen before is there no more
-        progress("explain", done, len(chosen))
-    return files
+    if looks and len(chosen) == 1:
+        (name, way), *_ = chosen.items()
+        return Explained(tuple(take(subject, name, way)), {})
+    return take_all(subject, chosen)
+
+
+def take_all(subject: Subject, ways: Mapping[str, Way]) -> Explained:
+    """Take looks one after another, and return what came of them; those that fail are passed over."""
+    pictures, failed = [], {}
+    for done, (name, way) in enumerate(ways.items(), 1):
+        try:
+            pictures += take(subject, name, way)
+        except Interrupted:
+            raise
+        except Exception as error:  # whatever it is, the other looks can be taken all the same
+            failed[name] = told(error)
+        subject.progress("look", done, len(ways), name)
+    return Explained(tuple(pictures), failed)
+
+
+def take(subject: Subject, name: str, way: Way) -> list[Path]:
+    """Take one look, and return its pictures; those of the same look before that it has no more are removed."""
+    run = subject.run
+    before = _files(run, name)
+    if drawing := way.draw(subject):
+        paths = keep(run, drawing)
+    else:
+        run.explained(f"{name}.json").unlink(missing_ok=True)
+        paths = []
+    for path in before - _files(run, name):
+        path.unlink(missing_ok=True)
+    return paths
 
 
 def keep(run: RunFolder, drawing: Drawing) -> list[Path]:
@@ -69,3 +107,19 @@ def keep(run: RunFolder, drawing: Drawing) -> list[Path]:
         run.write_explained(name, content)
     run.write_explained(f"{drawing.look.name}.json", drawing.look.to_json().encode())
     return paths
+
+
+def told(error: Exception) -> str:
+    """Return an error in one line; one that isn't a user's mistake by its kind too."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+
+
+def _files(run: RunFolder, name: str) -> set[Path]:
+    """Return the pictures and thumbnails that a look names, as it was taken last."""
+    try:
+        look = Look.from_json(run.explained(f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, UserError):
+        return set()
+    thumbs = {run.explained(look.points.thumbs)} if look.points else set()
+    return {run.plot(shown.file) for shown in look.shown} | thumbs

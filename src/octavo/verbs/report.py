@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError, lookup
 from octavo.looks.look import Look
 from octavo.looks.looks import Way, looks_at
-from octavo.looks.subject import subject_of
+from octavo.looks.subject import Subject, subject_of
 from octavo.page.beware import beware, plain_reason
 from octavo.page.page import Section, render
 from octavo.page.summary import page_of
 from octavo.progress import Interrupted, Progress, Say, silent, unsaid
-from octavo.verbs.explain import explain
+from octavo.verbs.explain import explain, take_all, told
+from octavo.words import counted
+
+PATIENCE = 60
+"""Seconds that a report lets networks run for one look; what takes longer is left to `octavo explain`."""
 
 
 def report(
@@ -27,8 +32,9 @@ def report(
 ) -> Path:
     """Bind what is known of a run into its `report.html`, and return where that is.
 
-    Looks that were never taken are taken now, but for the thorough ones, which `octavo explain` adds. One that can't be
-    taken, because the data are gone, say, is left out and named.
+    Looks that were never taken are taken now, but for the thorough ones and those for which networks would run for more
+    than a minute: `octavo explain` adds them. One that can't be taken, because the data are gone, say, is left out and
+    named.
 
     Args:
         run: a finished run.
@@ -42,9 +48,14 @@ def report(
     """
     subject = subject_of(run, device, progress=progress, say=say)
     ways = looks_at(subject)
-    quick = [name for name, way in ways.items() if not way.thorough and (refresh or not _taken(run, name))]
-    failed = _taken_now(run, quick, device, progress, say)
-    notes = [f"Left out: {name}. {why}." for name, why in failed.items()] + _lacking(run, ways)
+    due = {name: way for name, way in ways.items() if not way.thorough and (refresh or not _taken(run, name))}
+    slow = {name: seconds for name, way in due.items() if (seconds := _patience(subject, way)) > PATIENCE}
+    failed = take_all(subject, {name: way for name, way in due.items() if name not in slow}).failed
+    for name, why in failed.items():
+        say(f"note: the report goes without {name}: {why}")
+    notes = [f"Left out: {name}. {plain_reason(why, subject)}." for name, why in failed.items()]
+    notes += _lacking(run, ways, slow)
+    # What was kept of a look that fails now may not fit the run any more.
     sections = [section_of(run, name) for name in ways if _taken(run, name) and name not in failed]
     page = page_of(subject, beware(subject), sections, notes)
     progress("report", 1, 1)
@@ -58,7 +69,7 @@ def bind(run: RunFolder, device: str, progress: Progress, say: Say) -> None:
     except Interrupted:
         raise
     except Exception as error:  # whatever it is, the training is done and stays done
-        say(f"note: no report: {_told(error)}; `octavo report {run.path}` tries again")
+        say(f"note: no report: {told(error)}; `octavo report {shlex.quote(str(run.path))}` tries again")
 
 
 def first_picture(run: RunFolder, name: str, others: Sequence[str] = (), device: str = "auto") -> Path:
@@ -69,12 +80,18 @@ def first_picture(run: RunFolder, name: str, others: Sequence[str] = (), device:
     """
     ways = looks_at(subject_of(run))
     lookup(dict.fromkeys((*ways, *others)), name, f"{run.path}: figure")
-    if not _taken(run, name):
+    if (path := _first(run, name)) is None or not path.is_file():
         explain(run, [name], device=device)
-    shown = section_of(run, name).look.shown if _taken(run, name) else ()
-    if not shown:
+        path = _first(run, name)
+    if path is None:
         raise UserError(f"{run.path}: the look {name} has no picture")
-    return run.plot(shown[0].file)
+    return path
+
+
+def _first(run: RunFolder, name: str) -> Path | None:
+    """Return where the first picture of a look should be; None where it wasn't taken, or has none."""
+    shown = section_of(run, name).look.shown if _taken(run, name) else ()
+    return run.plot(shown[0].file) if shown else None
 
 
 def section_of(run: RunFolder, name: str) -> Section:
@@ -99,29 +116,24 @@ def _taken(run: RunFolder, name: str) -> bool:
     return True
 
 
-def _taken_now(run: RunFolder, names: list[str], device: str, progress: Progress, say: Say) -> dict[str, str]:
-    """Take looks, and return why those failed that did; what was kept of one before may not fit the run any more."""
-    failed = {}
-    for done, name in enumerate(names, 1):
-        try:
-            explain(run, [name], thorough=False, device=device, progress=progress, say=say)
-        except (UserError, OSError, ValueError, TypeError) as error:
-            told = UserError(_told(error))
-            failed[name] = plain_reason(told, run)
-            say(f"note: the report goes without {name}: {told}")
-        progress("look", done, len(names))
-    return failed
+def _patience(subject: Subject, way: Way) -> float:
+    """Return how many seconds a look would run networks; 0 where nobody can say, as the look then says why."""
+    try:
+        return way.seconds(subject)
+    except (UserError, OSError):
+        return 0.0
 
 
-def _told(error: Exception) -> str:
-    """Return an error in one line; one that isn't a user's mistake by its kind too."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
-
-
-def _lacking(run: RunFolder, ways: dict[str, Way]) -> list[str]:
-    """Return a note of the thorough looks that weren't taken yet."""
-    missing = [name for name, way in ways.items() if way.thorough and not _taken(run, name)]
+def _lacking(run: RunFolder, ways: Mapping[str, Way], slow: Mapping[str, float]) -> list[str]:
+    """Return a note of the looks that weren't taken yet, because they are thorough or slow."""
+    missing = [name for name, way in ways.items() if (way.thorough or name in slow) and not _taken(run, name)]
     if not missing:
         return []
-    return [f"octavo explain {run.path.resolve().name} adds: {', '.join(missing)}; octavo report then binds it again."]
+    named = [
+        f"{name} (about {counted(round(slow[name] / 60), 'minute')} of networks)" if name in slow else name
+        for name in missing
+    ]
+    return [
+        f"octavo explain {shlex.quote(run.path.resolve().name)} adds: {', '.join(named)}; octavo report then binds it "
+        "again."
+    ]

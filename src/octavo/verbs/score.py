@@ -19,7 +19,8 @@ from octavo.data.samples import Samples
 from octavo.data.torchvision_data import read
 from octavo.errors import UserError, lookup, suggest
 from octavo.numbers.bootstrap import Bootstrap
-from octavo.numbers.grade import absent_classes, class_results
+from octavo.numbers.grade import class_results
+from octavo.numbers.grade_rule import absent_classes
 from octavo.numbers.metrics import METRICS, accuracy_of, balanced_accuracy_of, macro_f1_of
 from octavo.numbers.results import Score, wilson
 from octavo.words import counted
