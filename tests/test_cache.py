@@ -36,7 +36,8 @@ def test_listing(tmp_path: Path) -> None:
     assert caches(tmp_path / "absent") == []
     fill(tmp_path)
     assert [(e.kind, e.path.name, e.bytes) for e in caches(tmp_path)] == [
-        ("pixels", "one", 111), ("pixels", "two.tmp", 3), ("features", "one", 111), ("datasets", "one", 111)
+        ("pixels", "one", 111), ("pixels", "two.tmp", 3), ("features", "one", 111), ("datasets", "one", 111),
+        ("leaks", "one", 111),
     ]  # fmt: skip
     assert all(e.used == e.path.stat().st_mtime for e in caches(tmp_path))
 
@@ -55,6 +56,7 @@ def test_entries_say_what_they_were_made_from(tmp_path: Path, digits_folder: Pat
         ("pixels", "one"): ("", None, ""),
         ("pixels", "two.tmp"): ("", None, "being built, or left by a build that was killed"),
         ("features", "one"): (str(digits_folder), 200, "vgg16, 64 px"),
+        ("leaks", "one"): ("", None, ""),
         ("datasets", "one"): ("torchvision:one", None, "as PNG files"),
         ("datasets", "CIFAR10.raw"): ("torchvision:CIFAR10", None, "torchvision's own files"),
     }
@@ -90,6 +92,7 @@ def test_shown_on_a_narrow_terminal(
         (tmp_path / "pixels" / name).mkdir(exist_ok=True)
         (tmp_path / "pixels" / name / "index.json").write_text(json.dumps({"folder": folder, "images": 123_456}))
     note_facts(tmp_path / "features" / "one", source="/data/x", images=1, what="vgg16, 64 px")
+    note_facts(tmp_path / "leaks" / "one", source="/data/x", images=2, what="val and train")
     os.utime(tmp_path / "features" / "one", (1e9, 1e9))
     show_caches(tmp_path)
     *lines, total, advice = capsys.readouterr().out.splitlines()
@@ -99,8 +102,8 @@ def test_shown_on_a_narrow_terminal(
     assert "/a/very/long/path/" + "of_folders/" * 5 in "".join(text.split())
     assert "unknown" not in text
     assert (
-        total == f"{tmp_path}: 5 entries, 0.0 MiB"
-        and "--clear pixels, features, datasets or all" in advice
+        total == f"{tmp_path}: 6 entries, 0.0 MiB"
+        and "--clear pixels, features, datasets, leaks or all" in advice
         and len(advice) <= 80
     )
 
@@ -117,8 +120,8 @@ def test_clearing(tmp_path: Path) -> None:
     fill(tmp_path)
     (tmp_path / "mine.txt").touch()
     assert clear(tmp_path, "pixels") == 114
-    assert [e.kind for e in caches(tmp_path)] == ["features", "datasets"]
-    assert clear(tmp_path) == 222
+    assert [e.kind for e in caches(tmp_path)] == ["features", "datasets", "leaks"]
+    assert clear(tmp_path) == 333
     assert caches(tmp_path) == []
     assert (tmp_path / "mine.txt").exists()
     with pytest.raises(UserError, match='did you mean "pixels"'):
@@ -128,7 +131,7 @@ def test_clearing(tmp_path: Path) -> None:
 def test_what_is_being_built_stays(tmp_path: Path) -> None:
     fill(tmp_path)
     with locked(tmp_path, "pixels-two"), locked(tmp_path, "features-one"):
-        assert clear(tmp_path) == 222
+        assert clear(tmp_path) == 333
     assert [(e.kind, e.path.name) for e in caches(tmp_path)] == [("pixels", "two.tmp"), ("features", "one")]
 
 

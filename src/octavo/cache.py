@@ -17,7 +17,12 @@ from filelock import FileLock, Timeout
 from octavo.errors import UserError, lookup
 from octavo.files import write_atomic
 
-KINDS = {"pixels": "decoded images", "features": "outputs of frozen extractors", "datasets": "torchvision data sets"}
+KINDS = {
+    "pixels": "decoded images",
+    "features": "outputs of frozen extractors",
+    "datasets": "torchvision data sets",
+    "leaks": "images that parts of data share",
+}
 """What the cache holds: folder name -> in words. Everything in it can be made again."""
 
 

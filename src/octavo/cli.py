@@ -113,6 +113,9 @@ def train(
     labels: LabelsOption = None,
     skip_broken: SkipOption = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files too.")] = False,
+    leaks: Annotated[
+        bool, typer.Option("--leaks/--no-leaks", help="Look for images that training and scoring share.")
+    ] = True,
     report: Annotated[bool, typer.Option("--report/--no-report", help="End by writing report.html.")] = True,
     like_reference: Annotated[
         bool,
@@ -134,6 +137,7 @@ def train(
         skip_broken=skip_broken,
         tensorboard=tensorboard,
         labels=labels,
+        leaks=leaks,
         report=report,
     )
     _train(recipe, data, [*(changes or []), *(["ensemble.fit_on=val"] if like_reference else [])], given)
@@ -141,7 +145,7 @@ def train(
 
 @app.command()
 def cache(
-    clear: Annotated[str | None, typer.Option("--clear", help="pixels, features, datasets or all.")] = None,
+    clear: Annotated[str | None, typer.Option("--clear", help="pixels, features, datasets, leaks or all.")] = None,
     folder: CacheOption = None,
 ) -> None:
     """Show where decoded pixels and features lie and their size, or clear them."""

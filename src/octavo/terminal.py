@@ -56,11 +56,12 @@ def show(report: Report | SegmentReport, all_classes: bool) -> None:
         from octavo.numbers.mask_tables import segment_tables
 
         print_tables(segment_tables(report, every_class=all_classes))
+        _explain(report.rule, report.warnings)
     else:
         from octavo.numbers.tables import report_tables
 
         print_tables(report_tables(report, every_class=all_classes))
-    _explain(report.rule, report.warnings)
+        _explain(f"{report.rule} {report.power}".strip(), report.warnings)
 
 
 def show_score(score: Score) -> None:
@@ -107,7 +108,7 @@ def show_caches(root: Path) -> None:
     total = _mebibytes(sum(entry.bytes for entry in entries))
     lines = (
         f"{root}: {counted(len(entries), 'entry', 'entries')}, {total} MiB",
-        f"--clear {', '.join(KINDS)} or all removes them; all can be made again.",
+        f"--clear {', '.join(KINDS)} or all removes them; all is remade.",
     )
     out.print("\n".join(lines), markup=False, soft_wrap=True)
 

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save
 from octavo.data.classes import ClassTable
 from octavo.errors import UserError, suggest
 from octavo.files import STALE, read_csv, sweep, sync_folder, write_atomic, write_csv
+from octavo.numbers.bootstrap import group_ids
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.mask_results import SegmentReport, read_report
 from octavo.numbers.results import Report
@@ -221,6 +222,10 @@ class RunFolder:
         """Return the images of one part, in the order of the stored logits."""
         return [row["file"] for row in self.samples() if row["part"] == part]
 
+    def groups(self, part: str) -> np.ndarray | None:
+        """Return what group each image of one part is of, int64 [n]; None where the data have no groups."""
+        return group_ids([row.get("group", "") for row in self.samples() if row["part"] == part])
+
     def collect_history(self, names: Sequence[str]) -> None:
         """Write `history.csv` from the histories of the members that are finished."""
         rows = [{"member": n, **row} for n in names if self.member(n).finished for row in self.member(n).history()]
@@ -257,6 +262,16 @@ class RunFolder:
     @metrics.setter
     def metrics(self, report: Report | SegmentReport) -> None:
         write_atomic(self.path / "metrics.json", report.to_json().encode())
+
+    @property
+    def leaks(self) -> dict[str, Any] | None:
+        """Which images parts of the data share, and how they were looked for; None where nobody did."""
+        path = self.path / "leaks.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    @leaks.setter
+    def leaks(self, found: Mapping[str, Any]) -> None:
+        write_atomic(self.path / "leaks.json", _json(found))
 
     def explained(self, name: str) -> Path:
         """Return where a file lies that a look at the run left, such as `confusion.json`."""

@@ -14,6 +14,7 @@ from octavo.looks.embedding import embedding, network_seconds
 from octavo.looks.gradcam import gradcam
 from octavo.looks.history import history
 from octavo.looks.iou import classes_of_masks, epochs
+from octavo.looks.leaks import leaks
 from octavo.looks.look import Drawing
 from octavo.looks.members import members
 from octavo.looks.mistakes import mistakes
@@ -48,6 +49,7 @@ CLASSIFY: dict[str, Way] = {
     "classes": Way(classes),
     "reliability": Way(reliability),
     "trust": Way(trust),
+    "leaks": Way(leaks),
     "members": Way(members),
     "mistakes": Way(mistakes),
     "suspects": Way(suspects),
@@ -63,6 +65,7 @@ SEGMENT: dict[str, Way] = {
     "classes": Way(classes_of_masks),
     "scenes": Way(scenes),
     "worst": Way(worst),
+    "leaks": Way(leaks),
     "card": Way(card),
     "epochs": Way(epochs),
     "confusion": Way(confused_pixels),

@@ -29,7 +29,7 @@ images; the spread between trainings with another seed is not in any of these in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -218,6 +218,18 @@ class Bootstrap:
             return Interval(value=gap.value, low=None, high=None)
         low, high = gap.percentiles(self.level, gap.freedom(self.freedom))
         return Interval(value=gap.value, low=low, high=high)
+
+
+def group_ids(names: Sequence[str]) -> Labels | None:
+    """Return a number for each image that is equal within a group, int64 [N]; an image without a name is alone.
+
+    None where no image has a name.
+    """
+    if not any(names):
+        return None
+    own = [name or (i,) for i, name in enumerate(names)]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(own))}
+    return np.array([numbers[key] for key in own], np.int64)
 
 
 def _even(counts: NDArray[np.int64]) -> bool:

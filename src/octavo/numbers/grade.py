@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +14,7 @@ from octavo.numbers.bootstrap import Bootstrap, Draws, same_system
 from octavo.numbers.ensemble import Ensemble, fit_weights
 from octavo.numbers.grade_rule import OPTIMISM_RULE, rule_of
 from octavo.numbers.metrics import METRICS, Doubles, Labels, Statistic, log_probabilities, metrics_for
+from octavo.numbers.power import majority_warning
 from octavo.numbers.results import ClassResult, Contribution, Optimism, Report, SystemResult, wilson
 from octavo.progress import Progress, silent
 
@@ -36,6 +38,7 @@ def grade(
     fitted_on: str = "none",
     rounds: int = 50,
     rival: Ensemble | None = None,
+    groups: Labels | None = None,
     seed: int = 0,
     replicates: int = 2000,
     level: float = 0.95,
@@ -56,6 +59,7 @@ def grade(
         rounds: of greedy selection.
         rival: the same members with weights and calibration chosen on the scored images, to tell how much that
             flatters; or, where `combination` was so chosen, those of an honest ensemble.
+        groups: int [N], images that are resampled together, as those of one patient.
         seed: of the resamples.
         replicates: how many resamples.
         level: of all intervals.
@@ -66,13 +70,16 @@ def grade(
         ValueError: shapes or names that do not belong together.
     """
     stack, truth = _checked(names, logits, labels, classes, combination)
-    boot = Bootstrap(truth, replicates, seed, level)
+    boot = Bootstrap(truth, replicates, seed, level, groups=groups)
     graded = _Graded(stack, truth, combination, rival, boot, fit, rounds, progress or silent)
     said = rule_of(split, truth, classes, combination, fitted_on, rounds, boot)
+    results = graded.results(bool(said["flattered"]))
+    counts, own = np.bincount(truth, minlength=len(classes)), results["systems"][-1].metrics[HEADLINE]
     return Report.model_validate(
         said
-        | graded.results(bool(said["flattered"]))
+        | results
         | {
+            "warnings": (*said["warnings"], *filter(None, [majority_warning(counts, own)])),
             "headline": HEADLINE,
             "level": level,
             "replicates": replicates,
@@ -115,7 +122,7 @@ class _Graded:
     rounds: int
     progress: Progress
 
-    def results(self, flattered: bool) -> dict[str, object]:
+    def results(self, flattered: bool) -> dict[str, Any]:
         """Return the systems, the contributions, the gain over the best member, that member, and the optimism."""
         names, size = self.combination.names, len(self.stack)
         metrics = metrics_for(self.stack.shape[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.metrics import Labels, metrics_for
+from octavo.numbers.power import power_sentence, uneven
 from octavo.words import counted
 
 OPTIMISM_RULE = (
@@ -18,6 +20,9 @@ OPTIMISM_RULE = (
     "and not to the model. Epochs, augmentation and architectures that are chosen by the scored images flatter too, "
     "and are not in it."
 )
+
+DISAGREEMENT = 0.1
+"""Share of the images on which one of two models alone is right, that a report's power is told for."""
 
 
 def absent_classes(counts: NDArray[np.integer], classes: Sequence[str]) -> tuple[str, ...]:
@@ -67,7 +72,7 @@ def rule_of(
     fitted_on: str,
     rounds: int,
     boot: Bootstrap,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Return the fields of a Report that say what was scored, how the ensemble came about, and what to beware of."""
     chosen = fitted_on if combination.combine == "greedy" and len(combination.names) > 1 else "none"
     method = combination.calibration.method
@@ -99,5 +104,7 @@ def rule_of(
         "calibrated_on": calibrated,
         "flattered": bool(flattery),
         "majority": counts.max() / len(truth),
+        "uneven": uneven(counts),
+        "power": power_sentence(len(truth), DISAGREEMENT) if boot.groups is None else "",
         "warnings": (*flattery, *absent_classes(counts, classes)),
     }

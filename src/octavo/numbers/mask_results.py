@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from octavo.numbers.results import Interval, Name, Number, Report, Result
+from octavo.numbers.results import Interval, Name, Number, Report, Result, WithoutTwins
 
 Pixels = Annotated[int, Field(ge=0)]
 
@@ -64,6 +64,8 @@ class SegmentReport(Result):
     per_class: tuple[MaskClass, ...]
     confusion: tuple[tuple[Pixels, ...], ...]
     """[C+1,C+1] pixels of all images by truth (row) and prediction (column); the last of each is no class."""
+    without_twins: WithoutTwins | None = None
+    """`None` where nobody looked for images that training and scoring share."""
     warnings: tuple[Name, ...] = ()
 
     @model_validator(mode="after")

@@ -136,6 +136,20 @@ class Optimism(Result):
     rule: str
 
 
+class WithoutTwins(Result):
+    """The numbers on the scored images alone of which training had no near copy."""
+
+    twins: int
+    """Scored images that training had too, as they are or nearly."""
+    kinds: dict[str, int]
+    """How their most similar twin differs → how many of them."""
+    n: int
+    """Scored images without one."""
+    metrics: dict[str, Interval]
+    """Of the ensemble on those; empty where there are no twins, or none without."""
+    rule: str
+
+
 class SetsOfSize(Result):
     """The images whose prediction sets have one size."""
 
@@ -193,6 +207,10 @@ class Report(Result):
     """Whether something was chosen or trained on the very images that are scored."""
     majority: Number
     """Accuracy of always naming the commonest class of the scored images."""
+    uneven: bool = False
+    """Whether one class has so many more images than another that accuracy needs balanced accuracy beside it."""
+    power: str = ""
+    """How far two models must differ to be told apart on so many images; empty where images come in groups."""
     systems: tuple[SystemResult, ...]
     """The members in the order of the recipe, then the ensemble."""
     best_member: str
@@ -203,6 +221,8 @@ class Report(Result):
     optimism: Optimism | None = None
     """What choosing on the scored images would add; `None` where nothing honest is left to compare with, or where there
     is one member."""
+    without_twins: WithoutTwins | None = None
+    """`None` where nobody looked for images that training and scoring share."""
     sets: Sets | None = None
     """Prediction sets, where they were asked for."""
     per_class: tuple[ClassResult, ...]

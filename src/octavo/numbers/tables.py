@@ -13,6 +13,8 @@ from octavo.words import counted
 
 SHOWN = ("top5", "macro_f1", "nll", "ece")
 """Metrics beside the headline; the others stand in `metrics.json`."""
+UNEVEN = ("balanced_accuracy", "macro_f1", "nll", "ece")
+"""The same where classes are uneven."""
 ENDS = 10
 """How many of the best and of the worst classes are shown, unless all are asked for."""
 
@@ -68,7 +70,7 @@ def plain(name: str) -> Text:
 
 
 def _systems(report: Report) -> Table:
-    shown = [name for name in SHOWN if name in report.ensemble.metrics]
+    shown = [name for name in (UNEVEN if report.uneven else SHOWN) if name in report.ensemble.metrics]
     headline = f"{METRICS[report.headline].title} [{100 * report.level:g} %]"
     flattered = ", flattered" if report.flattered else ""
     title = f"{counted(report.n, 'image')} of {report.split}{flattered}"

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from octavo.data.store import Pixels
-from octavo.errors import UserError
 from octavo.looks.names import without_machine
 from octavo.looks.subject import ClassifySubject, SegmentSubject
 from octavo.numbers.results import Interval
@@ -22,8 +16,6 @@ FEW = 100
 """Validation images below which a reader is told that they are few."""
 FEW_OF_CLASS = 10
 """Validation images of one class below which it counts as thin."""
-_TRAINED = ("fit", "holdout")
-_NAMES = {"fit": "training image", "holdout": "held-out image", "val": "validation image", "test": "test image"}
 
 
 @dataclass(frozen=True)
@@ -61,25 +53,11 @@ def _flattered(subject: ClassifySubject | SegmentSubject) -> _Found:
 
 
 def _same(subject: ClassifySubject | SegmentSubject) -> _Found:
-    parts = [row["part"] for row in subject.rows]
-    files = [subject.named[row["file"]] for row in subject.rows]
-    try:
-        groups = equal_images(subject.pixels, [i for i, part in enumerate(parts) if part in _NAMES])
-    except UserError as error:
-        yield True, f"Whether an image lies in two parts could not be checked: {plain_reason(str(error), subject)}"
-        return
-    twins = _across(groups, parts)
-    if not twins:
-        yield False, "no image lies in two parts, pixel by pixel"
-    for (part, other), pairs in twins.items():
-        first, second = files[pairs[0][0]], files[pairs[0][1]]
-        leak = (
-            "which flatters the numbers"
-            if other in _TRAINED and part in ("val", "test")
-            else "so that they are not apart"
-        )
-        some = f"{len(pairs):,} of {counted(parts.count(part), _NAMES[part])} {'is' if len(pairs) == 1 else 'are'}"
-        yield True, f"{some} also among the {_NAMES[other]}s, pixel by pixel ({first} = {second}), {leak}"
+    found = subject.report.without_twins
+    if found is None:
+        yield True, "Nobody looked for images that training and scoring share (--no-leaks)"
+    elif not found.twins:  # where there are some, that stands among the report's own warnings
+        yield False, "no scored image is among the training images, as it is or nearly"
 
 
 def plain_reason(reason: str, subject: ClassifySubject | SegmentSubject) -> str:
@@ -88,37 +66,6 @@ def plain_reason(reason: str, subject: ClassifySubject | SegmentSubject) -> str:
     folders = [str(subject.manifest["data"]["root"]), str(subject.run.path), str(subject.cache)]
     folders += [value for value in options if isinstance(value, str)]
     return without_machine(reason, subject.named, [*folders, *(str(Path(folder).absolute()) for folder in folders)])
-
-
-def equal_images(pixels: Pixels, chosen: Iterable[int]) -> list[list[int]]:
-    """Return groups of images whose stored pixels are equal, two or more in each, ascending.
-
-    A first pass looks at one line of each image, so that few have to be read whole.
-    """
-    whole = [i for i in chosen if i not in pixels.broken]
-    alike = _grouped(whole, lambda image: image[:, image.shape[1] // 2], pixels)
-    return [group for some in alike for group in _grouped(some, lambda image: image, pixels)]
-
-
-def _grouped(chosen: Iterable[int], part: Callable[[np.ndarray], np.ndarray], pixels: Pixels) -> list[list[int]]:
-    groups: dict[tuple[tuple[int, ...], bytes], list[int]] = defaultdict(list)
-    for index in chosen:
-        image = pixels.image(index)
-        groups[image.shape, hashlib.blake2b(part(image).tobytes(), digest_size=16).digest()].append(index)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _across(groups: Iterable[list[int]], parts: list[str]) -> Mapping[tuple[str, str], list[tuple[int, int]]]:
-    """Return (part, other part) → an image of the one and its twin in the other; what is scored comes first."""
-    order = ("val", "test", "holdout", "fit")
-    found: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
-    for group in groups:
-        first = {part: next((i for i in group if parts[i] == part), None) for part in order}
-        for index in group:
-            for other in order[order.index(parts[index]) + 1 :]:
-                if (twin := first[other]) is not None:
-                    found[parts[index], other].append((index, twin))
-    return found
 
 
 def _broken(subject: ClassifySubject | SegmentSubject) -> _Found:
@@ -134,7 +81,8 @@ def _broken(subject: ClassifySubject | SegmentSubject) -> _Found:
 def _few(subject: ClassifySubject | SegmentSubject) -> _Found:
     n = subject.report.n
     if n < FEW:
-        yield True, f"Only {counted(n, 'validation image')}: every number here is rough, as its interval says"
+        power = f". {subject.report.power}" if isinstance(subject, ClassifySubject) else ""
+        yield True, f"Only {counted(n, 'validation image')}: every number here is rough, as its interval says{power}"
 
 
 def _of_labels(subject: ClassifySubject) -> _Found:
@@ -149,7 +97,9 @@ def _of_labels(subject: ClassifySubject) -> _Found:
         yield True, f"{_some(thin, len(supports))} fewer than {FEW_OF_CLASS} validation images"
     if not absent and not thin:
         yield False, f"every class has {FEW_OF_CLASS} validation images or more"
-    yield _above(report.ensemble.metrics["accuracy"], report.majority, "naming the commonest class")
+    wrong, words = _above(report.ensemble.metrics["accuracy"], report.majority, "naming the commonest class")
+    if not wrong:  # where it is, that stands among the report's own warnings
+        yield False, words
 
 
 def _of_masks(subject: SegmentSubject) -> _Found:

@@ -110,6 +110,10 @@ def _of_labels(subject: ClassifySubject) -> Headline:
     found, many = report.ensemble.metrics[report.headline], len(subject.members) > 1
     who = "the ensemble" if many else subject.members[0]
     beside = [f"Always naming the commonest class would give {percent(report.majority)}."]
+    if report.uneven:
+        balanced, f1 = (report.ensemble.metrics[key] for key in ("balanced_accuracy", "macro_f1"))
+        beside.insert(0, f"Classes are uneven: balanced accuracy {percent(balanced.value)} "
+                      f"({_ends(balanced, percent)}), macro F1 {f1.value:.3f} ({_ends(f1, _decimal)}).")  # fmt: skip
     if report.optimism and not report.flattered:
         flattered, gap = report.optimism.flattered[report.headline], report.optimism.gap[report.headline]
         beside.insert(0, f"Weights chosen on these very images would make it read {percent(flattered.value)}: "
@@ -121,7 +125,7 @@ def _of_labels(subject: ClassifySubject) -> Headline:
         value=percent(found.value),
         interval=_interval(found, report.level, percent),
         rule=report.rules[report.headline],
-        details=report.rule,
+        details=f"{report.rule} {report.power}".strip(),
         beside=tuple(beside),
         source="metrics.json",
     )

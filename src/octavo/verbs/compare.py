@@ -114,7 +114,9 @@ def _classifiers(runs: Sequence[RunFolder], names: tuple[str, ...], progress: Pr
     own = [runs[0].manifest["classes"][i] for i in runs[0].labels("val")[shared.places[0]]]
     labels = np.array([classes.index(name) for name in own], np.int64)
     right: Flags = np.stack([a.predicted == labels for a in found])
-    boot = Bootstrap(labels, seed=runs[0].recipe.seed, level=_LEVEL)
+    groups = runs[0].groups("val")
+    together = None if groups is None else groups[shared.places[0]]
+    boot = Bootstrap(labels, seed=runs[0].recipe.seed, level=_LEVEL, groups=together)
     result = compare_answers(names, right, [a.members for a in found], labels, classes, boot)
     lost = np.flatnonzero(~right.any(axis=0))
     surest = lost[np.argsort(np.mean([a.certainty for a in found], axis=0)[lost], kind="stable")]

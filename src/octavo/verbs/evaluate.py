@@ -18,18 +18,23 @@ from octavo.engine.infer import outputs
 from octavo.engine.restore import restore
 from octavo.engine.sets import METHOD, half_tried, sets_of, tried
 from octavo.errors import UserError, lookup
+from octavo.numbers.bootstrap import group_ids, interval
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.grade import grade
-from octavo.numbers.results import Report
+from octavo.numbers.metrics import METRICS
+from octavo.numbers.results import Interval, Report, WithoutTwins
 from octavo.progress import Progress, silent
 from octavo.recipe import ClassifyRecipe
+from octavo.verbs.gate import alone, told, without_twins
 
 BATCH = 64
+_CLEAN = ("accuracy", "balanced_accuracy", "macro_f1", "nll")
+"""Metrics that are told without the images that training had too."""
 
 
 def regrade(run: RunFolder, *, progress: Progress = silent) -> Report:
     """Grade a run on its own validation images from the stored logits; writes `metrics.json` and the predictions."""
-    report = _graded(run, _stored(run, "val"), run.labels("val"), "val", False, progress)
+    report = _graded(run, _stored(run, "val"), run.labels("val"), "val", False, progress, run.groups("val"))
     answer = run.ensemble.logits(_stored(run, "val")).argmax(1)
     names, classes = run.files("val"), run.manifest["classes"]
     short = [Path(file).name for file in names]
@@ -81,7 +86,7 @@ def evaluate(
         if part == "val" and not like_reference:
             report = regrade(run, progress=progress)
         else:
-            report = _graded(run, logits, labels, part, like_reference, progress)
+            report = _graded(run, logits, labels, part, like_reference, progress, run.groups(part))
         return _with_sets(report, run, logits, labels, coverage, sets)
     samples = torchvision_data.read(data, layout, cache=cache or cache_dir(), progress=progress)
     indices, name = _part(samples, split)
@@ -117,7 +122,8 @@ def evaluate(
             )
         )
     stack, truth = np.stack(logits), labels[indices]
-    report = _graded(run, stack, truth, name, like_reference, progress)
+    groups = group_ids([samples.groups[i] for i in indices]) if samples.groups else None
+    report = _graded(run, stack, truth, name, like_reference, progress, groups, known=False)
     return _with_sets(report, run, stack, truth, coverage, sets)
 
 
@@ -135,8 +141,17 @@ def _with_sets(
 
 
 def _graded(
-    run: RunFolder, logits: np.ndarray, labels: np.ndarray, split: str, like_reference: bool, progress: Progress
+    run: RunFolder,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    split: str,
+    like_reference: bool,
+    progress: Progress,
+    groups: np.ndarray | None,
+    *,
+    known: bool = True,
 ) -> Report:
+    """Grade logits [M,n,C] of a part of the run's data, `known`, or of other images."""
     recipe, ensemble = run.recipe_as(ClassifyRecipe), run.ensemble
     fit_on = recipe.ensemble.fit_on
     fit = (_stored(run, fit_on), run.labels(fit_on)) if has_part(run, fit_on) else None
@@ -161,11 +176,29 @@ def _graded(
         fitted_on=where if fit is not None else "none",
         rounds=recipe.ensemble.rounds,
         rival=rival,
+        groups=groups,
         seed=recipe.seed,
         progress=progress,
     )
-    told = beware_of(run.manifest["data"], split)
-    return report.model_copy(update={"warnings": (*report.warnings, *told)}) if told else report
+    clean = _without_twins(run, ensemble, logits, labels, split, groups) if known else None
+    beware = (*beware_of(run.manifest["data"], split), *(told(clean, "accuracy", "the accuracy") if clean else ()))
+    return report.model_copy(update={"warnings": (*report.warnings, *beware), "without_twins": clean})
+
+
+def _without_twins(
+    run: RunFolder, ensemble: Ensemble, logits: np.ndarray, labels: np.ndarray, part: str, groups: np.ndarray | None
+) -> WithoutTwins | None:
+    """Return the ensemble's numbers on the images of a run's part that training had no near copy of."""
+    found = alone(run, part)
+    if found is None:
+        return None
+    own, kinds = found
+    metrics: dict[str, Interval] = {}
+    if own.any() and not own.all():
+        answer, rest = ensemble.logits(logits[:, own]), None if groups is None else groups[own]
+        seed = run.recipe_as(ClassifyRecipe).seed
+        metrics = {key: interval(METRICS[key], answer, labels[own], seed=seed, groups=rest) for key in _CLEAN}
+    return without_twins(own, kinds, metrics, str((run.leaks or {})["rule"]))
 
 
 def combine(run: RunFolder, fit_on: str | None = None) -> Ensemble:

@@ -18,12 +18,14 @@ from octavo.engine.hardware import find
 from octavo.engine.restore_segmenter import APPROXIMATE, TrainedSegmenter, restore_segmenter
 from octavo.engine.windows import WHOLE, Told
 from octavo.errors import UserError, lookup
+from octavo.numbers.bootstrap import group_ids
 from octavo.numbers.confusion import confusion
 from octavo.numbers.grade_masks import grade_masks
 from octavo.numbers.mask_results import SegmentReport
 from octavo.numbers.rules import RULES
 from octavo.progress import Progress, silent
 from octavo.recipe import SegmentRecipe
+from octavo.verbs.gate import alone, told, without_twins
 from octavo.words import counted
 
 
@@ -71,10 +73,10 @@ def evaluate_masks(
     if data is None:
         parts = member.outputs()
         name = split or "val"
-        confusions = lookup(parts, name, "--split")
+        confusions, groups = lookup(parts, name, "--split"), run.groups(name)
     else:
         cache = cache or cache_dir()
-        confusions, name, notes = _confusions(run, data, split, layout, device, cache, skip_broken, progress)
+        confusions, name, notes, groups = _confusions(run, data, split, layout, device, cache, skip_broken, progress)
     report = grade_masks(
         confusions.astype(np.int64),
         table.names,
@@ -82,8 +84,21 @@ def evaluate_masks(
         rule=rule or recipe.measure.rule,
         split=name,
         seed=recipe.seed,
+        groups=groups,
     )
-    return report.model_copy(update={"warnings": (*report.warnings, *notes)})
+    found = alone(run, name)  # other data are called FOLDER/PART, which is none of the run's
+    if found is None or len(found[0]) != len(confusions):
+        return report.model_copy(update={"warnings": (*report.warnings, *notes)})
+    own, kinds = found
+    clean = without_twins(own, kinds, {}, str((run.leaks or {})["rule"]))
+    if own.any() and not own.all():
+        rest = grade_masks(
+            confusions[own].astype(np.int64), table.names, table.scored, rule=report.rule_name, split=name,
+            seed=recipe.seed, groups=None if groups is None else groups[own],
+        )  # fmt: skip
+        clean = clean.model_copy(update={"metrics": {key: value for key, value in rest.metrics.items() if value}})
+    beware = (*report.warnings, *notes, *told(clean, "miou", "mIoU"))
+    return report.model_copy(update={"warnings": beware, "without_twins": clean})
 
 
 def _confusions(
@@ -95,18 +110,21 @@ def _confusions(
     cache: Path,
     skip_broken: bool,
     progress: Progress,
-) -> tuple[np.ndarray, str, tuple[str, ...]]:
-    """Return the counts of each image of other data, int64 [n,C+1,C+1], what it is called, and what to know of them."""
+) -> tuple[np.ndarray, str, tuple[str, ...], np.ndarray | None]:
+    """Return the counts of each image of other data, int64 [n,C+1,C+1], their name, what to know of them, their groups.
+
+    Groups are int [n], None where the data have none.
+    """
     pairs = torchvision_data.read_pairs(data, layout, cache=cache, progress=progress)
     masks = store.build(
         pairs.mask_files, _decoder(run, pairs, progress), cache, skip_broken=skip_broken, progress=progress
     )
     own = masks.digest == run.manifest["data"]["masks"]
     if own and split is None:  # the run's own images, most of which it was trained on
-        return run.member(run.recipe_as(SegmentRecipe).segmenter.name).outputs()["val"], "val", ()
+        return run.member(run.recipe_as(SegmentRecipe).segmenter.name).outputs()["val"], "val", (), run.groups("val")
     indices, name = _part(pairs, split)
     truth, trained = MaskRows(masks), restore_segmenter(run, find(device).device)
-    rows, cut = [], 0
+    rows, groups, cut = [], [], 0
     for done, index in enumerate(indices.tolist(), 1):
 
         def told(windows: int, total: int, done: int = done, name: str = pairs.files[index]) -> None:
@@ -121,11 +139,13 @@ def _confusions(
                     f"{mask.shape[1]}×{mask.shape[0]}; image and mask must be of one size"
                 )
             rows.append(confusion(ids, mask, len(run.table.names)))
+            groups.append(pairs.groups[index] if pairs.groups else "")
             cut += not trained.goes_whole(*ids.shape)
         progress("evaluate", done, len(indices))
     if not rows:
         raise UserError(f"{data}: no images with masks to score")
-    return np.stack(rows), name if own else f"{Path(pairs.root).stem}/{name}", _on_windows(trained, cut)
+    called = name if own else f"{Path(pairs.root).stem}/{name}"
+    return np.stack(rows), called, _on_windows(trained, cut), group_ids(groups)
 
 
 def _on_windows(trained: TrainedSegmenter, cut: int) -> tuple[str, ...]:

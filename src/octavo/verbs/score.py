@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from octavo.data.samples import Samples
 from octavo.data.torchvision_data import read
 from octavo.errors import UserError, lookup, suggest
-from octavo.numbers.bootstrap import Bootstrap
+from octavo.numbers.bootstrap import Bootstrap, group_ids
 from octavo.numbers.grade import class_results
 from octavo.numbers.grade_rule import absent_classes
 from octavo.numbers.metrics import METRICS, accuracy_of, balanced_accuracy_of, macro_f1_of
+from octavo.numbers.power import majority_warning
 from octavo.numbers.results import Score, wilson
 from octavo.words import counted
 
@@ -76,9 +77,12 @@ def score(
     part, name = _part(samples, split)
     scored = part[samples.labels[part] >= 0]
     predicted, facts = _answers(Path(predictions), samples, part, scored, name, missing)
-    boot = Bootstrap(samples.labels[scored], replicates, seed, level)
-    words = {"rule": _rule(boot, name, facts["missing"]), "warnings": _warnings(boot, samples, part, name)}
-    return Score.model_validate(_numbers(predicted, samples, boot) | facts | words | {"split": name})
+    groups = group_ids([samples.groups[i] for i in scored]) if samples.groups else None
+    boot = Bootstrap(samples.labels[scored], replicates, seed, level, groups=groups)
+    numbers, counts = _numbers(predicted, samples, boot), np.bincount(boot.labels, minlength=len(samples.classes))
+    beware = (*_warnings(boot, samples, part, name), *filter(None, [majority_warning(counts, numbers["accuracy"])]))
+    words = {"rule": _rule(boot, name, facts["missing"]), "warnings": beware}
+    return Score.model_validate(numbers | facts | words | {"split": name})
 
 
 def _answers(
@@ -123,7 +127,7 @@ def _warnings(boot: Bootstrap, samples: Samples, part: NDArray[np.int64], name: 
     return (*notes, *absent_classes(np.bincount(boot.labels, minlength=len(samples.classes)), samples.classes))
 
 
-def _numbers(predicted: NDArray[np.int64], samples: Samples, boot: Bootstrap) -> dict[str, object]:
+def _numbers(predicted: NDArray[np.int64], samples: Samples, boot: Bootstrap) -> dict[str, Any]:
     """Return the fields of a Score that follow from class ids [N], -1 for none."""
     truth, classes = boot.labels, len(samples.classes)
     draws = boot.draw(

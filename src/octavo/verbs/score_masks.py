@@ -23,6 +23,7 @@ from octavo.data.pixels import BrokenImage, probe
 from octavo.data.torchvision_data import read_pairs
 from octavo.data.walk import natural, one_line, walk
 from octavo.errors import UserError, lookup
+from octavo.numbers.bootstrap import group_ids
 from octavo.numbers.confusion import confusion
 from octavo.numbers.grade_masks import grade_masks, mask_card
 from octavo.numbers.mask_results import MaskScore
@@ -100,9 +101,11 @@ def score_masks(
         confusions = np.stack([*counts, *_blank(pairs, gone, decoder)])
     table = decoder.table
     chosen = rule or ("voc" if table.scored.all() else "course")
+    groups = group_ids([pairs.groups[i] for i in (*answers, *gone)]) if pairs.groups else None
     report = grade_masks(
-        confusions, table.names, table.scored, rule=chosen, split=name, seed=seed, replicates=replicates, level=level
-    )
+        confusions, table.names, table.scored, rule=chosen, split=name, seed=seed, replicates=replicates, level=level,
+        groups=groups,
+    )  # fmt: skip
     if gone:
         note = f"{len(gone)} of {len(part)} images have no prediction; their pixels count as no class"
         report = report.model_copy(update={"warnings": (*report.warnings, note)})

@@ -26,6 +26,7 @@ from octavo.recipe import ClassifyRecipe, Network, Recipe, SegmentData, SegmentR
 from octavo.verbs.announce import announce, announce_weights
 from octavo.verbs.evaluate import combine, regrade
 from octavo.verbs.evaluate_masks import regrade_masks
+from octavo.verbs.gate import gate
 from octavo.verbs.resuming import all_trained, begun_before, how_far, require_same, without_start
 
 N = TypeVar("N", bound=Network)
@@ -104,6 +105,8 @@ def train(
             if before:
                 require_same(before, resolved, material, origins)
                 before.sweep()
+            if options.leaks:
+                gate(run, material, cache, told, say)
             job = _job(resolved, material, options, cache, hardware, run)
             _train_networks(run, job, told, stop, say)
             if isinstance(resolved, ClassifyRecipe):

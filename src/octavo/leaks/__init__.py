@@ -1,0 +1,1 @@
+"""The leak gate: images that two parts of the data share, equal or nearly so."""

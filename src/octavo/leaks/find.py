@@ -1,0 +1,206 @@
+"""Look for images that two parts of the data share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+from octavo.data.store import Pixels
+from octavo.leaks.candidates import Squares, guesses, mirrored, nearest
+from octavo.leaks.kinds import kind_of
+from octavo.leaks.leak import Leak
+from octavo.leaks.register import register
+from octavo.leaks.thumbs import LARGE, SMALL, Thumbs, halved, texture, thumbs_of
+from octavo.leaks.views import Frame, corners, crops, quarters, whole
+from octavo.progress import Progress, silent
+
+ORDER = ("val", "test", "validation", "holdout", "fit", "train")
+"""Parts in the order in which one is looked for in those behind it; others come first, by name."""
+SIMILAR = {SMALL: 0.81, LARGE: 0.68}
+"""Side of the squares → similarity from which two images count as one picture: more pixels agree less by chance."""
+LEAST = 32
+"""Pixels of a side below which an image shows too little to tell its copies from what merely looks like it."""
+_TEXTURED = 0.01  # mean square of texture below which a pair is too flat to be told from others
+_BATCH = 256
+_NEIGHBOURS = 4  # by the features that are given
+_COARSEST = 16  # side in pixels of the squares that are laid over each other first
+RULE = (
+    "Images that are one picture: every image of one part is compared with every image of another as it is, mirrored "
+    "and cut to 80 % or more, in coarse cosine waves of its grey values; likely pairs are laid over each other, and "
+    f"count from a similarity of texture of {SIMILAR[SMALL]} on ({SIMILAR[LARGE]} for images of {LARGE} pixels or "
+    "more). Images of that size that are all of one size are also compared as tiles that share half of their area. "
+    f"Near twins of images without texture or of less than {LEAST} pixels a side are not looked for, equal ones are."
+)
+"""How leaks are found, in a few sentences."""
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A way to search.
+
+    Attributes:
+        frames: views of the first images, and of the second.
+        most: likely twins of an image that are looked at closely.
+        likely: likeness of views from which they are.
+        guesses: places from which two are laid over each other.
+    """
+
+    frames: tuple[Frame, Frame]
+    most: int = 4
+    likely: float = 0.7
+    guesses: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """The best fit of one pair so far."""
+
+    similarity: float
+    flips: int
+    scale: tuple[float, float]
+    shift: tuple[float, float]
+
+
+def find_leaks(
+    pixels: Pixels,
+    parts: Mapping[str, np.ndarray],
+    *,
+    features: np.ndarray | None = None,
+    within: bool = False,
+    progress: Progress = silent,
+) -> tuple[Leak, ...]:
+    """Return pairs of images of different parts that are one picture, the most similar first.
+
+    Of an image that has many twins, at least the most similar is told. Time grows with the product of the parts'
+    sizes, memory with their sum.
+
+    Args:
+        pixels: the decoded images of all files.
+        parts: name → places among them, int [n]; broken images are passed over.
+        features: float [N,F] of all files, if a frozen network gave some: its nearest neighbours are looked at too.
+        within: whether twins in one part are told as well.
+        progress: told how far it is.
+    """
+    places = {name: _sound(pixels, index) for name, index in parts.items()}
+    places = {name: index for name, index in places.items() if len(index)}
+    chosen = np.unique(np.concatenate(list(places.values()))) if places else np.empty(0, np.int64)
+    if len(chosen) < 2:
+        return ()
+    thumbs = thumbs_of(pixels, chosen, progress)
+    names = sorted(places, key=lambda name: (ORDER.index(name) if name in ORDER else -1, name))
+    rows = {name: np.searchsorted(chosen, places[name]) for name in names}
+    known = None if features is None else np.asarray(features)[chosen]
+    found = dict.fromkeys(_exact(thumbs, rows, within))
+    seen = {name: index[pixels.sizes[chosen[index]].min(1) >= LEAST] for name, index in rows.items()}
+    pairs = [(seen[name], np.concatenate([seen[n] for n in names[i + 1 :]]), False)
+             for i, name in enumerate(names[:-1])]  # fmt: skip
+    pairs += [(seen[name], seen[name], True) for name in names] if within else []
+    pairs = [pair for pair in pairs if len(pair[0]) and len(pair[1])]
+    near = _near(thumbs, pairs, _searches(pixels, chosen, thumbs), known, progress)
+    leaks = [Leak(int(chosen[a]), int(chosen[b]), "exact", 1.0) for a, b in found]
+    leaks += [
+        Leak(
+            int(chosen[a]),
+            int(chosen[b]),
+            kind_of(pixels.image(int(chosen[a])), pixels.image(int(chosen[b])), fit.flips, fit.scale, fit.shift),
+            round(fit.similarity, 4),
+        )
+        for (a, b), fit in near.items()
+        if (a, b) not in found and thumbs.names[a] != thumbs.names[b]
+    ]
+    return tuple(sorted(leaks, key=lambda leak: (-leak.similarity, leak.first, leak.second)))
+
+
+def _sound(pixels: Pixels, index: np.ndarray) -> np.ndarray:
+    index = np.unique(np.asarray(index, np.int64))
+    return index[~np.isin(index, np.array(sorted(pixels.broken), np.int64))]
+
+
+def _exact(thumbs: Thumbs, rows: Mapping[str, np.ndarray], within: bool) -> Iterator[tuple[int, int]]:
+    """Give every image with its first equal twin in each of the parts behind its own."""
+    first: dict[str, dict[bytes, int]] = {
+        name: {thumbs.names[i]: int(i) for i in index[::-1]} for name, index in rows.items()
+    }
+    for name, other in combinations(rows, 2):
+        for i in rows[name].tolist():
+            if (twin := first[other].get(thumbs.names[i])) is not None:
+                yield i, twin
+    for name in rows if within else ():
+        for i in rows[name].tolist():
+            if (twin := first[name][thumbs.names[i]]) < i:
+                yield twin, i
+
+
+def _searches(pixels: Pixels, chosen: np.ndarray, thumbs: Thumbs) -> list[_Way]:
+    """Return the ways to search: one cut out of the other, either way, and tiles that overlap."""
+    ways = [_Way((whole(), crops())), _Way((crops(), whole()))]
+    tiles = len(np.unique(pixels.sizes[chosen], axis=0)) == 1 and thumbs.side == LARGE
+    return [*ways, _Way((quarters(), corners()), most=8, likely=0.5, guesses=6)] if tiles else ways
+
+
+def _near(
+    thumbs: Thumbs,
+    pairs: list[tuple[np.ndarray, np.ndarray, bool]],
+    ways: list[_Way],
+    features: np.ndarray | None,
+    progress: Progress,
+) -> dict[tuple[int, int], _Found]:
+    """Return the best fit of each pair that is similar enough, by the rows of its images."""
+    total = len(ways) * sum(len(a) + len(b) for a, b, _ in pairs)
+    found: dict[tuple[int, int], _Found] = {}
+    done = 0
+
+    def tick(more: int) -> None:
+        nonlocal done
+        done += more
+        progress("look for leaks: compare", min(done, total), total)
+
+    for a, b, same in pairs:
+        likely = [] if features is None else [_neighbours(features, a, b, same)]
+        for way in ways:
+            best = nearest(_squares(thumbs, a), _squares(thumbs, b), way.frames, way.most, same=same, tick=tick)
+            one, rank = np.nonzero(best.score >= way.likely)
+            own = np.stack([a[one], b[best.place[one, rank]]], axis=1)
+            _look_closely(thumbs, np.concatenate([own, *likely]), way, found)
+    return found
+
+
+def _neighbours(features: np.ndarray, a: np.ndarray, b: np.ndarray, same: bool) -> np.ndarray:
+    """Return pairs of rows, int [p,2]: each image of `a` and its nearest of `b` by the angle between features."""
+    count = min(_NEIGHBOURS + same, len(b))
+    near = NearestNeighbors(n_neighbors=count, metric="cosine", algorithm="brute").fit(features[b])
+    twins = b[near.kneighbors(features[a], return_distance=False)]
+    pairs = np.stack([np.repeat(a, count), twins.ravel()], axis=1)
+    return pairs[pairs[:, 0] != pairs[:, 1]]
+
+
+def _look_closely(thumbs: Thumbs, pairs: np.ndarray, way: _Way, found: dict[tuple[int, int], _Found]) -> None:
+    """Lay the images of each pair, int [p,2], over each other and keep those that agree."""
+    for start in range(0, len(pairs), _BATCH):
+        first, second = pairs[start : start + _BATCH].T
+        one, two = _squares(thumbs, first), _squares(thumbs, second)
+        for guess in guesses(one, two, way.frames, way.guesses):
+            levels = _levels((mirrored(one[0], guess.flips), one[1]), two)
+            fits = register(levels, guess.scale, guess.shift)
+            good = (fits.similarity >= SIMILAR[thumbs.side]) & (fits.weight >= _TEXTURED)
+            for k in np.flatnonzero(good).tolist():
+                pair = (int(first[k]), int(second[k]))
+                fit = _Found(float(fits.similarity[k]), int(guess.flips[k]), tuple(fits.scale[k]), tuple(fits.shift[k]))
+                if pair not in found or found[pair].similarity < fit.similarity:
+                    found[pair] = fit
+
+
+def _squares(thumbs: Thumbs, rows: np.ndarray) -> Squares:
+    return thumbs.grey[rows], thumbs.noise[rows]
+
+
+def _levels(one: Squares, two: Squares) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the textures of both, from coarse to fine."""
+    fine = [(texture(*one), texture(*two))]
+    if one[0].shape[1] <= _COARSEST:
+        return fine
+    return _levels(*((halved(grey), noise) for grey, noise in (one, two))) + fine
