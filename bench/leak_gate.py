@@ -211,6 +211,8 @@ def table(
     rest = [leak for leak in leaks if leak.first < start]
     news = [leak for leak in rest if frozenset((names[leak.first], names[leak.second])) not in known]
     print(f"of the data's own images: {len(rest)} pairs, {len(rest) - len(news)} of them known")
+    true, told = sums[3] + len(rest) - len(news), sums[2] + len(rest)
+    print(f"precision of all pairs, of copies and of the data's own images: {true / max(told, 1):.1%}")
     for leak in news:
         print(f"  unknown: {names[leak.first]} = {names[leak.second]}, {leak.kind}, {leak.similarity}")
 

@@ -23,7 +23,7 @@ ORDER = ("val", "test", "validation", "holdout", "fit", "train")
 SIMILAR = {SMALL: 0.81, LARGE: 0.68}
 """Side of the squares → similarity from which two images count as one picture: more pixels agree less by chance."""
 LEAST = 32
-"""Pixels of a side below which an image shows too little to tell its copies from what merely looks like it."""
+"""Pixels of the shorter side below which images, most of them, show too little to tell copies from what looks alike."""
 _TEXTURED = 0.01  # mean square of texture below which a pair is too flat to be told from others
 _BATCH = 256
 _NEIGHBOURS = 4  # by the features that are given
@@ -33,7 +33,7 @@ RULE = (
     "and cut to 80 % or more, in coarse cosine waves of its grey values; likely pairs are laid over each other, and "
     f"count from a similarity of texture of {SIMILAR[SMALL]} on ({SIMILAR[LARGE]} for images of {LARGE} pixels or "
     "more). Images of that size that are all of one size are also compared as tiles that share half of their area. "
-    f"Near twins of images without texture or of less than {LEAST} pixels a side are not looked for, equal ones are."
+    f"Images without texture, and all of data that are mostly below {LEAST} pixels a side, count only if equal."
 )
 """How leaks are found, in a few sentences."""
 
@@ -95,11 +95,11 @@ def find_leaks(
     rows = {name: np.searchsorted(chosen, places[name]) for name in names}
     known = None if features is None else np.asarray(features)[chosen]
     found = dict.fromkeys(_exact(thumbs, rows, within))
-    seen = {name: index[pixels.sizes[chosen[index]].min(1) >= LEAST] for name, index in rows.items()}
-    pairs = [(seen[name], np.concatenate([seen[n] for n in names[i + 1 :]]), False)
+    pairs = [(rows[name], np.concatenate([rows[n] for n in names[i + 1 :]]), False)
              for i, name in enumerate(names[:-1])]  # fmt: skip
-    pairs += [(seen[name], seen[name], True) for name in names] if within else []
-    pairs = [pair for pair in pairs if len(pair[0]) and len(pair[1])]
+    pairs += [(rows[name], rows[name], True) for name in names] if within else []
+    if np.median(pixels.sizes[chosen].min(1)) < LEAST:
+        pairs = []
     near = _near(thumbs, pairs, _searches(pixels, chosen, thumbs), known, progress)
     leaks = [Leak(int(chosen[a]), int(chosen[b]), "exact", 1.0) for a, b in found]
     leaks += [
