@@ -166,7 +166,9 @@ def untouched(train: list[str], val: list[str], folder: Path, out: Path) -> None
         writer.writerows((Path(files[x.first]).name, Path(files[x.second]).name, x.kind, x.similarity) for x in leaks)
 
 
-def copies(train: list[str], val: list[str], folder: Path, given: argparse.Namespace, known: set[frozenset[str]]) -> None:
+def copies(
+    train: list[str], val: list[str], folder: Path, given: argparse.Namespace, known: set[frozenset[str]]
+) -> None:
     """Inject copies of all kinds into the validation part."""
     draw = np.random.default_rng(given.seed)
     total = given.copies * len(KINDS)
@@ -204,7 +206,9 @@ def table(
         sums += (len(mine), found, len(own), len(true))
         for leak in own:
             if leak not in true:
-                print(f"  false: copy of {names[truth[leak.first]]} = {names[leak.second]}, {leak.kind}, {leak.similarity}")
+                print(
+                    f"  false: copy of {names[truth[leak.first]]} = {names[leak.second]}, {leak.kind}, {leak.similarity}"
+                )
         for k in sorted(set(truth) - {leak.first for leak in true}):
             print(f"  missed: {names[truth[k]]}")
     line("all", *sums.tolist(), {})
@@ -237,6 +241,8 @@ def tiles(train: list[str], val: list[str], folder: Path, given: argparse.Namesp
 
     opened = [Image.open(file).convert("RGB") for file in (*train, *val)]
     room = [(image.width - side, image.height - side) for image in opened]
+    if min(min(r) for r in room) < side / 2:
+        sys.exit(f"--tiles {side}: expected two thirds of the smallest image's side or less")
     first, second, shares = [], [], []
     for source in draw.permutation(len(train))[: given.copies].tolist():
         while True:
@@ -248,7 +254,6 @@ def tiles(train: list[str], val: list[str], folder: Path, given: argparse.Namesp
         first.append(cut(opened[source], x, y))
         second.append(cut(opened[source], u, v))
     twins = set(range(len(first)))
-    used = {given_source for given_source in draw.permutation(len(train))[:0].tolist()}
     rest = [cut(image, int(draw.integers(0, r[0] + 1)), int(draw.integers(0, r[1] + 1)))
             for image, r in zip(opened[len(train) :], room[len(train) :], strict=True)]  # fmt: skip
     files = first + rest + second

@@ -23,6 +23,7 @@ from octavo.terminal import (
     DeviceOption,
     LabelsOption,
     LayoutOption,
+    LeaksOption,
     Misuse,
     SetOption,
     SkipOption,
@@ -113,9 +114,7 @@ def train(
     labels: LabelsOption = None,
     skip_broken: SkipOption = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files too.")] = False,
-    leaks: Annotated[
-        bool, typer.Option("--leaks/--no-leaks", help="Look for images that training and scoring share.")
-    ] = True,
+    leaks: LeaksOption = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="End by writing report.html.")] = True,
     like_reference: Annotated[
         bool,

@@ -11,6 +11,7 @@ from octavo.terminal import (
     CacheOption,
     LabelsOption,
     LayoutOption,
+    LeaksOption,
     RecipeArgument,
     SetOption,
     console,
@@ -31,6 +32,7 @@ def check(
     classes: Annotated[
         str | None, typer.Option("--classes", help="Table of the masks' classes: a name or a TOML file.")
     ] = None,
+    leaks: LeaksOption = None,
     tolerant: Annotated[bool, typer.Option("--tolerant", help="Colours of masks from 128 on count as 255.")] = False,
     write_classes: Annotated[
         Path | None, typer.Option("--write-classes", help="Write the proposed table of classes to this TOML file.")
@@ -42,25 +44,33 @@ def check(
     writable(write_classes)
     if holds_masks(data, layout):
         refuse({"--labels": labels}, "images with masks")
-        _check_masks(data, layout, cache, classes, tolerant, write_classes)
+        _check_masks(data, layout, cache, classes, tolerant, leaks, write_classes)
         return
     from octavo.verbs.check import check as run_check
     from octavo.verbs.check import render
 
     with progress_shown() as progress:
-        report = run_check(data, layout, labels=labels, cache=cache, progress=progress)
+        report = run_check(data, layout, labels=labels, cache=cache, leaks=leaks, progress=progress)
     render(report, console())
     if not report.ok:
         raise typer.Exit(1)
 
 
 def _check_masks(
-    data: str, layout: str | None, cache: Path | None, classes: str | None, tolerant: bool, write: Path | None
+    data: str,
+    layout: str | None,
+    cache: Path | None,
+    classes: str | None,
+    tolerant: bool,
+    leaks: bool | None,
+    write: Path | None,
 ) -> None:
     from octavo.verbs.check_masks import check_masks, render_masks, write_proposal
 
     with progress_shown() as progress:
-        report = check_masks(data, layout, classes=classes, tolerant=tolerant, cache=cache, progress=progress)
+        report = check_masks(
+            data, layout, classes=classes, tolerant=tolerant, cache=cache, leaks=leaks, progress=progress
+        )
     render_masks(report, console())
     if write:
         write_proposal(write, report.diagnosis)

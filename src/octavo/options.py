@@ -27,7 +27,7 @@ class Options:
         skip_broken: go on without files that can't be decoded.
         tensorboard: write event files into the run.
         labels: CSV file of corrected labels, which count instead of those of the data.
-        leaks: look for images that training and scoring share before the first step.
+        leaks: look for images that training and scoring share before the first step; None: unless that takes long.
         report: end by writing `report.html` into the run.
     """
 
@@ -43,7 +43,7 @@ class Options:
     tensorboard: bool = False
     report: bool = False
     labels: Path | None = None
-    leaks: bool = True
+    leaks: bool | None = None
 
     def __post_init__(self) -> None:
         """Take folders as text too, and refuse what would fail late."""

@@ -37,6 +37,10 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or 
 Misuse: Any = typer.BadParameter.__mro__[2]
 """Click's ClickException, by way of Typer, newer versions of which carry a Click of their own."""
 LabelsOption = Annotated[Path | None, typer.Option("--labels", help="CSV file of corrected labels: file,corrected.")]
+LeaksOption = Annotated[
+    bool | None,
+    typer.Option("--leaks/--no-leaks", help="Look for images that two parts share; by default unless it takes long."),
+]
 SkipOption = Annotated[bool, typer.Option("--skip-broken", help="Go on without files that can't be decoded.")]
 
 

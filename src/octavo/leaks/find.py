@@ -110,9 +110,14 @@ def find_leaks(
             round(fit.similarity, 4),
         )
         for (a, b), fit in near.items()
-        if (a, b) not in found and thumbs.names[a] != thumbs.names[b]
+        if thumbs.names[a] != thumbs.names[b] and not _better(near.get((b, a)), fit, a < b)
     ]
     return tuple(sorted(leaks, key=lambda leak: (-leak.similarity, leak.first, leak.second)))
+
+
+def _better(other: _Found | None, fit: _Found, first: bool) -> bool:
+    """Whether a pair that was found from either of its images has a better fit from the other one."""
+    return other is not None and (other.similarity, not first) > (fit.similarity, first)
 
 
 def _sound(pixels: Pixels, index: np.ndarray) -> np.ndarray:

@@ -1,10 +1,8 @@
-"""A pair of images that are one picture, and how a list of pairs is written down."""
+"""A pair of images that are one picture."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 KINDS = {
     "exact": "equal pixels",
@@ -38,21 +36,3 @@ class Leak:
         """Refuse a kind that doesn't exist."""
         if self.kind not in KINDS:
             raise ValueError(f'kind "{self.kind}"; expected one of {", ".join(KINDS)}')
-
-
-def to_dict(leaks: Iterable[Leak], rule: str) -> dict[str, Any]:
-    """Return pairs, and the sentence that says how they were found, as what JSON can hold."""
-    return {"format": 1, "rule": rule, "pairs": [asdict(leak) for leak in leaks]}
-
-
-def from_dict(written: Mapping[str, Any]) -> tuple[Leak, ...]:
-    """Return the pairs that `to_dict` wrote.
-
-    Raises:
-        ValueError: it didn't write that.
-    """
-    try:
-        pairs = [(int(p["first"]), int(p["second"]), str(p["kind"]), float(p["similarity"])) for p in written["pairs"]]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"no list of leaks: {error!r}") from error
-    return tuple(Leak(*pair) for pair in pairs)

@@ -11,12 +11,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from octavo.cache import cache_dir
 from octavo.data import torchvision_data
 from octavo.data.corrections import corrected
 from octavo.data.samples import Samples
 from octavo.data.walk import one_line
 from octavo.progress import Progress, silent
-from octavo.verbs.look import Duplicates, Flaw, Section, Seen, Sizes, duplicates_of, look_at_all, sizes_of
+from octavo.verbs.look import (
+    Duplicates,
+    Flaw,
+    Near,
+    Section,
+    Seen,
+    Sizes,
+    duplicates_of,
+    look_at_all,
+    near_twins,
+    sizes_of,
+)
 from octavo.words import counted
 
 IMBALANCE = 10
@@ -47,6 +59,8 @@ class CheckReport(Section):
     suspicious: tuple[Flaw, ...]
     duplicates: tuple[Duplicates, ...]
     """Those across splits first, then those with two labels, then the rest."""
+    near: tuple[Near, ...] = ()
+    """Images of two splits that are nearly the same; of data in one part any two."""
 
     @property
     def ok(self) -> bool:
@@ -60,11 +74,18 @@ def check(
     *,
     labels: Path | None = None,
     cache: Path | None = None,
+    leaks: bool | None = None,
     progress: Progress = silent,
 ) -> CheckReport:
     """Look at every image of a data folder and report what it is and what is wrong with it.
 
-    `labels` is a CSV file of corrected labels, which count instead of those of the data.
+    Args:
+        data: folder, CSV file or `torchvision:NAME`.
+        layout: its layout, if it can't be found by looking.
+        labels: CSV file of corrected labels, which count instead of those of the data.
+        cache: folder for decoded images.
+        leaks: whether to look for images that are nearly the same; None: unless that takes long.
+        progress: told how far it is.
 
     Raises:
         UserError: when nothing can be told: no such folder, no known layout, corrections that can't be used.
@@ -78,6 +99,7 @@ def check(
         split: tuple(np.bincount(own[own >= 0], minlength=len(samples.classes)).tolist())
         for split, own in ((split, samples.labels[index]) for split, index in samples.splits.items())
     }
+    near, unlooked = near_twins(samples, samples.splits, cache or cache_dir(), leaks, progress)
     return CheckReport(
         data=str(data),
         layout=samples.layout,
@@ -89,12 +111,17 @@ def check(
         formats=dict(Counter(h.format for h in headers).most_common()),
         modes=dict(Counter(h.mode for h in headers).most_common()),
         errors=tuple(p.text for p in samples.problems if p.fatal),
-        warnings=(*(p.text for p in samples.problems if not p.fatal), *_imbalance(samples, counts["train"])),
+        warnings=(
+            *(p.text for p in samples.problems if not p.fatal),
+            *_imbalance(samples, counts["train"]),
+            *filter(None, [unlooked]),
+        ),
         broken=tuple(Flaw(file=f, reason=s.broken) for f, s in zip(samples.files, seen, strict=True) if s.broken),
         suspicious=tuple(
             Flaw(file=f, reason=s.suspicious) for f, s in zip(samples.files, seen, strict=True) if s.suspicious
         ),
         duplicates=_duplicates(samples, seen),
+        near=near,
     )
 
 
@@ -127,6 +154,7 @@ def render(report: CheckReport, console: Console) -> None:
     listed(console, "errors", "red", report.errors)
     listed(console, "broken files", "red", [f"{f.file}: {f.reason}" for f in report.broken])
     listed(console, "the same image in two splits: the score is flattered", "red", [same_text(d) for d in leaks])
+    listed(console, near_title(report.near), "red", [near_text(n) for n in report.near])
     listed(console, "the same image under two classes", "yellow", [same_text(d) for d in double])
     listed(console, "duplicates", "yellow", [same_text(d) for d in plain])
     listed(console, "suspicious files", "yellow", [f"{f.file}: {f.reason}" for f in report.suspicious])
@@ -166,6 +194,19 @@ def same_text(duplicates: Duplicates) -> str:
     places = zip(duplicates.files[:4], duplicates.splits, duplicates.classes, strict=False)
     more = f" and {len(duplicates.files) - 4} more" if len(duplicates.files) > 4 else ""
     return " = ".join(f"{f} ({s}, {c})" for f, s, c in places) + f"{more}: {how}"
+
+
+def near_title(near: Sequence[Near]) -> str:
+    """Return what is said above images that are nearly the same."""
+    if any(n.splits[0] != n.splits[1] for n in near):
+        return "nearly the same image in two splits: the score is flattered"
+    return "nearly the same image twice: a random split may put it into two parts"
+
+
+def near_text(near: Near) -> str:
+    """Return one line that names two images that are nearly the same."""
+    (first, second), (one, other) = near.files, near.splits
+    return f"{first} ({one}) = {second} ({other}): {near.kind}, similarity {near.similarity:.2f}"
 
 
 def listed(console: Console, title: str, style: str, lines: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from octavo.cache import cache_dir
 from octavo.data import torchvision_data
 from octavo.data.doctor import Diagnosis, diagnose
 from octavo.data.fitting import naming_options
@@ -21,8 +22,8 @@ from octavo.data.walk import one_line
 from octavo.errors import UserError
 from octavo.files import write_atomic
 from octavo.progress import Progress, silent
-from octavo.verbs.check import listed, same_text, show_sizes
-from octavo.verbs.look import Duplicates, Flaw, Sizes, duplicates_of, look_at_all, sizes_of
+from octavo.verbs.check import listed, near_text, near_title, same_text, show_sizes
+from octavo.verbs.look import Duplicates, Flaw, Near, Sizes, duplicates_of, look_at_all, near_twins, sizes_of
 
 _NAME = 20  # columns of a class's name at most
 
@@ -45,6 +46,7 @@ class MaskReport:
         broken: images and masks that can't be read.
         suspicious: images that may not be meant.
         duplicates: the same image twice; `classes` names the masks.
+        near: images of two splits that are nearly the same; of data in one part any two.
     """
 
     data: str
@@ -60,6 +62,7 @@ class MaskReport:
     broken: tuple[Flaw, ...]
     suspicious: tuple[Flaw, ...]
     duplicates: tuple[Duplicates, ...]
+    near: tuple[Near, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -74,15 +77,20 @@ def check_masks(
     classes: str | None = None,
     tolerant: bool = False,
     cache: Path | None = None,
+    leaks: bool | None = None,
     progress: Progress = silent,
 ) -> MaskReport:
     """Look at every image and mask of a data folder and report what it is and what is wrong with it.
+
+    `leaks`: whether to look for images that are nearly the same; None: unless that takes long.
 
     Raises:
         UserError: when nothing can be told: no such folder, no known layout, a table of classes that can't be read.
     """
     pairs = torchvision_data.read_pairs(data, layout, strict=False, cache=cache, progress=progress)
-    return report_on(pairs, classes, tolerant, progress)
+    found = report_on(pairs, classes, tolerant, progress)
+    near, unlooked = near_twins(pairs, pairs.splits, cache or cache_dir(), leaks, progress)
+    return replace(found, near=near, warnings=(*found.warnings, *filter(None, [unlooked])))
 
 
 def report_on(
@@ -153,6 +161,7 @@ def render_masks(report: MaskReport, console: Console) -> None:
     listed(console, "errors", "red", report.errors)
     listed(console, "broken files", "red", [f"{f.file}: {f.reason}" for f in report.broken])
     listed(console, "the same image in two splits: the score is flattered", "red", [same_text(d) for d in leaks])
+    listed(console, near_title(report.near), "red", [near_text(n) for n in report.near])
     listed(console, "the same image with two masks", "yellow", [same_text(d) for d in double])
     listed(console, "duplicates", "yellow", [same_text(d) for d in plain])
     listed(console, "suspicious files", "yellow", [f"{f.file}: {f.reason}" for f in report.suspicious])

@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from octavo.cache import locked, mark_used, note_facts, source_of
 from octavo.engine.folder import RunFolder
 from octavo.engine.material import Material
-from octavo.files import write_atomic
-from octavo.leaks.find import RULE, find_leaks
+from octavo.leaks.find import RULE
+from octavo.leaks.leak import Leak
+from octavo.leaks.search import MOST, comparisons, search
 from octavo.numbers.results import Interval, WithoutTwins
 from octavo.progress import Progress, Say
 from octavo.words import counted
 
 TRAINED = ("fit", "holdout")
 """Parts that weights, epochs or the ensemble were fitted on."""
-_PAIRS = "pairs.json"
 _SHOWN = 3
-_Pair = tuple[int, int, str, float]
-"""Places of two images among all files, a key of `KINDS`, and how similar they are."""
 
 
-def gate(run: RunFolder, material: Material, cache: Path, progress: Progress, say: Say) -> None:
+def gate(run: RunFolder, material: Material, cache: Path, asked: bool | None, progress: Progress, say: Say) -> None:
     """Look for images that training and scoring share, say which, and keep them in the run's `leaks.json`.
 
-    Data that were searched before, with the same split, are not searched again.
+    Args:
+        run: its folder, begun.
+        material: what it is trained on.
+        cache: folder in which data that were searched before are found.
+        asked: whether to look; None: unless that takes long.
+        progress: told how far it is.
+        say: told what was found, or why nobody looked.
+
+    Raises:
+        UserError: the cache can't be written.
     """
     found = run.leaks
     if found is None:
-        run.leaks = found = _searched(material, cache, progress)
+        parts = _searched_parts(material)
+        pairs = comparisons({name: len(places) for name, places in parts.items()})
+        if asked is False:
+            return
+        if asked is None and pairs > MOST:
+            say(f"note: {pairs:,} pairs of images are too many to look for leaks in passing; --leaks does")
+            return
+        found = _found(material, parts, search(material.pixels, parts, cache, progress=progress))
+        run.leaks = found
     for part in ("val", "test"):
         if twins := _twins(found, part):
             named = [f"{first} = {pair['second']} ({pair['kind']})" for first, pair in twins.items()]
@@ -46,48 +58,29 @@ def gate(run: RunFolder, material: Material, cache: Path, progress: Progress, sa
             )
 
 
-def _searched(material: Material, cache: Path, progress: Progress) -> dict[str, Any]:
-    """Return what `leaks.json` holds."""
+def _searched_parts(material: Material) -> dict[str, np.ndarray]:
+    """Return what is compared with each other: what is scored, and all that training saw."""
     parts = {name: material.parts[name] for name in ("val", "test") if len(material.parts.get(name, ()))}
-    parts["train"] = np.sort(np.concatenate([material.parts[part] for part in TRAINED]))
+    return parts | {"train": np.sort(np.concatenate([material.parts[part] for part in TRAINED]))}
+
+
+def _found(material: Material, parts: Mapping[str, np.ndarray], leaks: Iterable[Leak]) -> dict[str, Any]:
+    """Return what `leaks.json` holds."""
     rows = material.rows
 
-    def one(first: int, second: int, kind: str, similarity: float) -> dict[str, Any]:
-        files = {"first": rows[first]["file"], "second": rows[second]["file"]}
-        of = {"first_part": rows[first]["part"], "second_part": rows[second]["part"]}
-        return files | of | {"kind": kind, "similarity": similarity}
+    def one(leak: Leak) -> dict[str, Any]:
+        first, second = rows[leak.first], rows[leak.second]
+        return {
+            "first": first["file"],
+            "first_part": first["part"],
+            "second": second["file"],
+            "second_part": second["part"],
+            "kind": leak.kind,
+            "similarity": leak.similarity,
+        }
 
-    return {
-        "format": 1,
-        "rule": RULE,
-        "searched": {name: len(places) for name, places in parts.items()},
-        "pairs": [one(*pair) for pair in _pairs(material, parts, cache, progress)],
-    }
-
-
-def _pairs(material: Material, parts: Mapping[str, np.ndarray], cache: Path, progress: Progress) -> list[_Pair]:
-    """Return the pairs that parts share, the most similar first, from the cache where they are there."""
-    digest = hashlib.sha256(f"{material.pixels.digest} {RULE}".encode())
-    for name, places in parts.items():
-        digest.update(f" {name} ".encode() + np.asarray(places, np.int64).tobytes())
-    key = digest.hexdigest()[:20]
-    folder = cache / "leaks" / key
-    with locked(cache, f"leaks-{key}"):
-        if (folder / _PAIRS).is_file():
-            mark_used(folder)
-            known = json.loads((folder / _PAIRS).read_text(encoding="utf-8"))
-            return [(first, second, kind, similarity) for first, second, kind, similarity in known]
-        leaks = find_leaks(material.pixels, parts, progress=progress)
-        pairs = [(leak.first, leak.second, leak.kind, leak.similarity) for leak in leaks]
-        folder.mkdir(parents=True, exist_ok=True)
-        note_facts(
-            folder,
-            source=source_of(material.pixels.folder),
-            images=sum(map(len, parts.values())),
-            what=" and ".join(parts),
-        )
-        write_atomic(folder / _PAIRS, json.dumps(pairs).encode())
-    return pairs
+    searched = {name: len(places) for name, places in parts.items()}
+    return {"format": 1, "rule": RULE, "searched": searched, "pairs": [one(leak) for leak in leaks]}
 
 
 def _twins(found: Mapping[str, Any], part: str) -> dict[str, Mapping[str, Any]]:

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from octavo.data import store
 from octavo.data.decoding import Files
 from octavo.data.pixels import MAX_PIXELS, SUFFIXES, BrokenImage, Header, decode, probe, strict
+from octavo.leaks.search import MOST, comparisons, search
 from octavo.progress import Progress
 from octavo.threads import in_threads
 
@@ -20,6 +22,7 @@ TINY, EXTREME, HUGE = 8, 10, 50_000_000
 """Suspicious: a side below TINY pixels, an aspect ratio above EXTREME, more than HUGE pixels."""
 
 _SIDE = 512  # bounds decoding time for photographs; two images that agree at this size are the same picture
+_THUMB = 128  # shorter side at which near twins are looked for
 _GROUP = 32
 
 
@@ -63,6 +66,16 @@ class Duplicates(Section):
     def contradictory(self) -> bool:
         """Whether the same image has two labels."""
         return len(set(self.classes)) > 1
+
+
+class Near(Section):
+    """Two images that are nearly the same: one is a copy of the other that was changed, or both show one place."""
+
+    files: tuple[str, str]
+    splits: tuple[str, str]
+    kind: str
+    """A key of `octavo.leaks.leak.KINDS`."""
+    similarity: float
 
 
 @dataclass(frozen=True)
@@ -116,6 +129,41 @@ def _suspicions(path: Path, header: Header, image: np.ndarray) -> Iterable[str]:
         yield "one colour only: " + ",".join(map(str, image[0, 0].tolist()))
     if path.suffix.lower() not in SUFFIXES[header.format]:
         yield f"named {path.suffix}, but is {header.format}"
+
+
+def near_twins(
+    images: Files, splits: Mapping[str, np.ndarray], cache: Path, asked: bool | None, progress: Progress
+) -> tuple[tuple[Near, ...], str]:
+    """Return images that are nearly the same, the most similar first, and why nobody looked where nobody did.
+
+    Of data in one part twins within it are told, since a random split would put them into two.
+
+    Args:
+        images: all files.
+        splits: split → places among them.
+        cache: folder for the decoded images and what was found before.
+        asked: whether to look; None: unless that takes long.
+        progress: told how far it is.
+    """
+    parts = {name: index for name, index in splits.items() if len(index)}
+    pairs = comparisons({name: len(index) for name, index in parts.items()}, within=len(parts) == 1)
+    if asked is False:
+        return (), "nobody looked for near twins (--no-leaks)"
+    if asked is None and pairs > MOST:
+        return (), f"{pairs:,} pairs of images are too many to look for near twins in passing; --leaks does"
+    pixels = store.build(images, store.ImageDecoder(_THUMB), cache, skip_broken=True, progress=progress)
+    found = search(pixels, parts, cache, within=len(parts) == 1, progress=progress)
+    of = {int(i): split for split, index in splits.items() for i in index}
+    return tuple(
+        Near(
+            files=(images.files[leak.first], images.files[leak.second]),
+            splits=(of[leak.first], of[leak.second]),
+            kind=leak.kind,
+            similarity=leak.similarity,
+        )
+        for leak in found
+        if leak.kind != "exact"
+    ), ""
 
 
 def sizes_of(headers: Sequence[Header]) -> Sizes | None:

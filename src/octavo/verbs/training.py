@@ -105,8 +105,7 @@ def train(
             if before:
                 require_same(before, resolved, material, origins)
                 before.sweep()
-            if options.leaks:
-                gate(run, material, cache, told, say)
+            gate(run, material, cache, options.leaks, told, say)
             job = _job(resolved, material, options, cache, hardware, run)
             _train_networks(run, job, told, stop, say)
             if isinstance(resolved, ClassifyRecipe):
