@@ -28,6 +28,9 @@ def test_images_may_be_one_path_or_many(trained: RunFolder, digits_folder: Path)
     many = run.predict([val / "1_16.png", val / "2_16.png"])
     assert one.files == ("1_16.png",) and many.files == ("1_16.png", "2_16.png")
     np.testing.assert_allclose(one.probabilities[0], many.probabilities[0], atol=1e-5)
+    assert one.sets is None
+    sets = run.predict([val / "1_16.png"], coverage=0.9).sets
+    assert sets is not None and sets.shape == (1, 10) and sets[0, one.ids[0]]
     assert run.embed(val / "1_16.png", "squeeze.backbone").shape == (1, 512)
 
 

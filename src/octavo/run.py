@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from octavo.engine.folder import RunFolder
 from octavo.numbers.mask_results import SegmentReport
@@ -138,15 +138,24 @@ class Run:
 
         return evaluate(self._files, data=data, device=self._device, **options)
 
-    def predict(self, images: str | Path | Sequence[str | Path], *, member: str | None = None) -> Predictions:
+    def predict(
+        self,
+        images: str | Path | Sequence[str | Path],
+        *,
+        member: str | None = None,
+        coverage: float | None = None,
+        sets: Literal["lac", "aps"] = "lac",
+    ) -> Predictions:
         """Return the ensemble's (or one member's) answer on image files and folders; see `octavo.verbs.predict`.
+
+        With a `coverage`, 0.9 say, also prediction sets that hold the true class of this share of images.
 
         Raises:
             UserError: unreadable files are in the result; a segmenter's run has `masks` instead.
         """
         from octavo.verbs.predict import predict
 
-        return predict(self._files, _listed(images), device=self._device, member=member)
+        return predict(self._files, _listed(images), device=self._device, member=member, coverage=coverage, sets=sets)
 
     def masks(self, images: str | Path | Sequence[str | Path]) -> dict[str, np.ndarray]:
         """Return a segmenter's masks: file → channel indices uint8 [H,W], names in `classes`.
