@@ -133,7 +133,8 @@ def assert_same(found: dict[str, bytes], expected: dict[str, bytes]) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_run_without_a_stop_is_what_is_meant(whole: dict[str, dict[str, bytes]], recipe: str) -> None:
-    expected = {"recipe.toml", "manifest.json", "samples.csv", "ensemble.json", "metrics.json", "history.csv"}
+    expected = {"recipe.toml", "manifest.json", "samples.csv", "leaks.json", "ensemble.json", "metrics.json"}
+    expected.add("history.csv")
     expected |= {f"members/{m}/{f}" for m in MEMBERS[recipe]
                  for f in ("weights.safetensors", "outputs.safetensors", "history.csv", "member.json")}  # fmt: skip
     assert set(whole[recipe]) == expected | {"predictions/val.csv"}
