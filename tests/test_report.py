@@ -153,7 +153,9 @@ def test_twins_between_parts_are_told(run: RunFolder) -> None:
     pair = {"first": val, "first_part": "val", "second": fit, "second_part": "fit", "kind": "exact", "similarity": 1.0}
     run.leaks = (run.leaks or {}) | {"pairs": [pair]}
     told = regrade(run).warnings[0]
-    assert told.startswith("1 scored image is among the training images too, as they are or nearly; on the 39 images")
+    assert told.startswith(
+        "1 scored image has a twin, or what looks like one, among the training images; on the 39 images"
+    )
     assert found(run).warnings[0][1:] == told[1:] + "."
     (run.path / "leaks.json").unlink()
     regrade(run)

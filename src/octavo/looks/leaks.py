@@ -54,7 +54,11 @@ def _sees(subject: ClassifySubject | SegmentSubject, pairs: int) -> str:
     if not found or not found.twins:
         return f"{words} No scored image is among them."
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.kinds.items())
-    words = f"{counted(found.twins, 'scored image')} {'was' if found.twins == 1 else 'were'} trained on too ({kinds})."
+    have = "has" if found.twins == 1 else "have"
+    words = (
+        f"{counted(found.twins, 'scored image')} {have} a twin, or what looks like one, among the training images "
+        f"({kinds})."
+    )
     key = report.headline
     if key not in found.metrics:
         return words

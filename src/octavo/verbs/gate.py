@@ -52,8 +52,8 @@ def gate(run: RunFolder, material: Material, cache: Path, asked: bool | None, pr
         if twins := _twins(found, part):
             named = [f"{first} = {pair['second']} ({pair['kind']})" for first, pair in twins.items()]
             say(
-                f"beware: {len(twins):,} of {counted(len(material.parts[part]), 'image')} of {part} are among the "
-                f"training images too, as they are or nearly: {', '.join(named[:_SHOWN])}"
+                f"beware: {len(twins):,} of {counted(len(material.parts[part]), 'image')} of {part} have a twin, or "
+                f"what looks like one, among the training images: {', '.join(named[:_SHOWN])}"
                 f"{', …' if len(named) > _SHOWN else ''}; scores are told with and without them"
             )
 
@@ -117,10 +117,8 @@ def told(found: WithoutTwins, headline: str, title: str) -> tuple[str, ...]:
     """Return what to beware of, with the headline on the other images; nothing where there are no twins."""
     if not found.twins:
         return ()
-    some = (
-        f"{counted(found.twins, 'scored image')} {'is' if found.twins == 1 else 'are'} among the training images too, "
-    )
-    some += "as they are or nearly"
+    have = "has" if found.twins == 1 else "have"
+    some = f"{counted(found.twins, 'scored image')} {have} a twin, or what looks like one, among the training images"
     if headline not in found.metrics:
         return (f"{some}; no image is left without",)
     clean = found.metrics[headline]
