@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.special import softmax
 
+from conftest import Octavo
+from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
-from octavo.numbers.calibration import Calibration
+from octavo.numbers.calibration import NONE, Calibration
 from octavo.numbers.cascade import (
     NEVER,
     Cascade,
     answers_of,
     confidences,
+    expected,
     fit_thresholds,
     prefixes_of,
     stopped,
 )
 from octavo.numbers.ensemble import Ensemble
+from octavo.numbers.results import CascadeReport
+from octavo.verbs.cascade import cascade_of
+from octavo.verbs.predict import predict
 
 NAMES = ("a", "b", "c")
 
@@ -77,6 +86,14 @@ def test_thresholds_keep_the_budget_and_are_no_dearer_than_single_steps() -> Non
         fit_thresholds(sure, right, costs[:2], 0.0)
 
 
+def test_expected_is_what_the_last_prefix_thinks_of_the_others() -> None:
+    answers = np.log([[[0.7, 0.2, 0.1], [0.2, 0.5, 0.3]], [[0.6, 0.3, 0.1], [0.1, 0.3, 0.6]]])
+    np.testing.assert_allclose(expected(answers), [[0.6, 0.3], [0.6, 0.6]])
+    logits, _ = members(300)
+    answers = logits / 1.0
+    assert (expected(answers)[-1] >= expected(answers)).all()  # nothing is better than its own answer
+
+
 def test_written_and_read() -> None:
     logits, labels = members(100)
     whole = Ensemble(NAMES, "greedy", (0.5, 0.2, 0.3)).calibrated("vector", logits, labels)
@@ -86,3 +103,50 @@ def test_written_and_read() -> None:
     for broken in ({}, {"prefixes": [], "thresholds": []}, {"prefixes": [1], "thresholds": []}):
         with pytest.raises(UserError, match=r"cascade\.json"):
             Cascade.from_dict(broken)
+
+
+def test_a_run_answers_in_stages(trained: RunFolder, digits_folder: Path, tmp_path: Path, run_cli: Octavo) -> None:
+    run = RunFolder(Path(shutil.copytree(trained.path, tmp_path / "run")))
+    ensemble = run.ensemble
+    run.ensemble = replace(ensemble, combine="weighted", weights=(0.4, 0.3, 0.3))
+    images, out = digits_folder / "val_10", tmp_path / "out.csv"
+    assert run_cli("predict", run.path, images, "--out", out, "--cascade", "--device", "cpu")[0] == 2
+    code, shown, error = run_cli("ensemble", "cascade", run.path, "--budget", 5, "--device", "cpu")
+    assert code == 0 and "times faster" in shown and "Thresholds are fitted on one half" in shown, error
+    report = CascadeReport.model_validate((run.cascade or {})["report"])
+    times = [step.milliseconds for step in report.steps]
+    assert times == sorted(times) and report.fitted + report.scored == len(run.labels("val"))
+    assert sum(step.stopped for step in report.steps) == pytest.approx(1) and report.milliseconds <= times[-1]
+    stages = cascade_of(run)
+    found = predict(run, [images], device="cpu", cascaded=True)
+    members = np.stack([predict_alone(run, name, images) for name in stages.names])
+    answers = answers_of(stages.prefixes, stages.names, members)
+    stops = stages.stops(answers)
+    expected_ids = answers.argmax(2)[stops, np.arange(len(stops))]
+    assert (found.ids == expected_ids).mean() > 0.97  # batches of another size round otherwise
+    whole = {"cascade": replace(stages, thresholds=(NEVER, NEVER)).to_dict()}
+    run.cascade = whole
+    np.testing.assert_allclose(
+        predict(run, [images], device="cpu", cascaded=True).probabilities,
+        predict(run, [images], device="cpu").probabilities,
+        atol=1e-5,
+    )
+    run.ensemble = replace(run.ensemble, weights=(0.5, 0.3, 0.2))
+    code, _, error = run_cli("predict", run.path, images, "--out", out, "--cascade")
+    assert code == 2 and "its ensemble has changed" in error
+    for words in (("--budget", -1), ("--budget", 100)):
+        assert run_cli("ensemble", "cascade", run.path, *words)[0] == 2
+    run.ensemble = replace(run.ensemble, weights=(1.0, 0.0, 0.0))
+    assert "needs two members" in run_cli("ensemble", "cascade", run.path)[2]
+    assert run_cli("predict", run.path, images, "--out", out, "--cascade", "--member", "vgg")[0] == 2
+
+
+def predict_alone(run: RunFolder, name: str, images: Path) -> np.ndarray:
+    """Return a member's logits before calibration on images, up to a constant a row."""
+    bare = RunFolder(run.path)
+    kept = bare.ensemble
+    bare.ensemble = replace(kept, calibration=NONE, own=())
+    try:
+        return np.log(predict(bare, [images], device="cpu", member=name).probabilities.astype(np.float64))
+    finally:
+        bare.ensemble = kept

@@ -91,6 +91,10 @@ def predict(
     member: Annotated[str | None, typer.Option("--member", help="One member, not the ensemble.")] = None,
     coverage: CoverageOption = None,
     sets: SetsOption = "lac",
+    cascaded: Annotated[
+        bool,
+        typer.Option("--cascade", help="Sure images stop at the first members; fit it by octavo ensemble cascade."),
+    ] = False,
     overlay: Annotated[
         float | None, typer.Option("--overlay", help="Masks: also the image under this share of colour, 0.5 say.")
     ] = None,
@@ -108,7 +112,13 @@ def predict(
     if isinstance(folder.recipe, SegmentRecipe):
         from octavo.verbs.predict_masks import predict_masks
 
-        refuse({"--probabilities": probabilities, "--member": member, "--coverage": coverage}, "a segmenter's run")
+        of_classes = {
+            "--probabilities": probabilities,
+            "--member": member,
+            "--coverage": coverage,
+            "--cascade": cascaded,
+        }
+        refuse(of_classes, "a segmenter's run")
         chosen: dict[str, Any] = {"ids": ids, "overlay": overlay, "flips": flips, "window": window, "overlap": overlap}
         with progress_shown() as progress:
             masks = predict_masks(
@@ -124,7 +134,14 @@ def predict(
     writable(out)
     with progress_shown() as progress:
         found = run_prediction(
-            folder, images, device=device, member=member, coverage=coverage, sets=sets, progress=progress
+            folder,
+            images,
+            device=device,
+            member=member,
+            coverage=coverage,
+            sets=sets,
+            cascaded=cascaded,
+            progress=progress,
         )
     found.write(out, ids=ids, probabilities=probabilities)
     _told(len(found.files), out, found.errors, errors_path(out))

@@ -48,6 +48,13 @@ class Batch:
         inputs, labels = (tensor.to(device, non_blocking=ahead) for tensor in (self.inputs, self.labels))
         return Batch(inputs, self.sizes, labels, self.indices, self.epoch, self.step)
 
+    def some(self, rows: np.ndarray) -> Batch:
+        """Return the batch of some images alone, `rows` int [b] places in it, of pixels."""
+        place = torch.from_numpy(rows)
+        return Batch(
+            self.inputs[place], self.sizes[rows], self.labels[place], self.indices[rows], self.epoch, self.step
+        )
+
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory (the DataLoader calls this when training on a GPU)."""
         return Batch(

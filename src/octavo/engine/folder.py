@@ -273,6 +273,16 @@ class RunFolder:
     def leaks(self, found: Mapping[str, Any]) -> None:
         write_atomic(self.path / "leaks.json", _json(found))
 
+    @property
+    def cascade(self) -> dict[str, Any] | None:
+        """The cascade that was fitted last, and how it did; None where none was."""
+        path = self.path / "cascade.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    @cascade.setter
+    def cascade(self, fitted: Mapping[str, Any]) -> None:
+        write_atomic(self.path / "cascade.json", _json(fitted))
+
     def explained(self, name: str) -> Path:
         """Return where a file lies that a look at the run left, such as `confusion.json`."""
         return self.path / "explained" / name

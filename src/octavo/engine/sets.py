@@ -38,17 +38,23 @@ def sets_of(run: RunFolder, coverage: float, method: str = METHOD) -> Prediction
 def half_tried(run: RunFolder, coverage: float, method: str = METHOD) -> Sets:
     """Return how sets fitted on one half of the validation images do on the other.
 
-    The halves are drawn within each class, by the recipe's seed and the files' names.
-
     Raises:
         UserError: as `sets_of`.
     """
     _require_clean(run)
-    probabilities, labels, files = _probabilities(run), run.labels("val"), run.files("val")
-    halves = [drawn(np.flatnonzero(labels == i).tolist(), files, 0.5, f"sets:{run.recipe.seed}") for i in set(labels)]
-    first = np.isin(np.arange(len(labels)), np.concatenate(halves).astype(np.int64))
+    probabilities, labels, first = _probabilities(run), run.labels("val"), first_half(run)
     fitted = fit_sets(probabilities[first], labels[first], coverage, method)
     return tried(fitted, probabilities[~first], labels[~first], "one half of the validation images", "the other half")
+
+
+def first_half(run: RunFolder) -> np.ndarray:
+    """Return which validation images are in the half that something is fitted on, bool [n].
+
+    It is drawn within each class, by the recipe's seed and the files' names.
+    """
+    labels, files = run.labels("val"), run.files("val")
+    halves = [drawn(np.flatnonzero(labels == i).tolist(), files, 0.5, f"sets:{run.recipe.seed}") for i in set(labels)]
+    return np.isin(np.arange(len(labels)), np.concatenate(halves).astype(np.int64))
 
 
 def tried(fitted: PredictionSets, probabilities: np.ndarray, labels: np.ndarray, on: str, where: str) -> Sets:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from octavo.engine.hardware import find
@@ -16,7 +18,7 @@ from octavo.pictures.members import cost_plot
 
 def cost(subject: ClassifySubject) -> Drawing:
     """Time every member on validation images and draw accuracy against time; of one member there is a table alone."""
-    timings = _timed(subject)
+    timings = timings_of(subject, subject.members)
     accuracy = [system.metrics["accuracy"] for system in subject.report.systems]
     weights = dict(zip(subject.members, subject.run.ensemble.weights, strict=True))
     several = len(timings) > 1
@@ -42,15 +44,19 @@ def cost(subject: ClassifySubject) -> Drawing:
     return Drawing(look, {"cost.png": cost_plot(names, np.array(times), accuracy, front)} if several else {})
 
 
-def _timed(subject: ClassifySubject) -> list[Timing]:
-    """Return the time of each member, one after another, on images from all over the validation set."""
+def timings_of(subject: ClassifySubject, names: Sequence[str]) -> list[Timing]:
+    """Return the time of each of these members, one after another, on images from all over the validation set.
+
+    Raises:
+        UserError: the data are gone, or others.
+    """
     count = len(subject.labels)
     chosen = np.unique(np.linspace(0, count - 1, min(BATCH, count)).round().astype(int))
     batch, device = batch_of([subject.picture(int(i)) for i in chosen]), find(subject.device).device
     timings = []
-    for done, name in enumerate(subject.members, 1):
+    for done, name in enumerate(names, 1):
         timings.append(time_member(restore(subject.run, name, device), batch))
-        subject.progress("time members", done, len(subject.members))
+        subject.progress("time members", done, len(names))
     return timings
 
 

@@ -123,6 +123,16 @@ def stopped(sure: ArrayLike, thresholds: Sequence[float]) -> NDArray[np.int64]:
     return reached.argmax(axis=0)
 
 
+def expected(answers: ArrayLike) -> NDArray[np.float64]:
+    """Return the probability that each prefix's class is right, as the last prefix has it, [K,N], from logits [K,N,C].
+
+    To judge by it takes no labels, and so few images don't decide by luck which prefix is right: the last prefix is
+    what the others are to agree with. It is as good as the last prefix's calibration.
+    """
+    logits = np.asarray(answers, np.float64)
+    return np.take_along_axis(softmax(logits[-1], axis=1), logits.argmax(axis=2).T, axis=1).T
+
+
 def fit_thresholds(sure: ArrayLike, right: ArrayLike, costs: ArrayLike, budget: float) -> tuple[float, ...]:
     """Return thresholds [K-1] that make images cheap while accuracy falls by no more than a budget on these images.
 
@@ -131,14 +141,14 @@ def fit_thresholds(sure: ArrayLike, right: ArrayLike, costs: ArrayLike, budget: 
 
     Args:
         sure: confidences [K,N].
-        right: whether each prefix is right, bool [K,N].
+        right: how probably each prefix is right, [K,N], 0–1 (see `expected`), or whether it is.
         costs: of each prefix in all, [K], ascending.
         budget: share of the images by which accuracy may fall below the last prefix's, 0–1.
 
     Raises:
         ValueError: shapes that do not belong together, or no images.
     """
-    sure, hits, cost = np.asarray(sure, np.float64), np.asarray(right, bool), np.asarray(costs, np.float64)
+    sure, hits, cost = (np.asarray(numbers, np.float64) for numbers in (sure, right, costs))
     if sure.ndim != 2 or sure.shape != hits.shape or len(cost) != len(sure) or not sure.shape[1]:
         raise ValueError(f"expected [K,N], [K,N] and [K], got {sure.shape}, {hits.shape}, {cost.shape}")
     least = hits[-1].mean() - budget - 1e-12

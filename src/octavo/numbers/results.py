@@ -177,6 +177,47 @@ class Sets(Result):
     rule: str
 
 
+class CascadeStep(Result):
+    """The ensemble of the first members of a cascade."""
+
+    member: str
+    """The one that this step adds."""
+    milliseconds: Number
+    """Of all members up to it, per image, where the cascade was fitted."""
+    accuracy: Interval
+    """If every image were answered by it."""
+    threshold: Number | None
+    """Confidence from which an image stops here; `None` for never, and for the last step, which takes the rest."""
+    stopped: Number
+    """Share of the images that stop here."""
+
+
+class CascadeReport(Result):
+    """A cascade, fitted on one half of the validation images and tried on the other."""
+
+    budget: Number
+    """Share of the images by which accuracy may fall."""
+    fitted: int
+    scored: int
+    steps: tuple[CascadeStep, ...]
+    whole: Interval
+    """Accuracy of the whole ensemble."""
+    accuracy: Interval
+    """Of the cascade."""
+    loss: Interval
+    """Whole less cascade, on the same resamples."""
+    milliseconds: Number
+    """Of the cascade, per image."""
+    whole_milliseconds: Number
+    device: str
+    rule: str
+
+    @property
+    def speedup(self) -> float:
+        """How many times faster than the whole ensemble, by the members' times."""
+        return self.whole_milliseconds / self.milliseconds
+
+
 class Report(Result):
     """Every number of an evaluation with the rule by which it was made."""
 

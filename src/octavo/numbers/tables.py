@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from octavo.numbers.metrics import METRICS
-from octavo.numbers.results import ClassResult, Interval, Optimism, Report, Score, Sets
+from octavo.numbers.results import CascadeReport, ClassResult, Interval, Optimism, Report, Score, Sets
 from octavo.words import counted
 
 SHOWN = ("top5", "macro_f1", "nll", "ece")
@@ -126,6 +126,28 @@ def _sets(sets: Sets) -> Table:
     table.add_section()
     table.add_row(f"{sets.mean_size:.2f} on average", str(sets.scored), with_ends(sets.coverage), style="bold")
     return table
+
+
+def cascade_tables(report: CascadeReport) -> list[Table]:
+    """Return what each step of a cascade scores and costs, and the cascade against the whole ensemble."""
+    steps = titled(
+        f"The first members, {counted(report.scored, 'image')} ({report.device})",
+        ("up to", "ms an image", "accuracy [95 %]", "stops from", "stopped"),
+    )
+    for step in report.steps:
+        sure = "–" if step.threshold is None else f"{step.threshold:.3f}"
+        cost, share = f"{step.milliseconds:.2f}", f"{100 * step.stopped:.1f} %"
+        steps.add_row(plain(step.member), cost, with_ends(step.accuracy), sure, share)
+    whole = titled(
+        f"The cascade, within {100 * report.budget:g} points on {counted(report.fitted, 'image')}, scored on others",
+        ("system", "ms an image", "accuracy [95 %]", "times faster"),
+    )
+    whole.add_row("whole ensemble", f"{report.whole_milliseconds:.2f}", with_ends(report.whole), "1.00")
+    times = f"{report.speedup:.2f}"
+    whole.add_row("cascade", f"{report.milliseconds:.2f}", with_ends(report.accuracy), times, style="bold")
+    whole.add_section()
+    whole.add_row("lost", "", with_ends(report.loss, signed=True), "")
+    return [steps, whole]
 
 
 def class_table(results: Sequence[ClassResult], title: str, level: float, *, every_class: bool = False) -> Table:

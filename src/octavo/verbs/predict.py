@@ -17,12 +17,14 @@ from octavo.data.walk import list_images
 from octavo.engine.embedding import split_layer
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
-from octavo.engine.restore import batch_of, restore
+from octavo.engine.restore import Trained, batch_of, restore
 from octavo.engine.sets import METHOD, sets_of
 from octavo.errors import UserError, lookup
 from octavo.files import write_csv
+from octavo.numbers.cascade import Cascade, confidences
 from octavo.progress import Progress, silent
 from octavo.recipe import ClassifyRecipe
+from octavo.verbs.cascade import cascade_of
 
 BATCH = 64
 
@@ -88,6 +90,7 @@ def predict(
     member: str | None = None,
     coverage: float | None = None,
     sets: str = METHOD,
+    cascaded: bool = False,
     progress: Progress = silent,
 ) -> Predictions:
     """Return the ensemble's answer on image files and folders of them (searched to the bottom).
@@ -99,6 +102,7 @@ def predict(
         member: use this member alone instead of the ensemble.
         coverage: also give prediction sets that hold the true class of this share of images, 0.9 say.
         sets: how they are made, a key of `conformal.METHODS`.
+        cascaded: let images stop at the first members that are sure enough, as the run's cascade says.
         progress: told after every batch.
 
     Raises:
@@ -110,22 +114,28 @@ def predict(
         lookup(dict.fromkeys(ensemble.names), member, "--member")
     if coverage is not None and member:
         raise UserError("--coverage: sets are made of the ensemble's probabilities; leave --member out")
+    if cascaded and (member or coverage is not None):
+        raise UserError("--cascade: answers for the whole ensemble; leave --member and --coverage out")
     fitted = sets_of(run, coverage, sets) if coverage is not None else None
+    stages = cascade_of(run) if cascaded else None
     used = [n for n, w in zip(ensemble.names, ensemble.weights, strict=True) if w > 0]
-    trained = [restore(run, name, find(device).device) for name in ([member] if member else used)]
+    asked = [member] if member else stages.names if stages else used
+    trained = [restore(run, name, find(device).device) for name in asked]
     paths = list_images(images)
     ids = shown(paths, images)
     names, errors, parts = [], {}, []
     for done, files, batch in _batches(paths, side, errors):
         names += [ids[path] for path in files]
         if batch:
-            logits = np.stack([net.logits(batch) for net in trained])
-            answer = (
-                ensemble.member_logits(member, logits[0])
-                if member
-                else ensemble.logits(_all(ensemble.names, used, logits))
-            )
-            parts.append(answer)
+            if stages:
+                parts.append(_in_stages(stages, trained, batch))
+            else:
+                logits = np.stack([net.logits(batch) for net in trained])
+                parts.append(
+                    ensemble.member_logits(member, logits[0])
+                    if member
+                    else ensemble.logits(_all(ensemble.names, used, logits))
+                )
         progress("predict", done, len(paths), f"{len(errors)} unreadable" if errors else "")
     table = np.concatenate(parts) if parts else np.zeros((0, len(classes)))
     probabilities = softmax(table, axis=1).astype(np.float32)
@@ -184,6 +194,21 @@ def _batches(
         errors |= {path: image for path, image in group if isinstance(image, str)}
         good = [(path, image) for path, image in group if not isinstance(image, str)]
         yield done, [path for path, _ in good], batch_of([image for _, image in good]) if good else None
+
+
+def _in_stages(stages: Cascade, trained: Sequence[Trained], batch: Batch) -> np.ndarray:
+    """Return logits [B,C] of a batch: each image is answered by the first prefix of the members that is sure enough."""
+    known = trained[0].logits(batch)[None]  # [members so far, images that go on, C]
+    answer = stages.prefixes[0].logits(known)
+    going = np.arange(len(answer))
+    for net, prefix, threshold in zip(trained[1:], stages.prefixes[1:], stages.thresholds, strict=True):
+        unsure = confidences(answer[going][None])[0] < threshold
+        going, known = going[unsure], known[:, unsure]
+        if not len(going):
+            break
+        known = np.concatenate([known, net.logits(batch.some(going))[None]])
+        answer[going] = prefix.logits(known)
+    return answer
 
 
 def _all(names: Sequence[str], used: Sequence[str], logits: np.ndarray) -> np.ndarray:

@@ -1,0 +1,136 @@
+"""A run → a cascade of its members: most images are answered by the first few, within a budget of accuracy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from octavo.engine.folder import RunFolder
+from octavo.engine.hardware import find
+from octavo.engine.sets import first_half
+from octavo.errors import UserError
+from octavo.looks.cost import timings_of
+from octavo.looks.subject import ClassifySubject, subject_of
+from octavo.numbers.bootstrap import Bootstrap
+from octavo.numbers.cascade import (
+    NEVER,
+    Cascade,
+    answers_of,
+    confidences,
+    expected,
+    fit_thresholds,
+    prefixes_of,
+    stopped,
+)
+from octavo.numbers.metrics import METRICS, accuracy_of
+from octavo.numbers.results import CascadeReport, CascadeStep
+from octavo.progress import Progress, silent
+
+_RULE = (
+    "Members are timed here and ordered by time. An image stops at the first prefix of the ensemble whose calibrated "
+    "confidence reaches a threshold. Thresholds are fitted on one half of the validation images, drawn within each "
+    "class, so that the accuracy which the whole ensemble's probabilities expect falls by the budget at most; "
+    "everything is counted on the other half."
+)
+
+
+def cascade(run: RunFolder, budget: float, *, device: str = "auto", progress: Progress = silent) -> CascadeReport:
+    """Fit a cascade to a run, write it into the run's `cascade.json`, and return how it does.
+
+    Args:
+        run: a finished run of two classifiers with weight or more, whose data are where they were.
+        budget: points of accuracy that may be lost, 0–100, on the images that thresholds are fitted on.
+        device: where members are timed.
+        progress: told how far it is.
+
+    Raises:
+        UserError: a budget out of range, one member, a segmenter, data that are gone.
+    """
+    if not 0 <= budget < 100:
+        raise UserError(f"--budget {budget:g}: expected points of accuracy from 0 to 100, such as 0.2")
+    subject = subject_of(run, device, progress=progress)
+    if not isinstance(subject, ClassifySubject):
+        raise UserError(f"{run.path}: a segmenter; a cascade is of several classifiers")
+    ensemble = run.ensemble
+    used = [name for name, weight in zip(ensemble.names, ensemble.weights, strict=True) if weight > 0]
+    if len(used) < 2:
+        raise UserError(f"{run.path}: only {used[0]} has a weight in the ensemble; a cascade needs two members")
+    times = {timing.name: timing.milliseconds for timing in timings_of(subject, used)}
+    order = sorted(used, key=lambda name: times[name])
+    held = _outputs(run, "holdout") if "holdout" in run.member(used[0]).outputs() else None
+    prefixes = prefixes_of(ensemble, order, held, run.labels("holdout") if held is not None else None)
+    answers, first = answers_of(prefixes, ensemble.names, subject.logits), first_half(run)
+    if first.all() or not first.any():
+        raise UserError(f"{run.path}: too few validation images to fit a cascade on one half and try it on the other")
+    costs = np.cumsum([times[name] for name in order])
+    seen = answers[:, first]
+    thresholds = fit_thresholds(confidences(seen), expected(seen), costs, budget / 100)
+    report = _tried(run, order, answers[:, ~first], ~first, thresholds, costs, budget / 100, device)
+    run.cascade = {"cascade": Cascade(prefixes, thresholds).to_dict(), "report": report.model_dump(mode="json")}
+    return report
+
+
+def cascade_of(run: RunFolder) -> Cascade:
+    """Return the cascade that was fitted to a run.
+
+    Raises:
+        UserError: none was, or the ensemble is another one by now.
+    """
+    kept, again = run.cascade, f"octavo cascade {run.path} --budget 0.2"
+    if kept is None:
+        raise UserError(f"{run.path}: no cascade yet; fit one by {again}")
+    found, ensemble = Cascade.from_dict(kept["cascade"], f"{run.path}/cascade.json"), run.ensemble
+    now = {name: weight for name, weight in zip(ensemble.names, ensemble.weights, strict=True) if weight > 0}
+    last = found.prefixes[-1]
+    then = dict(zip(last.names, last.weights, strict=True))
+    if now.keys() != then.keys() or any(abs(now[name] - then[name]) > 1e-9 for name in now):
+        raise UserError(f"{run.path}: its ensemble has changed since the cascade was fitted; fit it again by {again}")
+    return found
+
+
+def _outputs(run: RunFolder, part: str) -> np.ndarray:
+    return np.stack([run.member(name).outputs()[part] for name in run.ensemble.names])
+
+
+def _tried(
+    run: RunFolder,
+    order: list[str],
+    answers: np.ndarray,
+    scored: np.ndarray,
+    thresholds: tuple[float, ...],
+    costs: np.ndarray,
+    budget: float,
+    device: str,
+) -> CascadeReport:
+    """Return how a cascade does on the images `scored`, bool [n], of which prefixes say `answers`, [K,N,C]."""
+    labels, groups = run.labels("val")[scored], run.groups("val")
+    boot = Bootstrap(labels, seed=run.recipe.seed, groups=None if groups is None else groups[scored])
+    called, stops = answers.argmax(2), stopped(confidences(answers), thresholds)
+    chosen = called[stops, np.arange(len(stops))]
+    systems = {str(k): accuracy_of(one, labels) for k, one in enumerate(called)} | {
+        "cascade": accuracy_of(chosen, labels)
+    }
+    draws, metric, last = boot.draw(systems), METRICS["accuracy"], str(len(order) - 1)
+    steps = tuple(
+        CascadeStep(
+            member=name,
+            milliseconds=float(costs[k]),
+            accuracy=boot.interval(draws[str(k)], metric),
+            threshold=None if k >= len(thresholds) or thresholds[k] >= NEVER else thresholds[k],
+            stopped=float((stops == k).mean()),
+        )
+        for k, name in enumerate(order)
+    )
+    same = bool((chosen == called[-1]).all())
+    return CascadeReport(
+        budget=budget,
+        fitted=int((~scored).sum()),
+        scored=len(labels),
+        steps=steps,
+        whole=steps[-1].accuracy,
+        accuracy=boot.interval(draws["cascade"], metric),
+        loss=boot.difference(draws[last], draws["cascade"], same=same),
+        milliseconds=float(costs[stops].mean()),
+        whole_milliseconds=float(costs[-1]),
+        device=find(device).kind,
+        rule=f"{_RULE} {boot.rule}",
+    )
