@@ -152,7 +152,7 @@ def test_bad_asking() -> None:
     with pytest.raises(UserError, match='unknown "apps"; did you mean "aps"'):
         fit_sets(probabilities, labels, 0.9, "apps")
     for coverage in (0.0, 1.0, 90.0):
-        with pytest.raises(UserError, match=r"sets\.coverage: expected a number between 0 and 1"):
+        with pytest.raises(UserError, match=r"--coverage: expected a number between 0 and 1"):
             fit_sets(probabilities, labels, coverage)
     with pytest.raises(ValueError, match="between 0 and 1"):
         fit_sets(probabilities * 3, labels, 0.9)

@@ -71,7 +71,7 @@ class PredictionSets:
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
-        lookup(METHODS, self.method, "sets.method")
+        lookup(METHODS, self.method, "--sets")
         if not 0 < self.coverage < 1 or not self.thresholds or self.n < 1 or not np.isfinite(self.thresholds).all():
             raise ValueError(f"expected 0 < coverage < 1, finite thresholds and n >= 1, got {self}")
 
@@ -135,9 +135,9 @@ def fit_sets(
     Raises:
         UserError: unknown method, a coverage out of range, or too few images for it: how many it takes.
     """
-    score = lookup(METHODS, method, "sets.method")
+    score = lookup(METHODS, method, "--sets")
     if not 0 < coverage < 1:
-        raise UserError(f"sets.coverage: expected a number between 0 and 1, such as 0.9, got {coverage:g}")
+        raise UserError(f"--coverage: expected a number between 0 and 1, such as 0.9, got {coverage:g}")
     known, truth = _probabilities(probabilities), np.asarray(labels, np.int64)
     if truth.shape != known.shape[:1]:
         raise ValueError(f"expected labels [{len(known)}], got {truth.shape}")
@@ -160,7 +160,7 @@ def _place(n: int, coverage: float) -> int:
 def _threshold(scores: Doubles, coverage: float, whose: str) -> float:
     if len(scores) < (needed := least_images(coverage)):
         raise UserError(
-            f"sets.coverage: {coverage:g} takes at least {needed} images{whose} to fit on, there are {len(scores)}; "
+            f"--coverage: {coverage:g} takes at least {needed} images{whose} to fit on, there are {len(scores)}; "
             "ask for less coverage or hold more images out"
         )
     place = _place(len(scores), coverage) - 1

@@ -14,8 +14,11 @@ from octavo.errors import UserError
 from octavo.networks import build, pack
 from octavo.options import Options
 from octavo.progress import Say
-from octavo.recipe import Recipe, SegmentRecipe
+from octavo.recipe import ClassifyRecipe, Recipe, SegmentRecipe
 from octavo.words import counted
+
+FEW_HELD_OUT = 200
+"""Held-out images below which a user is told that they choose the ensemble's weights."""
 
 
 def announce_weights(recipe: Recipe, options: Options, say: Say) -> None:
@@ -38,6 +41,8 @@ def announce(recipe: Recipe, material: Material, hardware: Hardware, out: Path, 
     say(f"{samples.root}: layout {samples.layout}, {counted(classes, 'class')}, images: {counts}{left}")
     for problem in samples.problems:
         say(f"note: {problem.text}")
+    if isinstance(recipe, ClassifyRecipe) and (few := _few_held_out(recipe, material)):
+        say(f"note: {few}")
     if isinstance(recipe, SegmentRecipe) and recipe.late_stages:
         say(f"note: {_late(recipe)}")
     need = estimate(recipe, classes, material.counts_of_one, hardware, whole=_typical(recipe, material))
@@ -59,6 +64,19 @@ def _counts(recipe: Recipe, material: Material) -> str:
         return ", ".join(f"{n:,} {part}" for part, n in material.counts.items())
     others = [f"{n:,} {part}" for part, n in material.counts.items() if part not in ("fit", "holdout")]
     return ", ".join([f"{material.counts['holdout']:,} in {recipe.folds} folds", *others])
+
+
+def _few_held_out(recipe: ClassifyRecipe, material: Material) -> str:
+    """Say so where the ensemble's weights are chosen on few images, and what would give them more."""
+    held, several = material.counts.get("holdout", 0), len(recipe.members) > 1
+    if recipe.folds or not several or recipe.ensemble.combine != "greedy" or recipe.ensemble.fit_on != "holdout":
+        return ""
+    if not 0 < held < FEW_HELD_OUT:
+        return ""
+    return (
+        f"{counted(held, 'held-out image')} will choose the ensemble's weights; with --set data.folds=5 all training "
+        "images do, for five times the training of heads or networks"
+    )
 
 
 def _late(recipe: SegmentRecipe) -> str:
