@@ -218,6 +218,32 @@ class CascadeReport(Result):
         return self.whole_milliseconds / self.milliseconds
 
 
+class PruneStep(Result):
+    """An ensemble of some of the members."""
+
+    members: tuple[str, ...]
+    chosen: Number
+    """Accuracy on the images that members are chosen by."""
+    accuracy: Interval
+    """On the validation images."""
+    loss: Interval
+    """Accuracy of all members less that, on the same resamples."""
+
+
+class PruneReport(Result):
+    """Ever smaller ensembles, from all members to the smallest within the budget."""
+
+    budget: Number
+    """Share of the images by which accuracy may fall."""
+    chosen_by: int
+    """Images that members were chosen by."""
+    scored: int
+    steps: tuple[PruneStep, ...]
+    flattered: bool
+    """Whether members were chosen by the scored images."""
+    rule: str
+
+
 class Report(Result):
     """Every number of an evaluation with the rule by which it was made."""
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from octavo.numbers.metrics import METRICS
-from octavo.numbers.results import CascadeReport, ClassResult, Interval, Optimism, Report, Score, Sets
+from octavo.numbers.results import CascadeReport, ClassResult, Interval, Optimism, PruneReport, Report, Score, Sets
 from octavo.words import counted
 
 SHOWN = ("top5", "macro_f1", "nll", "ece")
@@ -148,6 +148,24 @@ def cascade_tables(report: CascadeReport) -> list[Table]:
     whole.add_section()
     whole.add_row("lost", "", with_ends(report.loss, signed=True), "")
     return [steps, whole]
+
+
+def prune_table(report: PruneReport) -> Table:
+    """Return what is left of an ensemble as its members are dropped one by one."""
+    flattered = ", flattered" if report.flattered else ""
+    table = titled(
+        f"Within {100 * report.budget:g} points on {counted(report.chosen_by, 'image')}{flattered}",
+        ("members", "accuracy [95 %]", "lost [95 %]"),
+    )
+    for i, step in enumerate(report.steps):
+        last = i == len(report.steps) - 1
+        if last:
+            table.add_section()
+        names = plain(f"{len(step.members)}: {', '.join(step.members)}")
+        table.add_row(
+            names, with_ends(step.accuracy), with_ends(step.loss, signed=True), style="bold" if last else None
+        )
+    return table
 
 
 def class_table(results: Sequence[ClassResult], title: str, level: float, *, every_class: bool = False) -> Table:

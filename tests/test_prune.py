@@ -1,0 +1,94 @@
+"""Pruning: which members go, and what is told of it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score
+
+from conftest import Octavo
+from octavo.engine.folder import RunFolder
+from octavo.errors import UserError
+from octavo.numbers.ensemble import Ensemble
+from octavo.numbers.prune import pruned
+from octavo.numbers.results import Report
+from octavo.verbs.evaluate import regrade
+from octavo.verbs.prune import prune
+
+NAMES = ("good", "twin", "poor")
+
+
+@pytest.fixture
+def stack() -> tuple[np.ndarray, np.ndarray]:
+    """Logits [3,500,4] of a good member, one that says the same, and a poor one; and labels."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 4, 500)
+    good = 2 * np.eye(4)[labels] + draw.normal(size=(500, 4))
+    return np.stack([good, good.copy(), 0.2 * np.eye(4)[labels] + draw.normal(size=(500, 4))]), labels
+
+
+def fit_on(stack: tuple[np.ndarray, np.ndarray]):
+    logits, labels = stack
+
+    def fit(places: tuple[int, ...]) -> Ensemble:
+        names = tuple(NAMES[p] for p in places)
+        return Ensemble.fit(names, "greedy" if len(names) > 1 else "mean_logit", logits[list(places)], labels)
+
+    return fit
+
+
+def test_members_that_are_not_missed_go_first(stack: tuple[np.ndarray, np.ndarray]) -> None:
+    steps = pruned(fit_on(stack), *stack, budget=0.02)
+    assert [step.places for step in steps][-1] == (0,) and len(steps) == 3
+    for step in steps:
+        answer = step.ensemble.logits(stack[0][list(step.places)]).argmax(1)
+        assert step.accuracy == accuracy_score(stack[1], answer)
+        assert step.accuracy >= steps[0].accuracy - 0.02
+    with pytest.raises(ValueError, match="needs images"):
+        pruned(fit_on(stack), stack[0][:, :0], stack[1][:0], 0.1)
+
+
+def test_the_budget_is_kept(stack: tuple[np.ndarray, np.ndarray]) -> None:
+    logits, labels = stack
+    halves = (
+        np.where(np.arange(500)[:, None] < 250, logits[0], 0),
+        np.where(np.arange(500)[:, None] < 250, 0, logits[0]),
+    )
+    both = np.stack(halves)  # each knows one half of the images: neither can go
+
+    def fit(places: tuple[int, ...]) -> Ensemble:
+        return Ensemble.fit(tuple("ab"[p] for p in places), "mean_logit", both[list(places)], labels)
+
+    assert [step.places for step in pruned(fit, both, labels, 0.05)] == [(0, 1)]
+    assert pruned(fit, both, labels, 0.9)[-1].places in ((0,), (1,))
+
+
+def test_of_a_run(trained: RunFolder, tmp_path: Path, run_cli: Octavo) -> None:
+    run = RunFolder(Path(shutil.copytree(trained.path, tmp_path / "run")))
+    run.ensemble = replace(run.ensemble, weights=(0.4, 0.3, 0.3))
+    regrade(run)
+    before = run.metrics
+    report = prune(run, 99.0)
+    assert run.metrics == before and [len(step.members) for step in report.steps] == [3, 2, 1]
+    assert report.steps[0].loss.value == 0 and not report.flattered and report.scored == len(run.labels("val"))
+    code, out, error = run_cli("ensemble", "prune", run.path, "--budget", 99, "--apply")
+    assert code == 0 and "1 members have a weight now" in out, error
+    (left,) = report.steps[-1].members
+    weights = dict(zip(run.ensemble.names, run.ensemble.weights, strict=True))
+    assert weights == {name: float(name == left) for name in weights}
+    after = run.metrics
+    assert isinstance(after, Report) and len(after.systems) == 4
+    alone = next(s for s in after.systems if s.name == left)
+    assert after.ensemble.metrics["accuracy"].value == alone.metrics["accuracy"].value
+    assert after.ensemble.metrics["accuracy"].value == report.steps[-1].accuracy.value
+
+
+def test_what_can_not_be_pruned(trained: RunFolder, segmented: RunFolder) -> None:
+    with pytest.raises(UserError, match="from 0 to 100"):
+        prune(trained, -0.1)
+    with pytest.raises(UserError, match="segment"):
+        prune(segmented, 0.2)
