@@ -23,9 +23,9 @@ _PLACES = {"holdout": "the held-out share of the training images", "val": "the v
 def prune(run: RunFolder, budget: float, *, apply: bool = False, progress: Progress = silent) -> PruneReport:
     """Return the smallest subset of a run's members that keeps its accuracy within a budget, and what it loses.
 
-    Members are dropped one by one, those that are missed least first, and the others' weights chosen anew, on the images
-    on which the run's ensemble was chosen. What that costs is told on the validation images, which nothing was chosen
-    on.
+    Members are dropped one by one, those that are missed least first, and the others' weights chosen anew, on the
+    images on which the run's ensemble was chosen. What that costs is told on the validation images, which nothing was
+    chosen on.
 
     Args:
         run: a finished run of two classifiers or more.
