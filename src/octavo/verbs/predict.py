@@ -128,7 +128,7 @@ def predict(
         names += [ids[path] for path in files]
         if batch:
             if stages:
-                parts.append(_in_stages(stages, trained, batch))
+                parts.append(in_stages(stages, trained, batch))
             else:
                 logits = np.stack([net.logits(batch) for net in trained])
                 parts.append(
@@ -196,7 +196,7 @@ def _batches(
         yield done, [path for path, _ in good], batch_of([image for _, image in good]) if good else None
 
 
-def _in_stages(stages: Cascade, trained: Sequence[Trained], batch: Batch) -> np.ndarray:
+def in_stages(stages: Cascade, trained: Sequence[Trained], batch: Batch) -> np.ndarray:
     """Return logits [B,C] of a batch: each image is answered by the first prefix of the members that is sure enough."""
     known = trained[0].logits(batch)[None]  # [members so far, images that go on, C]
     answer = stages.prefixes[0].logits(known)
