@@ -1,16 +1,18 @@
 """Images per second of an ensemble: its networks one after another in float32, as Octavo runs them, and in a cascade.
 
-    python bench/ensemble_speed.py RUN [--images 512] [--repeats 3] [--cascade]
+    python bench/ensemble_speed.py RUN [--images 512] [--repeats 3] [--cascade] [--compile]
 
 RUN is a finished run of classifiers whose data are where they were. The validation images, decoded and repeated up to
 --images, go through resizing, normalising and the networks in batches of 64, to logits in memory. The sides take turns;
 the median of their repeats counts:
 
-    eager        every network of the run by itself, float32, as torchvision lays it out in memory
-    octavo       the same networks as `octavo predict` runs them: the run's precision and memory format
+    eager        every network of the run by itself, float32, as torchvision lays it out in memory, whole
+    octavo       the same networks as `octavo predict` runs them: the run's precision (bfloat16 too where `octavo
+                 ensemble precision --apply` allowed it) and memory format, shared work once, repeats folded
+    compiled     with --compile: the same, each extractor and head by torch.compile; its seconds are told
     cascade      with --cascade: sure images stop at the first members (fitted by `octavo ensemble cascade` before)
 
-How many top-1 answers of the second and third side differ from the first is told beside.
+How many top-1 answers of the other sides differ from the first is told beside.
 """
 
 from __future__ import annotations
@@ -24,14 +26,15 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from sides import limits, machine
+from torch import nn
 
 from octavo.data.batches import Batch
+from octavo.engine.cascaded import cascade_of, in_stages
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
-from octavo.engine.restore import Trained, batch_of, restore
+from octavo.engine.restore import Trained, batch_of, restore, restore_all, together
 from octavo.looks.subject import ClassifySubject
-from octavo.verbs.cascade import cascade_of
-from octavo.verbs.predict import in_stages
 
 BATCH = 64
 
@@ -43,24 +46,31 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cascade", action="store_true")
+    parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
     run = RunFolder.open(given.run)
     subject, ensemble, device = ClassifySubject(run, "auto"), run.ensemble, find().device
     count = len(subject.labels)
     places = [i % count for i in range(given.images)]
     batches = [batch_of([subject.picture(i) for i in places[at : at + BATCH]]) for at in range(0, len(places), BATCH)]
-    nets = {name: restore(run, name, device) for name in ensemble.names}
+    nets = dict(zip(ensemble.names, restore_all(run, ensemble.names, device), strict=True))
     sides: dict[str, Callable[[Batch], np.ndarray]] = {
-        "eager": of_all([eager(restore(run, name, device)) for name in ensemble.names], run),
-        "octavo": of_all(list(nets.values()), run),
+        "eager": one_by_one([eager(restore(run, name, device, bf16=False)) for name in ensemble.names], run),
+        "octavo": lambda batch: run.ensemble.logits(together(list(nets.values()), batch)),
     }
+    if given.compile:
+        compiled = [replace(net, halves=compiled_halves(net)) for net in nets.values()]
+        sides["compiled"] = lambda batch: run.ensemble.logits(together(compiled, batch))
     if given.cascade:
         stages = cascade_of(run)
         sides["cascade"] = lambda batch: in_stages(stages, [nets[name] for name in stages.names], batch)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     answers: dict[str, np.ndarray] = {}
-    for side in sides.values():
-        side(batches[0])  # first passes allocate memory and choose algorithms
+    for name, side in sides.items():
+        start = time.perf_counter()
+        side(batches[0])  # first passes allocate memory, choose algorithms and compile
+        if name == "compiled":
+            print(f"compiled: first batch after {time.perf_counter() - start:.0f} s")
     for _ in range(given.repeats):
         for name, side in sides.items():
             start = time.perf_counter()
@@ -68,31 +78,32 @@ def main() -> None:
             seconds[name].append(time.perf_counter() - start)
     first = statistics.median(seconds["eager"])
     truth = subject.labels[places]
-    print(
-        f"{given.run}: {len(nets)} networks, {given.images} images, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}"
-    )
+    print(machine(), limits(), sep="\n")
+    print(f"{given.run}: {len(nets)} networks, {given.images} images, load {os.getloadavg()[0]:.1f}")
     for name, found in seconds.items():
         middle = statistics.median(found)
         other = (answers[name] != answers["eager"]).mean()
+        right = np.mean(answers[name] == truth)
         print(
-            f"{name:8} {given.images / middle:8.1f} images/s   × {first / middle:5.2f}   accuracy {np.mean(answers[name] == truth):.4f}   other answers {other:.2%}"
+            f"{name:8} {given.images / middle:8.1f} images/s   × {first / middle:5.2f}   accuracy {right:.4f}   "
+            f"other answers {other:.2%}   10,000 images in {10_000 * middle / given.images / 60:.1f} min"
         )
+
+
+def compiled_halves(trained: Trained) -> tuple[tuple[nn.Module, nn.Module], ...]:
+    """Return a member's extractors and heads, compiled for the first batch's shape."""
+    return tuple((torch.compile(body), torch.compile(head)) for body, head in trained.halves)  # pyright: ignore[reportReturnType]
 
 
 def eager(trained: Trained) -> Trained:
     """Return a member in float32 and the usual memory format."""
     net = trained.net.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    return replace(trained, net=net, inputs=replace(trained.inputs, channels_last=False), bf16=False)
+    return replace(trained, net=net, inputs=replace(trained.inputs, channels_last=False), bf16=False, halves=())
 
 
-def of_all(nets: list[Trained], run: RunFolder) -> Callable[[Batch], np.ndarray]:
-    """Return what answers a batch with every network."""
-    return lambda batch: run_ensemble(np.stack([net.logits(batch) for net in nets]), run)
-
-
-def run_ensemble(logits: np.ndarray, run: RunFolder) -> np.ndarray:
-    """Return the ensemble's logits [B,C]."""
-    return run.ensemble.logits(logits)
+def one_by_one(nets: list[Trained], run: RunFolder) -> Callable[[Batch], np.ndarray]:
+    """Return what answers a batch with every network, each with inputs of its own."""
+    return lambda batch: run.ensemble.logits(np.stack([net.logits(batch) for net in nets]))
 
 
 if __name__ == "__main__":

@@ -10,14 +10,10 @@ process. The pretrained weights are found as always: name their folder by OCTAVO
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import os
-import subprocess
-import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
+
+from sides import octavo, report_of, slice_of
 
 IMAGES = {"train": 2500, "val": 500}
 
@@ -30,7 +26,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        table = slice_of(given.data.resolve(), Path(folder))
+        table = slice_of(given.data.resolve(), Path(folder), IMAGES)
         sides = {
             name: train(table, Path(folder) / name, given.size, given.epochs, cache)
             for name, cache in (("cached", "true"), ("not cached", "false"))
@@ -41,47 +37,12 @@ def main() -> None:
     print(f"ratio       {sides['not cached'][0] / sides['cached'][0]:8.1f}")
 
 
-def slice_of(data: Path, folder: Path) -> Path:
-    """Write a CSV of the first images of each class, as many of each class as fit."""
-    rows = []
-    for split, wanted in IMAGES.items():
-        files = sorted(next(data.glob(f"{split}*")).glob("*.png"))
-        classes = {path.stem.split("_")[0] for path in files}
-        taken: Counter[str] = Counter()
-        for path in files:
-            label = path.stem.split("_")[0]
-            if taken[label] < wanted // len(classes):
-                taken[label] += 1
-                rows.append({"image": str(path), "label": label, "split": split})
-    table = folder / "slice.csv"
-    with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["image", "label", "split"])
-        writer.writeheader()
-        writer.writerows(rows)
-    return table
-
-
 def train(data: Path, out: Path, size: int, epochs: int, cache: str) -> tuple[float, dict]:
     """Train in a process of its own; return its CPU seconds and its report."""
-    words = [
-        "train",
-        "quick",
-        "--data",
-        str(data),
-        "--out",
-        str(out),
-        "--cache",
-        str(out) + ".cache",
-        "--device",
-        "cpu",
-    ]
+    words = ["train", "quick", "--data", str(data), "--out", str(out), "--cache", f"{out}.cache", "--device", "cpu"]
     for change in (f"data.size={size}", f"data.stored={size}", f"train.epochs={epochs}", f"train.cache={cache}"):
         words += ["--set", change]
-    process = subprocess.Popen([sys.executable, "-m", "octavo", *words], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"octavo {' '.join(words)} failed")
-    return usage.ru_utime + usage.ru_stime, json.loads((out / "metrics.json").read_text())
+    return octavo(*words)[0], report_of(out)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ warm up isn't counted, and the median of the others is shown.
 
 Memory is that of the parameters plus the most that the steps needed above what there was before them (activations,
 and in training gradients and Adam's two moments): on the CPU by the process's highest resident size (getrusage, the
-peak set back before the steps, which needs Linux), on CUDA by torch.cuda.max_memory_allocated.
+peak set back before the steps, which needs Linux), on CUDA by torch.cuda.max_memory_allocated. Activations are what a
+forward pass keeps for the backward one (every tensor that autograd saves, each storage once, parameters left out).
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ CLASSES = 7
 
 
 class Figures(NamedTuple):
-    """What was measured of one side: seconds of a step (median), and memory in bytes."""
+    """What was measured of one side: seconds of a step (median), memory, and activations in bytes (0 in prediction)."""
 
     seconds: float
     memory: float
+    kept: float
 
 
 def octavo_fcn(border: str) -> nn.Module:
@@ -106,7 +108,10 @@ def in_turns(what: str, steps: int) -> dict[str, Figures]:
     for _ in range(steps + 1):
         for side, process in sides.items():
             seconds[side].append(asked(process))
-    return {side: Figures(statistics.median(seconds[side][1:]), asked(sides[side], "end")) for side in SIDES}
+    kept = {side: asked(process, "kept") if what == "train" else 0.0 for side, process in sides.items()}
+    return {
+        side: Figures(statistics.median(seconds[side][1:]), asked(sides[side], "end"), kept[side]) for side in SIDES
+    }
 
 
 def asked(process: subprocess.Popen[str], word: str = "step") -> float:
@@ -135,13 +140,37 @@ def measure(given: argparse.Namespace) -> None:
     sys.stdin.readline()
     before = begun_peak(device)
     print(0, flush=True)
-    while sys.stdin.readline() == "step\n":
+    word, most = sys.stdin.readline(), 0
+    while word in ("step\n", "kept\n"):
         start = time.perf_counter()
-        step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        print(time.perf_counter() - start, flush=True)
-    print(own + peak(device) - before, flush=True)
+        if word == "kept\n":
+            print(activations(net, images, given.bf16), flush=True)
+        else:
+            step()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            most = peak(device)
+            print(time.perf_counter() - start, flush=True)
+        word = sys.stdin.readline()
+    print(own + most - before, flush=True)
+
+
+def activations(net: nn.Module, images: Tensor, bf16: bool) -> int:
+    """Return the bytes that a forward pass keeps for the backward one."""
+    own = {p.untyped_storage().data_ptr() for p in net.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with hooks, torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        out = scores(net(images))
+    assert out.requires_grad
+    return sum(kept.values())
 
 
 def trainer(net: nn.Module, images: Tensor, labels: Tensor, bf16: bool) -> Callable[[], None]:
@@ -201,6 +230,9 @@ def table(found: dict[str, dict[str, Figures]], batch: int) -> None:
             faster, more = first[what].seconds / one.seconds, one.memory / first[what].memory
             cells.append(f"{batch / one.seconds:7.2f}/s{faster:7.2f}{one.memory / 2**20:8.0f} MiB{more:7.2f}")
         print(f"{side:26}" + "   ".join(cells))
+    for side, both in found.items():
+        kept = both["train"].kept
+        print(f"{side:26} activations {kept / 2**20:6.0f} MiB  × {kept / first['train'].kept:.2f}")
     print(f"× is against {next(iter(found))}: of speed, more is better; of memory, less.")
 
 

@@ -166,8 +166,8 @@ def test_flips() -> None:
 def test_a_mirrored_shrunk_image_is_filtered_too() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3, 64, 80)).astype(np.uint8)
     out, _ = show(noise, Augment(hflip=1), 24)
-    expected = tv.horizontal_flip(tv.resize(unit(noise), [24, 24], antialias=True))
-    torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
+    expected = tv.horizontal_flip(tv.resize(torch.from_numpy(noise), [24, 24], antialias=True))
+    torch.testing.assert_close(out, expected.float() / 255, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -395,8 +395,9 @@ def test_crops_lie_in_the_image(height: int, width: int) -> None:
     assert matrix[:, :2, 2].min() >= 0
     assert (matrix[:, 0, 2] + wide).max() <= width + 1e-3
     assert (matrix[:, 1, 2] + tall).max() <= height + 1e-3
-    assert (wide / tall).min() > 3 / 4 - 1e-4
-    assert (wide / tall).max() < 4 / 3 + 1e-4
+    assert ((wide + 0.5) / (tall - 0.5)).min() > 3 / 4 - 1e-4  # sides are rounded to whole pixels
+    assert ((wide - 0.5) / (tall + 0.5)).max() < 4 / 3 + 1e-4
+    assert np.abs(wide - np.rint(wide)).max() < 1e-4
 
 
 @pytest.mark.parametrize(("height", "width", "box"), [(30, 300, (130, 0, 40, 30)), (300, 30, (0, 130, 30, 40))])
@@ -431,7 +432,7 @@ def test_values_stay_between_zero_and_one() -> None:
 def test_normalize_is_torchvisions() -> None:
     images = torch.rand((2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-    torch.testing.assert_close(normalize(images, mean, std), tv.normalize(images, mean, std))
+    torch.testing.assert_close(normalize(images.clone(), mean, std), tv.normalize(images, mean, std))
 
 
 @pytest.mark.gpu
@@ -573,5 +574,5 @@ def test_of_large_images_no_more_becomes_floats_than_is_seen(name: str, monkeypa
     with Floats() as floats:
         found = render(pixels, sizes, views, (64, 80))
     monkeypatch.setattr("octavo.data.render._LARGE", 1 << 40)
-    torch.testing.assert_close(found, render(pixels, sizes, views, (64, 80)), atol=2e-3, rtol=0)
+    torch.testing.assert_close(found, render(pixels, sizes, views, (64, 80)), atol=4e-3, rtol=0)  # bytes are rounded
     assert floats.most < 3 * 3 * 450 * 450  # the canvas has 3 × 3 × 1,100 × 1,300

@@ -12,6 +12,7 @@ import pytest
 from scipy.special import softmax
 
 from conftest import Octavo
+from octavo.engine.cascaded import cascade_of
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
 from octavo.numbers.calibration import NONE, Calibration
@@ -27,7 +28,6 @@ from octavo.numbers.cascade import (
 )
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.results import CascadeReport
-from octavo.verbs.cascade import cascade_of
 from octavo.verbs.predict import predict
 
 NAMES = ("a", "b", "c")
@@ -84,6 +84,19 @@ def test_thresholds_keep_the_budget_and_are_no_dearer_than_single_steps() -> Non
     assert fit_thresholds(sure, np.stack([~right[2], ~right[2], right[2]]), costs, 0.0) == (NEVER, NEVER)
     with pytest.raises(ValueError, match="expected"):
         fit_thresholds(sure, right, costs[:2], 0.0)
+
+
+def test_every_way_to_judge_keeps_the_budget() -> None:
+    """Labels and the whole ensemble's probabilities, here far too modest ones, which alone would allow any loss."""
+    logits, labels = members(600)
+    answers = answers_of(prefixes_of(Ensemble(NAMES, "mean_logit", (1 / 3,) * 3), NAMES), NAMES, logits)
+    sure, costs = confidences(answers), np.array([1.0, 3.0, 9.0])
+    modest, right = expected(answers * 1e-3), answers.argmax(2) == labels
+    alone = stopped(sure, fit_thresholds(sure, modest, costs, 0.01))
+    assert right[-1].mean() - right[alone, np.arange(600)].mean() > 0.02
+    both = stopped(sure, fit_thresholds(sure, [modest, right], costs, 0.01))
+    assert right[-1].mean() - right[both, np.arange(600)].mean() <= 0.01 + 1e-9
+    assert costs[alone].mean() < costs[both].mean() < costs[-1]
 
 
 def test_expected_is_what_the_last_prefix_thinks_of_the_others() -> None:

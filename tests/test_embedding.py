@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,7 @@ def test_stability_compares_the_seeds(looked: tuple[ClassifySubject, Drawing, Dr
     assert seeds.rows[0][1] == next(value for what, value in trust.items() if str(what).startswith("trust"))
     assert len(classes.rows) == 10 and "t-SNE of vgg.head.0 with 3 seeds" in second.look.sees
     swings = [max(row[2:]) - min(row[2:]) for row in classes.rows]
-    assert swings == sorted(swings, reverse=True)
+    assert all(a >= b - 1e-9 for a, b in pairwise(swings))
 
 
 def test_captions_say_how_many_neighbours_there_were(

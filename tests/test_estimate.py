@@ -86,6 +86,13 @@ def test_a_step_costs_something_however_small_it_is(monkeypatch: pytest.MonkeyPa
     assert layers <= per_call <= 3 * layers
 
 
+def test_a_wide_layer_moves_its_results_and_not_its_weights() -> None:
+    with torch.device("meta"):
+        linear = nn.Linear(4096, 1000)
+    _, work = module._counted(linear, torch.empty(2, 4096, device="meta"))
+    assert work.moved == 4 * 1000
+
+
 STEPS, BATCH = 3, {"squeezenet1_1": 64, "vgg16": 8}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from octavo.data.classes import load_table
 from octavo.data.masks import paint
 from octavo.engine.folder import RunFolder
 from octavo.engine.restore_segmenter import Averaging, TrainedSegmenter, restore_segmenter
-from octavo.engine.windows import blended, rows_of, windowed
+from octavo.engine.windows import Spool, blended, rows_of, spool, windowed
 from octavo.errors import UserError
 from octavo.networks.build import build_segmenter
 from octavo.networks.segmenter import SegmenterNet
@@ -428,6 +429,29 @@ def test_a_run_that_was_moved_predicts_all_the_same(whole: tuple[RunFolder, Segm
     np.testing.assert_array_equal(
         restore_segmenter(moved, CPU).scores(batch), restore_segmenter(whole[0], CPU).scores(batch)
     )
+
+
+@pytest.mark.parametrize("kind", ["whole", "halved"])
+def test_large_images_wait_in_files_and_come_out_the_same(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from octavo.verbs import predict_masks as verb
+
+    run, rooms = request.getfixturevalue(kind)[0], []
+    Image.fromarray(image(260, 130)).save(tmp_path / "a.png")
+
+    def spooled(shape: tuple[int, ...], in_memory: int) -> AbstractContextManager[Spool]:
+        rooms.append((shape, shape[0] * shape[1] > in_memory))
+        return spool(shape, in_memory)
+
+    monkeypatch.setattr(verb, "spool", spooled)
+    for name, limit in (("memory", 1 << 24), ("file", 100)):
+        monkeypatch.setattr(verb, "_IN_MEMORY", limit)
+        predict_masks(run, [tmp_path / "a.png"], tmp_path / name, device="cpu", overlay=0.5, window=96, overlap=32)
+    for file in ("a.png", "a_overlay.png"):
+        np.testing.assert_array_equal(read(tmp_path / "file" / file), read(tmp_path / "memory" / file))
+    seen = [(260, 130, 3)] if kind == "whole" else [(130, 65, 3), (260, 130, 3)]
+    assert rooms == [(shape, large) for large in (False, True) for shape in (*seen, (260, 130))]
 
 
 def test_masks_beside_their_images_are_left_out_of_folders_but_not_when_named(tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from octavo.engine.windows import blended, check_window, enlarged, ramps, reduced, rows_of, starts, windowed
+from octavo.engine.windows import blended, check_window, enlarged, ramps, reduced, rows_of, spool, starts, windowed
 from octavo.errors import UserError
 
 REACH = 3 + 2 * 3 + 4 * 3  # of the network below, in pixels to each side, rounded up
@@ -188,3 +192,34 @@ def test_windows_off_the_grid_are_refused(window: int, overlap: int, word: str) 
 def test_windows_on_the_grid_pass() -> None:
     check_window(1024, 128)
     check_window(32, 0)
+
+
+@pytest.mark.parametrize("in_memory", [0, 10_000])
+@pytest.mark.parametrize("shape", [(70, 9), (70, 9, 3)])
+def test_spooled_rows_come_back_and_can_be_written_again(shape: tuple[int, ...], in_memory: int) -> None:
+    wanted = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    with spool(shape, in_memory) as room:
+        for top in (40, 0, 20):  # in any order, some of them twice
+            room.write(top, wanted[top : top + 30][:, ::-1])
+        room.write(0, wanted)
+        np.testing.assert_array_equal(room.rows(11, 52), wanted[11:52])
+        room.write(5, wanted[5:6] + 1)
+        wanted[5] += 1
+        np.testing.assert_array_equal(room.rows(5, 70), wanted[5:])
+        np.testing.assert_array_equal(room.array(), wanted)
+        assert isinstance(room.array(), np.memmap) == (in_memory == 0)
+
+
+def test_a_full_disk_is_a_users_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
+    with spool((2, 3), 0) as room, pytest.raises(UserError, match="no space left on device; TMPDIR names"):
+        room.write(0, np.zeros((2, 3), np.uint8))
+
+
+def test_classes_are_chosen_few_rows_at_a_time() -> None:
+    seen = [len(strip) for strip in windowed(lambda x: x.float(), rows_of(image(700, 40)), (700, 40), 704, 0)]
+    assert sum(seen) == 700 and max(seen) <= 256

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octavo.cli_ensemble import ensemble_app
+from octavo.cli_ensemble import distil, ensemble_app
 from octavo.cli_look import look_app
 from octavo.cli_trust import trust_app
 from octavo.cli_use import use_app
@@ -49,6 +49,7 @@ app = typer.Typer(
 app.add_typer(use_app)
 app.add_typer(look_app)
 app.add_typer(trust_app)
+app.command()(distil)
 app.add_typer(ensemble_app, name="ensemble")
 app.add_typer(weights_app, name="weights")
 

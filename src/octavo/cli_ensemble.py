@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from octavo.terminal import DeviceOption, RunArgument, console, print_tables, progress_shown
+from octavo.terminal import (
+    CacheOption,
+    DataOption,
+    DeviceOption,
+    RunArgument,
+    SetOption,
+    WeightsOption,
+    console,
+    print_tables,
+    progress_shown,
+)
 from octavo.words import counted
 
 ensemble_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Make a run's ensemble cheaper.")
@@ -54,3 +65,74 @@ def prune(
         typer.echo(f"{run}: {left} may have a weight now; metrics.json is renewed")
     else:
         typer.echo("nothing is changed; --apply does it")
+
+
+def distil(
+    run: RunArgument,
+    student: Annotated[str, typer.Option("--student", help="A member of the run, or any backbone.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the student's run; RUN-STUDENT by default.")
+    ] = None,
+    data: DataOption = None,
+    temperature: Annotated[float, typer.Option("--temperature", help="Softens the ensemble's answers.")] = 2.0,
+    weight: Annotated[float, typer.Option("--weight", help="Share of those answers in the loss, 0–1.")] = 0.9,
+    changes: SetOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a student that was stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out first.")] = False,
+    weights_dir: WeightsOption = None,
+    cache: CacheOption = None,
+    device: DeviceOption = "auto",
+    report: Annotated[bool, typer.Option("--report/--no-report", help="End by writing report.html.")] = True,
+) -> None:
+    """Train one network on the answers of a run's ensemble, and tell how much of the ensemble's gain it keeps."""
+    from octavo.engine.folder import RunFolder
+    from octavo.numbers.tables import distil_table
+    from octavo.options import Options
+    from octavo.verbs.distil import distil as teach
+
+    given = Options(
+        out=out,
+        weights_dir=weights_dir,
+        cache=cache,
+        device=device,
+        resume=resume,
+        overwrite=overwrite,
+        report=report,
+    )
+    with progress_shown() as progress:
+        taught, found = teach(
+            RunFolder.open(run),
+            student,
+            changes or (),
+            given,
+            data=data,
+            temperature=temperature,
+            weight=weight,
+            progress=progress,
+            say=lambda line: typer.echo(line, err=True),
+        )
+    print_tables([distil_table(found)])
+    console().print(found.rule, markup=False, soft_wrap=False)
+    typer.echo(f"run: {taught.path}")
+
+
+@ensemble_app.command()
+def precision(
+    run: RunArgument,
+    changed: Annotated[
+        float, typer.Option("--changed", help="Percent of the validation images whose answer may change.")
+    ] = 0.5,
+    apply: Annotated[bool, typer.Option("--apply", help="Let its members answer in bfloat16 from now on.")] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Try bfloat16 for members that were trained in float32: answers that change, accuracy, speed."""
+    from octavo.engine.folder import RunFolder
+    from octavo.numbers.tables import precision_table
+    from octavo.verbs.precision import precision as tried
+
+    with progress_shown() as progress:
+        report = tried(RunFolder.open(run), changed, apply=apply, device=device, progress=progress)
+    print_tables([precision_table(report)])
+    console().print(report.rule, markup=False, soft_wrap=False)
+    said = "answers in bfloat16 from now on" if apply else "nothing is changed; --apply does it"
+    typer.echo(f"{run}: {said}" if apply else said)

@@ -42,6 +42,10 @@ class Views:
     colour: bool
     """Whether any factor differs from 1."""
 
+    def some(self, rows: slice) -> Views:
+        """Return the views of some of the images."""
+        return Views(self.matrix[rows], self.factors[rows], self.order[rows], self.colour)
+
 
 def _box(left: np.ndarray, top: np.ndarray, width: np.ndarray, height: np.ndarray, size: Size) -> np.ndarray:
     """Return the matrices [B, 3, 3] that show a box of the image, in pixels, as an output of that size."""
@@ -85,7 +89,7 @@ def plain(sizes: np.ndarray, size: int, resize: Resize) -> Views:
 
 
 def _random_box(augment: Augment, drawn: Drawn, sizes: np.ndarray, size: int) -> np.ndarray:
-    """Return the matrices [B, 3, 3] of torchvision's RandomResizedCrop, without its rounding to whole pixels.
+    """Return the matrices [B, 3, 3] of torchvision's RandomResizedCrop: boxes of whole pixels.
 
     Of ten draws the first that lies in the image is taken; if none does, the largest centred box of an allowed ratio.
     """
@@ -96,12 +100,14 @@ def _random_box(augment: Augment, drawn: Drawn, sizes: np.ndarray, size: int) ->
     area = (height * width)[:, None] * (augment.crop[0] + (augment.crop[1] - augment.crop[0]) * draws[:, :_TRIES])
     ratio = np.exp(np.log(low) + np.log(high / low) * draws[:, _TRIES:])
     wide, tall = np.sqrt(area * ratio), np.sqrt(area / ratio)
+    wide, tall = np.maximum(np.rint(wide), 1), np.maximum(np.rint(tall), 1)
     fits = (wide <= width[:, None]) & (tall <= height[:, None])
     first, found = (np.arange(len(fits)), fits.argmax(axis=1)), fits.any(axis=1)
-    wide = np.where(found, wide[first], np.minimum(width, height * high))
-    tall = np.where(found, tall[first], np.minimum(height, width / low))
-    place = np.where(found[:, None], drawn(_PLACE, 2), 0.5)
-    return _box(place[:, 0] * (width - wide), place[:, 1] * (height - tall), wide, tall, (size, size))
+    wide = np.where(found, wide[first], np.rint(np.minimum(width, height * high)))
+    tall = np.where(found, tall[first], np.rint(np.minimum(height, width / low)))
+    room, place = np.stack([width - wide, height - tall], axis=1), drawn(_PLACE, 2)
+    left, top = np.where(found[:, None], np.floor(place * (room + 1)), np.floor(room / 2)).T
+    return _box(left, top, wide, tall, (size, size))
 
 
 def _scaled_box(augment: SegmentAugment, drawn: Drawn, sizes: np.ndarray, size: Size) -> np.ndarray:
@@ -160,7 +166,7 @@ def draw(
 
     As if these were done one after another: random resized crop (without one, the plain view), horizontal and vertical
     flip, rotation, perspective, then brightness, contrast and saturation in a random order. Distributions are those of
-    torchvision's RandomResizedCrop, RandomRotation, RandomPerspective and ColorJitter, not rounded to whole pixels.
+    torchvision's RandomResizedCrop, RandomRotation, RandomPerspective and ColorJitter.
 
     `indices` are int64 [B], the images' places in the data set; `sizes` and `size` are as in `plain`.
     """

@@ -12,20 +12,24 @@ from torch import Tensor
 from octavo.data.augment import Size, Views
 from octavo.data.classes import IGNORE
 
-RENDER = 1
+RENDER = 2
 """Version of what is drawn here and in `augment`, to be raised when pictures change, so that no old features serve."""
 _ALIASED = 1.5  # a tilted view that shrinks by more than this is taken from a smaller, filtered copy of the image
 _LARGE = 1 << 20  # pixels of a stored image beyond which no more of it becomes floats than its view reads
+_AT_ONCE = 1 << 18  # pixels of output that a CPU makes at once, so that what is between stays in its caches
+_WHOLE = 1e-3  # of a pixel: how far float32 may miss a whole one
 _LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision rounds it
 
 
 def render(pixels: Tensor, sizes: np.ndarray, views: Views, size: int | Size) -> Tensor:
     """Return the pictures that `views` describe, float32 [B, 3, H, W] in [0, 1], on the device of `pixels`.
 
-    Each picture depends on its own image and view alone. Pixels taken as they are come out exactly as stored / 255;
-    upright views that shrink are filtered as Pillow's BILINEAR resize does (antialiased); all others are bilinear, with
-    black outside of the image, and are taken from a filtered smaller copy where they shrink by more than 1.5. Of large
-    images no more becomes floats than the view reads: memory is bounded by output and view, not by what is stored.
+    Each picture depends on its own image and view alone. Pixels taken as they are come out exactly as stored / 255,
+    mirrored ones too. Upright views of whole pixels are cut out and resized as torchvision and Pillow resize bytes
+    (bilinear, antialiased, rounded to bytes); other upright views that shrink are filtered alike, without rounding; all
+    others are bilinear, with black outside of the image, and are taken from a filtered smaller copy where they shrink
+    by more than 1.5. Of large images no more becomes floats than the view reads: memory is bounded by output and view,
+    not by what is stored.
 
     Args:
         pixels: uint8 [B, 3, H, W], each image in the top left corner.
@@ -34,24 +38,51 @@ def render(pixels: Tensor, sizes: np.ndarray, views: Views, size: int | Size) ->
         size: side, or height and width, of the output in pixels, the one that the views were made for.
     """
     size = (size, size) if isinstance(size, int) else size
+    count = max(1, _AT_ONCE // (size[0] * size[1])) if pixels.device.type == "cpu" else len(sizes)
+    if count >= len(sizes):
+        return _render(pixels, sizes, views, size)
+    out = pixels.new_empty((len(sizes), 3, *size), dtype=torch.float32)
+    for start in range(0, len(sizes), count):
+        part = slice(start, start + count)
+        out[part] = _render(pixels[part], sizes[part], views.some(part), size)
+    return out
+
+
+def _render(pixels: Tensor, sizes: np.ndarray, views: Views, size: Size) -> Tensor:
     sizes, matrix = np.asarray(sizes, dtype=np.int64), views.matrix.numpy().astype(np.float64)
     upright = (matrix[:, [0, 1, 2, 2], [1, 0, 0, 1]] == 0).all(axis=1)
-    scale, corner = matrix[:, [1, 0], [1, 0]], matrix[:, [1, 0], 2]
-    exact = upright & ((scale == 1) & (corner % 1 == 0) & (corner >= 0) & (corner + size <= sizes)).all(axis=1)
-    filtered = upright & ~exact & (np.abs(scale) > 1).any(axis=1)
+    scale = matrix[:, [1, 0], [1, 0]]
+    boxed = upright & _boxed(matrix, sizes, size)
+    filtered = upright & ~boxed & (np.abs(scale) > 1).any(axis=1)
     reduced = ~upright & (_shrinkage(matrix, size) > _ALIASED).any(axis=1)
-    rest = ~(exact | filtered | reduced)
-    methods = ((exact, _cut), (filtered, _filter), (reduced, _shrink), (rest, _sample))
+    rest = ~(boxed | filtered | reduced)
+    methods = ((boxed, _cut), (filtered, _filter), (reduced, _shrink), (rest, _sample))
     with torch.autocast(pixels.device.type, enabled=False):  # coordinates and pixels need float32's digits
         out = pixels.new_empty((len(sizes), 3, *size), dtype=torch.float32)
         for chosen, method in methods:
             if chosen.all():
-                out = method(pixels, sizes, matrix, size)
+                out = method(pixels, sizes, matrix, size).float()
             elif chosen.any():
                 rows = torch.from_numpy(np.flatnonzero(chosen)).to(pixels.device)
                 out[rows] = method(pixels[rows], sizes[chosen], matrix[chosen], size).float()
-        out = out.float().div_(255).clamp_(0, 1)
+        out = out.div_(255)
+        if not boxed.all():
+            out = out.clamp_(0, 1)
         return _recolour(out, views) if views.colour else out
+
+
+def _edges(matrix: np.ndarray, size: Size) -> np.ndarray:
+    """Return where upright views begin and end, [B, 2 (begin, end), 2 (down, across)]: begin > end where mirrored."""
+    scale, corner = matrix[:, [1, 0], [1, 0]], matrix[:, [1, 0], 2]
+    return np.stack([corner, corner + scale * size], axis=1)
+
+
+def _boxed(matrix: np.ndarray, sizes: np.ndarray, size: Size) -> np.ndarray:
+    """Tell which upright views show a box of whole pixels within the image, bool [B]."""
+    edges = _edges(matrix, size)
+    whole = np.abs(edges - np.rint(edges)) < _WHOLE
+    inside = (edges > -0.5) & (edges < sizes[:, None] + 0.5)
+    return np.asarray((whole & inside).all(axis=(1, 2)))
 
 
 def _shrinkage(matrix: np.ndarray, size: Size) -> np.ndarray:
@@ -63,9 +94,31 @@ def _shrinkage(matrix: np.ndarray, size: Size) -> np.ndarray:
 
 
 def _cut(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Tensor:
-    corners = matrix[:, [1, 0], 2].astype(int).tolist()
-    pieces = [image[:, y : y + size[0], x : x + size[1]] for image, (y, x) in zip(images, corners, strict=True)]
-    return torch.stack(pieces)
+    """Return boxes of whole pixels, resized where they are of another size, and mirrored, as bytes [B, 3, H, W].
+
+    On a GPU, whose resize doesn't take bytes, they are resized as floats and rounded.
+    """
+    out = images.new_empty((len(images), 3, *size))
+    edges = np.rint(_edges(matrix, size)).astype(int)
+    (tops, lefts), (bottoms, rights) = (edges.min(axis=1).T.tolist(), edges.max(axis=1).T.tolist())
+    mirrored = (edges[:, 0] > edges[:, 1]).tolist()
+    boxes = zip(images, out, tops, bottoms, lefts, rights, mirrored, strict=True)
+    for image, place, top, bottom, left, right, (down, across) in boxes:
+        piece = _resized(image[None, :, top:bottom, left:right], size)[0]
+        axes = [axis for axis, turned in ((1, down), (2, across)) if turned]
+        place.copy_(piece.flip(axes) if axes else piece)
+    return out
+
+
+def _resized(image: Tensor, size: Size) -> Tensor:
+    """Return bytes [1, 3, H, W] at another size: bilinear, antialiased."""
+    if image.shape[2:] == size:
+        return image
+    factor = max(old / new for old, new in zip(image.shape[2:], size, strict=True))
+    # PyTorch's arithmetic on bytes fails on lines of pixels, and has too few digits for strong reductions.
+    given = image if image.device.type == "cpu" and min(*size, *image.shape[2:]) > 1 and factor < 8 else image.float()
+    out = F.interpolate(given, size=size, mode="bilinear", antialias=True)
+    return out if out.dtype == torch.uint8 else out.round_().clamp_(0, 255).byte()
 
 
 def _triangle(lengths: Tensor, start: Tensor, step: Tensor, n: int, stored: int) -> Tensor:
@@ -101,6 +154,13 @@ def _shrink(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -
     step[:, :2, 0] = (sizes / smaller)[:, ::-1]
     first, last = _read(matrix / step, smaller, size, np.zeros((len(sizes), 2)), sizes)
     canvas = (int((last - first).max()), int((last - first).max()))
+    if (first == 0).all() and (last == smaller).all():
+        copies = images.new_zeros((len(images), 3, *canvas))
+        for copy, image, (height, width), (tall, wide) in zip(
+            copies, images, sizes.tolist(), smaller.tolist(), strict=True
+        ):
+            copy[:, :tall, :wide] = _resized(image[None, :, :height, :width], (tall, wide))[0]
+        return _sample(copies, smaller, matrix / step, size)
     view = step * np.eye(3)
     view[:, :2, 2] = step[:, :2, 0] * first[:, ::-1]
     return _sample(_filter(images, sizes, view, canvas), last - first, _moved(matrix / step, first), size)
@@ -222,6 +282,6 @@ def _recolour(images: Tensor, views: Views) -> Tensor:
 
 
 def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Return (images - mean) / std for each channel of images [B, 3, H, W]."""
+    """Return (images - mean) / std for each channel of images [B, 3, H, W], which are changed in place."""
     shape = (1, -1, 1, 1)
-    return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
+    return images.sub_(images.new_tensor(mean).view(shape)).div_(images.new_tensor(std).view(shape))

@@ -10,20 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from octavo.data.batches import PixelRows
+from octavo.data.batches import PixelRows, Source
 from octavo.data.inputs import Inputs
 from octavo.engine.features import VIEW_EPOCH, Features, extractor_facts
 from octavo.engine.folder import MemberFolder
-from octavo.engine.goals import ClassifyGoal
+from octavo.engine.goals import ClassifyGoal, DistilGoal
 from octavo.engine.infer import outputs, ready
 from octavo.engine.job import Job, Prepared
 from octavo.engine.kept import kept_features
-from octavo.engine.task import FeatureInputs
+from octavo.engine.task import FeatureInputs, Ways
+from octavo.engine.teacher import Taught, answers_of
 from octavo.errors import UserError
 from octavo.keyed import seed_of
 from octavo.networks import weights
 from octavo.networks.backbone import parameters
 from octavo.networks.build import start_member
+from octavo.networks.fold import Halves, halves
 from octavo.networks.loading import LoadReport
 from octavo.networks.member import MemberNet
 from octavo.progress import Progress
@@ -59,27 +61,36 @@ def prepared_for(job: Job, net: MemberNet, origin: LoadReport | None, progress: 
     """Return what trains `net`, which starts from the file `origin`."""
     inputs, train = inputs_of(job), job.train
     goal = ClassifyGoal(job.classes, class_weights(job), train.label_smoothing)
-    source, ways, trained = PixelRows(job.pixels), inputs, net
+    source: Source = PixelRows(job.pixels)
+    ways: Ways = inputs
+    trained: nn.Module = net
     if train.mode == "frozen" and train.cache:
-        source = _features(job, net, inputs, origin.sha256 if origin else None, progress)
-        ways, trained = FeatureInputs(), net.head
+        parts = halves(net.backbone, net.head, _own(job)[1].pool, train)
+        source = _features(job, net, parts, inputs, origin.sha256 if origin else None, progress)
+        ways, trained = FeatureInputs(parts.pooling), parts.head
+    distil = _own(job)[0].distil
+    if distil.run:
+        ways = Taught(ways, answers_of(job, _own(job)[0], progress))
+        goal = DistilGoal(goal, distil.temperature, distil.weight)
     return Prepared(net, trained, source, ways, goal, job.labels, train.batch_size, origin)
 
 
-def _features(job: Job, net: MemberNet, inputs: Inputs, sha256: str | None, progress: Progress) -> Features:
+def _features(
+    job: Job, net: MemberNet, parts: Halves, inputs: Inputs, sha256: str | None, progress: Progress
+) -> Features:
     """Return the features of all images, computed by the network's extractor or found in the cache."""
     recipe, member = _own(job)
     # Not the member's own seed: members with one extractor share its features.
     fixed = replace(inputs, seed=seed_of("views", recipe.seed))
     ways = [inputs.plain, *(lambda b, v=v: fixed.augmented(b, VIEW_EPOCH + v) for v in range(1, job.train.views))]
-    facts = extractor_facts(member, recipe.seed, inputs.size, inputs.resize, sha256)
+    facts = extractor_facts(member, recipe.seed, inputs.size, inputs.resize, sha256, places=parts.places)
 
     def told(what: str, done: int, total: int, note: str = "") -> None:
         progress(f"{job.title}: {what}", done, total, note)
 
-    body = ready(net.backbone, job.hardware.device, job.train.channels_last)
+    body = ready(parts.body, job.hardware.device, job.train.channels_last)
     what = f"{member.backbone}, {inputs.size} px"
-    features = kept_features(job, body, net.backbone.features, ways, fixed, facts, job.seed, told, what=what)
+    features = kept_features(job, body, parts.width, ways, fixed, facts, job.seed, told, what=what)
     net.backbone.cpu()
     return features
 

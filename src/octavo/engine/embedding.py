@@ -23,6 +23,7 @@ from octavo.engine.restore import Trained, inputs_of, restore
 from octavo.errors import UserError
 from octavo.keyed import seed_of
 from octavo.networks.build import build_member
+from octavo.networks.fold import Pooling, pooling_of
 from octavo.networks.member import MemberNet
 from octavo.progress import Progress, silent
 from octavo.recipe import ClassifyRecipe
@@ -91,7 +92,7 @@ def layer_outputs(
         trained = restore(run, name, hardware.device)
         features = _frozen(run, name, hardware.kind, cache) if below.startswith("head.") else None
         if features is not None:
-            return _by_head(trained, below, features[rows])
+            return _by_head(trained, below, features[rows], _pooling(run, name))
         return _computed(trained, below, pixels(), rows, progress)
 
     return kept(run, f"features-{layer}", _facts(layer, rows), make)
@@ -148,8 +149,14 @@ def digest_of(rows: np.ndarray) -> str:
     return hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()[:20]
 
 
+def _pooling(run: RunFolder, name: str) -> Pooling | None:
+    recipe = run.recipe_as(ClassifyRecipe)
+    member = next(m for m in recipe.members if m.name == name)
+    return pooling_of(member.backbone, recipe.size_of(member), member.pool)
+
+
 def _frozen(run: RunFolder, name: str, kind: str, cache: Path) -> np.ndarray | None:
-    """Return what a frozen member's extractor said of all images, float32 [N,F], if it is in the cache."""
+    """Return what is kept of a frozen member's extractor for all images, float32 [N,·], if it is in the cache."""
     recipe = run.recipe_as(ClassifyRecipe)
     member = next(m for m in recipe.members if m.name == name)
     train = recipe.train_of(member)
@@ -157,7 +164,8 @@ def _frozen(run: RunFolder, name: str, kind: str, cache: Path) -> np.ndarray | N
         return None
     known = run.member(name).facts()
     start, inputs = known.get("weights"), inputs_of(known, train)
-    facts = extractor_facts(member, recipe.seed, inputs.size, inputs.resize, start["sha256"] if start else None)
+    weights, places = start["sha256"] if start else None, _pooling(run, name) is not None
+    facts = extractor_facts(member, recipe.seed, inputs.size, inputs.resize, weights, places=places)
     fixed = replace(inputs, augment=recipe.augment, seed=seed_of("views", recipe.seed))
     manifest = run.manifest
     threads = manifest["hardware"]["threads"]
@@ -165,14 +173,16 @@ def _frozen(run: RunFolder, name: str, kind: str, cache: Path) -> np.ndarray | N
 
 
 @torch.inference_mode()
-def _by_head(trained: Trained, below: str, features: np.ndarray) -> np.ndarray:
-    """Return the output of a layer of the head for features [n,F], float32 [n,·]."""
+def _by_head(trained: Trained, below: str, features: np.ndarray, pooling: Pooling | None) -> np.ndarray:
+    """Return the output of a layer of the head for features as they are kept, [n,·], float32 [n,·]."""
     short = MemberNet(nn.Identity(), trained.one.head)  # pyright: ignore[reportArgumentType]
     short.eval()
     parts = []
     for part in np.array_split(features, range(_AT_ONCE, len(features), _AT_ONCE)):
         with torch.autocast(trained.device.type, torch.bfloat16, enabled=trained.bf16):
-            parts.append(short.features_at(torch.from_numpy(part).to(trained.device), below).float().cpu().numpy())
+            kept = torch.from_numpy(part).to(trained.device)
+            x = pooling.spread(kept) if pooling else kept
+            parts.append(short.features_at(x, below).float().cpu().numpy())
     return np.concatenate(parts)
 
 

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from octavo.engine.hardware import Hardware
 from octavo.networks.build import build_member, build_segmenter
+from octavo.networks.fold import halves
 from octavo.recipe import ClassifyRecipe, Member, Network, Recipe, Segmenter, SegmentRecipe, Train
 
 STATE = {"sgd": 1, "adam": 2, "adamw": 2}
@@ -180,7 +181,7 @@ def _extractor(recipe: Recipe, network: Network) -> object:
 
 def _cost(recipe: Recipe, network: Network, classes: int, whole: tuple[int, int] | None) -> _Cost:
     """Count what a network is and does, on the meta device."""
-    area, batch = 1.0, EVALUATED
+    area, batch, head = 1.0, EVALUATED, None
     body: Callable[[Tensor], Any]
     tail: Callable[[Any], Any]
     if isinstance(recipe, SegmentRecipe) and isinstance(network, Segmenter):
@@ -192,18 +193,21 @@ def _cost(recipe: Recipe, network: Network, classes: int, whole: tuple[int, int]
     elif isinstance(recipe, ClassifyRecipe) and isinstance(network, Member):
         net = build_member(network, recipe, classes, "meta").train()
         height = width = recipe.size_of(network)
-        body, tail = net.backbone, net.head
+        body, tail, train = net.backbone, net.head, recipe.train_of(network)
+        if train.mode == "frozen" and train.cache:
+            parts = halves(net.backbone, net.head, network.pool, train)
+            body, tail, head = parts.body, parts.behind, parts.head
     else:
         raise TypeError(f"{type(recipe).__name__} with a {type(network).__name__}")
     features, first = _counted(body, torch.empty(2, 3, height, width, device="meta"))
     _, second = _counted(tail, features)
     maps = [features] if isinstance(features, Tensor) else list(features)
     numbers = sum(m.numel() for m in maps) // 2
-    return _Cost(first, second, _parameters(net), _parameters(net.head), numbers, area, batch)
+    return _Cost(first, second, _parameters(net), _parameters(head or net.head), numbers, area, batch)
 
 
 class _Traffic(TorchDispatchMode):
-    """Counts operations, and the bytes of their results."""
+    """Counts operations, and the bytes of their results; a view, as of a Linear's transposed weight, moves none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -212,6 +216,8 @@ class _Traffic(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         self.calls += 1
+        if func.is_view:
+            return out
         self.bytes += sum(t.nbytes for t in (out if isinstance(out, list | tuple) else [out]) if isinstance(t, Tensor))
         return out
 

@@ -73,7 +73,9 @@ def key_of(**facts: object) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:20]
 
 
-def extractor_facts(member: Member, seed: int, size: int, resize: str, sha256: str | None) -> dict[str, Any]:
+def extractor_facts(
+    member: Member, seed: int, size: int, resize: str, sha256: str | None, *, places: bool = False
+) -> dict[str, Any]:
     """Return what a frozen extractor of a classifier is.
 
     Args:
@@ -82,14 +84,16 @@ def extractor_facts(member: Member, seed: int, size: int, resize: str, sha256: s
         size: side of its input in pixels.
         resize: how an image gets that side.
         sha256: of the file its weights came from; None for random ones.
+        places: whether its features are taken before its pooling, see `networks.fold`.
     """
-    return {
+    facts = {
         "backbone": member.backbone,
         "pool": member.pool,
         "weights": sha256 or f"init {seed} {member.name} {member.zero_init_residual}",
         "size": size,
         "resize": resize,
     }
+    return facts | {"places": True} if places else facts
 
 
 def extractor_key(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import re
 import warnings
@@ -13,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch import nn
+from torch import distributed, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
@@ -21,6 +22,7 @@ from torch.utils.data import DataLoader
 from octavo.data.batches import Batch, Batches, Steps, loader
 from octavo.engine.checkpoint import AtomicCheckpointIO, Bar, Saver, Stop, position
 from octavo.engine.folder import MemberFolder
+from octavo.engine.hardware import seed_device
 from octavo.engine.job import Job, Prepared
 from octavo.engine.task import Task
 from octavo.errors import UserError
@@ -37,8 +39,11 @@ class _Data(pl.LightningDataModule):
         self.job, self.prepared, self.start = job, prepared, start
 
     def setup(self, stage: str) -> None:
-        """Hush Lightning in a process that DDP started, as in the one that started it."""
+        """In a process that DDP started, hush Lightning as in the one that started it, and see to a clean end."""
         _hush()
+        if distributed.is_initialized():
+            # Gloo's threads abort a process that ends as a member (pytorch/pytorch#179291).
+            atexit.register(_leave)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the training images in keyed order, from where the checkpoint stands."""
@@ -59,6 +64,11 @@ class _Data(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the held-out images in their order."""
         return self.prepared.in_order(self.job.parts["holdout"])
+
+
+def _leave() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def fit(
@@ -152,8 +162,8 @@ def reestimate(job: Job, prepared: Prepared, net: nn.Module, progress: Progress)
     if not job.train.reestimate_norm:
         return
     frozen = getattr(net, "backbone", None) if job.train.mode == "frozen" else None
-    torch.manual_seed(seed_of(job.seed, "norm"))
     device, what = job.hardware.device, f"{job.title}: batch-norm statistics"
+    seed_device(device, seed_of(job.seed, "norm"))
     batches, ways = prepared.in_order(job.parts["fit"]), prepared.ways
 
     def images() -> Any:

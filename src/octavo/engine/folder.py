@@ -283,6 +283,19 @@ class RunFolder:
     def cascade(self, fitted: Mapping[str, Any]) -> None:
         write_atomic(self.path / "cascade.json", _json(fitted))
 
+    def write_distil(self, report: Mapping[str, Any]) -> None:
+        """Keep how a student does beside its teacher."""
+        write_atomic(self.path / "distil.json", _json(report))
+
+    @property
+    def bf16(self) -> bool:
+        """Whether members that were trained in float32 answer in bfloat16: `octavo ensemble precision --apply`."""
+        return (self.path / "precision.json").is_file()
+
+    def apply_bf16(self, found: Mapping[str, Any]) -> None:
+        """Let members answer in bfloat16 from now on, and keep what was found of it."""
+        write_atomic(self.path / "precision.json", _json(found))
+
     def explained(self, name: str) -> Path:
         """Return where a file lies that a look at the run left, such as `confusion.json`."""
         return self.path / "explained" / name

@@ -71,7 +71,7 @@ class ClassifyGoal(Goal):
         """`class_weights` float32 [C]."""
         super().__init__()
         self.criterion = nn.CrossEntropyLoss(weight=class_weights, label_smoothing=label_smoothing)
-        self.chance, self.plain = math.log(classes), True
+        self.chance, self.plain, self._classes = math.log(classes), True, classes
         self.register_buffer("_held", torch.zeros(3), persistent=False)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -106,6 +106,22 @@ class ClassifyGoal(Goal):
         """Return mean cross-entropy and accuracy of the held-out images."""
         loss, count, right = self._held.tolist()
         return {"holdout_loss": loss / count, "holdout_accuracy": right / count} if count else {}
+
+
+class DistilGoal(ClassifyGoal):
+    """The teacher's answers and the labels, weighed (Hinton, Vinyals and Dean, arXiv 1503.02531, section 2)."""
+
+    def __init__(self, goal: ClassifyGoal, temperature: float, weight: float) -> None:
+        """Take the labels' part from `goal`; `weight` 0–1 is the teacher's share."""
+        super().__init__(goal._classes)
+        self.criterion, self.temperature, self.weight, self.plain = goal.criterion, temperature, weight, False
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss; `targets` float32 [B,C+1]: the teacher's logits and, last, the class id."""
+        taught, labels = targets[:, :-1] / self.temperature, targets[:, -1].long()
+        said = F.log_softmax(logits / self.temperature, dim=1)
+        soft = F.kl_div(said, F.log_softmax(taught, dim=1), reduction="batchmean", log_target=True)
+        return self.weight * self.temperature**2 * soft + (1 - self.weight) * self.criterion(logits, labels)
 
 
 class SegmentGoal(Goal):

@@ -86,6 +86,16 @@ class Hardware:
             memory.fill_uninitialized_memory = filled
 
 
+def seed_device(device: torch.device, seed: int) -> None:
+    """Seed what is drawn on a device, and on the CPU.
+
+    Not `torch.manual_seed`: it also seeds devices that aren't in use, and notes a stack trace for each at every call.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        getattr(torch, device.type).manual_seed(seed)
+
+
 def find(device: str = "auto", count: int | None = None) -> Hardware:
     """Return the hardware for `--device` and `--devices`; `auto` takes CUDA, then Apple's GPU, then the CPU.
 

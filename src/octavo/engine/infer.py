@@ -9,7 +9,41 @@ import torch
 from torch import Tensor, nn
 
 from octavo.data.batches import Batch
+from octavo.errors import UserError
 from octavo.progress import Progress, silent
+
+
+class Parts:
+    """Computes batches whole as long as memory bears it, and in halves, quarters and so on once it doesn't."""
+
+    def __init__(self) -> None:
+        """Start with batches as they come; what was found to fit holds for later batches."""
+        self.most = 0
+
+    def __call__(self, compute: Callable[[Batch], np.ndarray], batch: Batch) -> np.ndarray:
+        """Return `compute` of a batch, [B,…], a row an image; what one image gets must not depend on the others.
+
+        Raises:
+            UserError: there isn't the memory for a single image.
+        """
+        count = len(batch.indices)
+        while True:
+            size = min(self.most or count, count)
+            starts = range(0, count, size)
+            try:
+                if size == count:
+                    return compute(batch)
+                return np.concatenate([compute(batch.some(np.arange(count)[at : at + size])) for at in starts])
+            except RuntimeError as error:
+                from pytorch_lightning.utilities.memory import is_oom_error  # here, as its import takes a second
+
+                if not is_oom_error(error):
+                    raise
+            # Outside of `except`, whose traceback holds what was computed.
+            torch.cuda.empty_cache()
+            if size == 1:
+                raise UserError("out of memory with one image at a time; take a smaller network, or --device cpu")
+            self.most = (size + 1) // 2
 
 
 @torch.inference_mode()
@@ -32,14 +66,21 @@ def outputs(
         device: where to compute.
         bf16: compute in bfloat16 where it is safe.
         progress: told after every batch, as `what`.
+
+    Raises:
+        UserError: there isn't the memory for a single image; a batch that memory doesn't bear is computed in parts.
     """
-    parts = []
+
+    def compute(batch: Batch) -> np.ndarray:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            return net(way(batch.to(device))).float().cpu().numpy()
+
+    found, fitting = [], Parts()
     total = len(batches) if isinstance(batches, Sized) else 0
     for done, batch in enumerate(batches, 1):
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            parts.append(net(way(batch.to(device))).float().cpu().numpy())
+        found.append(fitting(compute, batch))
         progress(what, done, total)
-    return np.concatenate(parts)
+    return np.concatenate(found)
 
 
 def ready(net: nn.Module, device: torch.device, channels_last: bool = False) -> nn.Module:

@@ -17,6 +17,7 @@ from octavo.engine.goals import Goal
 from octavo.engine.hardware import Hardware
 from octavo.engine.task import Ways
 from octavo.keyed import seed_of
+from octavo.networks.fold import is_folded, unfolded
 from octavo.networks.loading import LoadReport
 from octavo.recipe import Network, Recipe, Train
 
@@ -132,5 +133,6 @@ class Prepared:
         """Return the whole network with what was trained of it as `best`."""
         if self.trained is self.net:
             return best
-        self.net.head = getattr(best, "head", best)  # pyright: ignore[reportAttributeAccessIssue]
+        start, head = self.net.get_submodule("head"), getattr(best, "head", best)
+        self.net.head = unfolded(head, start) if is_folded(head) else head  # pyright: ignore
         return self.net

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from octavo.data.batches import Batch
 from octavo.data.inputs import Inputs
+from octavo.engine.features import extractor_facts, key_of
 from octavo.engine.folder import MemberFolder, RunFolder
 from octavo.engine.infer import ready
 from octavo.errors import UserError, lookup
 from octavo.networks.build import build_member
+from octavo.networks.fold import answering
 from octavo.networks.loading import load_member
 from octavo.networks.member import Bag, MemberNet
 from octavo.recipe import Augment, ClassifyRecipe, Member, Train
@@ -30,7 +32,9 @@ class Trained:
         net: the network, in eval mode, on `device`; with folds all of the member's networks.
         inputs: from a batch of stored pixels to the network's input.
         device: where it computes.
-        bf16: whether it computes in bfloat16, as it was trained.
+        bf16: whether it computes in bfloat16.
+        halves: extractor and head of the network, or of all of them, that say the same with less work; none: there is
+            no work to spare.
     """
 
     name: str
@@ -38,11 +42,21 @@ class Trained:
     inputs: Inputs
     device: torch.device
     bf16: bool
+    halves: tuple[tuple[nn.Module, nn.Module], ...] = ()
 
-    @torch.inference_mode()
+    def __post_init__(self) -> None:
+        """Take the network whole where it has no halves."""
+        if not self.halves:
+            object.__setattr__(self, "halves", ((self.net, nn.Identity()),))
+
     def logits(self, batch: Batch) -> np.ndarray:
         """Return logits float32 [B,C]."""
-        return self._run(batch, self.net)
+        return together([self], batch)[0]
+
+    def answer(self, x: Tensor) -> Tensor:
+        """Return logits float32 [B,C] for the network's input [B,3,S,S]; gradients and precision are the caller's."""
+        features = {body: body(x) for body, _ in self.halves}
+        return torch.stack([head(features[body]).float() for body, head in self.halves]).mean(0)
 
     @property
     def one(self) -> MemberNet:
@@ -60,8 +74,70 @@ class Trained:
         return out.float().cpu().numpy()
 
 
-def restore(run: RunFolder, name: str, device: torch.device) -> Trained:
+@torch.inference_mode()
+def together(members: Sequence[Trained], batch: Batch) -> np.ndarray:
+    """Return the logits of several members, float32 [M,B,C]; what they have in common is computed once.
+
+    That is the input where it is made alike, and the features of an extractor that `restore_all` found them to share.
+    """
+    shown: dict[object, Tensor] = {}
+    features: dict[object, Tensor] = {}
+    answers = []
+    for member in members:
+        own = member.inputs
+        look = (own.size, own.resize, own.mean, own.std, own.channels_last)
+        with torch.autocast(member.device.type, torch.bfloat16, enabled=member.bf16):
+            if look not in shown:
+                shown[look] = own.plain(batch.to(member.device))
+            logits = []
+            for body, head in member.halves:
+                if body not in features:
+                    features[body] = body(shown[look])
+                logits.append(head(features[body]).float())
+        answers.append(torch.stack(logits).mean(0).cpu().numpy())
+    return np.stack(answers)
+
+
+def restore_all(run: RunFolder, names: Sequence[str], device: torch.device) -> list[Trained]:
+    """Return several trained members of a run; those with one and the same frozen extractor share it.
+
+    Raises:
+        UserError: as `restore`.
+    """
+    first: dict[str, Trained] = {}
+    found = []
+    for name in names:
+        trained, key = restore(run, name, device), _extractor(run, name)
+        if key in first:
+            shared = first[key].halves[0][0]
+            trained = replace(trained, halves=tuple((shared, head) for _, head in trained.halves))
+        first.setdefault(key, trained)
+        found.append(trained)
+    return found
+
+
+def _extractor(run: RunFolder, name: str) -> str:
+    """Return what members must have in common to share an extractor; a member's own name where nothing is shared."""
+    recipe, facts = run.recipe_as(ClassifyRecipe), run.member(name).facts()
+    member = next(m for m in recipe.members if m.name == name)
+    train, start = recipe.train_of(member), facts.get("weights")
+    if train.mode == "finetune" or not start:
+        return name
+    own = extractor_facts(member, recipe.seed, facts["size"], facts["resize"], start["sha256"])
+    return key_of(**own, mean=facts["mean"], std=facts["std"], precision=train.precision, head=_begins(member, recipe))
+
+
+def _begins(member: Member, recipe: ClassifyRecipe) -> bool:
+    """Tell whether a head takes what comes before a pooling: extractors differ by that, see `networks.fold`."""
+    net = build_member(member, recipe, 2, "meta")
+    return answering(net.backbone, net.head, member.pool)[0] is net.backbone
+
+
+def restore(run: RunFolder, name: str, device: torch.device, *, bf16: bool | None = None) -> Trained:
     """Return the trained member `name` of a run.
+
+    It computes as it was trained, or in bfloat16 where `octavo ensemble precision` found the run to bear it; `bf16`
+    says otherwise.
 
     Raises:
         UserError: no such member, or it isn't trained yet.
@@ -72,10 +148,17 @@ def restore(run: RunFolder, name: str, device: torch.device) -> Trained:
     if not files.finished:
         raise UserError(f'{run.path}: member "{name}" is not trained yet; go on with `{run.resume}`')
     facts, train = files.facts(), recipe.train_of(member)
-    net = _filled(member, recipe, files)
-    inputs = inputs_of(facts, train)
-    ready(net, device, train.channels_last)
-    return Trained(name, net, inputs, device, train.precision == "bf16")
+    if bf16 is None:
+        bf16 = train.precision == "bf16" or run.bf16
+    channels_last = train.channels_last or (bf16 and train.precision != "bf16")
+    net = ready(_filled(member, recipe, files), device, channels_last)
+    assert isinstance(net, MemberNet | Bag)
+    nets = [each for each in net.modules() if isinstance(each, MemberNet)]
+    halves = [answering(each.backbone, each.head, member.pool) for each in nets]
+    if all(each.backbone is nets[0].backbone for each in nets):
+        halves = [(halves[0][0], head) for _, head in halves]
+    inputs = replace(inputs_of(facts, train), channels_last=channels_last)
+    return Trained(name, net, inputs, device, bf16, tuple(halves))
 
 
 def inputs_of(facts: Mapping[str, Any], train: Train) -> Inputs:

@@ -14,8 +14,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from octavo.data.batches import Batch
 from octavo.engine.goals import Goal
+from octavo.engine.hardware import seed_device
 from octavo.engine.schedule import factor
 from octavo.keyed import seed_of
+from octavo.networks.fold import FoldedLinear, Pooling
 from octavo.recipe import Train
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
@@ -41,15 +43,25 @@ class Ways(Protocol):
 
 @dataclass(frozen=True)
 class FeatureInputs:
-    """Cached features are a head's input as they are."""
+    """Cached features are a head's input: as they are, or spread to all places of a pooling.
+
+    Attributes:
+        pooling: what makes the head's features of those that are kept; None: they are the same.
+    """
+
+    pooling: Pooling | None = None
 
     def plain(self, batch: Batch) -> Tensor:
         """Return the features float32 [B,F]."""
-        return batch.inputs
+        return self.spread(batch.inputs)
+
+    def spread(self, features: Tensor) -> Tensor:
+        """Return what is kept of images as the head's input float32 [B,F]."""
+        return self.pooling.spread(features) if self.pooling else features
 
     def training(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the features float32 [B,F] and class ids int64 [B]."""
-        return batch.inputs, batch.labels
+        return self.plain(batch), batch.labels
 
 
 class Task(pl.LightningModule):
@@ -80,11 +92,26 @@ class Task(pl.LightningModule):
         """The network that the member becomes: averaged weights if the recipe asks for them, else the last."""
         return self.averaged.module if self.averaged else self.net
 
+    @property
+    def folds(self) -> list[FoldedLinear]:
+        """Layers that stand for wider ones."""
+        return [layer for layer in self.net.modules() if isinstance(layer, FoldedLinear)]
+
+    @property
+    def copies(self) -> list[tuple[nn.Parameter, int]]:
+        """Their columns, with the number of columns that each stands for."""
+        return [pair for layer in self.folds for pair in layer.copies]
+
     def configure_optimizers(self) -> Any:
         """Return the optimiser with its groups (extractor, head) and the schedule by optimiser step."""
         train = self.train_spec
         backbone, head = getattr(self.net, "backbone", None), getattr(self.net, "head", self.net)
-        groups = [{"params": list(head.parameters()), "lr": train.lr}]
+        groups: list[dict[str, Any]] = [
+            {"params": [columns], "lr": train.lr * n, "weight_decay": train.weight_decay / n}
+            for columns, n in self.copies
+        ]
+        apart = {id(columns) for columns, _ in self.copies}
+        groups.append({"params": [p for p in head.parameters() if id(p) not in apart], "lr": train.lr})
         if backbone is not None and train.mode == "finetune":
             groups.insert(0, {"params": list(backbone.parameters()), "lr": train.lr * train.backbone_lr})
         # One pass over memory instead of ten: seven times as fast for VGG's heads on a CPU.
@@ -106,7 +133,7 @@ class Task(pl.LightningModule):
         """Return the mean loss of one batch."""
         self.thaw(batch.epoch)
         inputs, targets = self.inputs.training(batch)
-        torch.manual_seed(seed_of(self.seed, "step", batch.epoch, batch.step, self.global_rank))
+        seed_device(self.device, seed_of(self.seed, "step", batch.epoch, batch.step, self.global_rank))
         logits = self.net(inputs)
         logits = logits.float()
         loss = self.goal.loss(logits, targets)
@@ -119,11 +146,18 @@ class Task(pl.LightningModule):
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         """Bound the norm of the whole gradient (by hand: Lightning's own clipping refuses fused optimisers)."""
         if self.train_spec.clip_norm:
+            _times(self.copies, 0.5)  # one column's gradient counts as often as there were columns
             nn.utils.clip_grad_norm_(self.net.parameters(), self.train_spec.clip_norm)
+            _times(self.copies, -0.5)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take an optimiser step and move the averaged weights after it, before any callback saves a checkpoint."""
+        train, lr = self.train_spec, self.optimizers_lr()
         super().optimizer_step(*args, **kwargs)
+        for layer in self.folds:
+            layer.decayed(
+                lr, train.weight_decay, momentum=train.momentum * (train.optimizer == "sgd"), nesterov=train.nesterov
+            )
         if self.averaged:
             self.averaged.update_parameters(self.net)
 
@@ -159,6 +193,13 @@ class Task(pl.LightningModule):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take back what `get_extra_state` gave."""
         self.history = list(state["history"])
+
+
+def _times(copies: Sequence[tuple[nn.Parameter, int]], power: float) -> None:
+    """Multiply the gradient of columns by a power of the number of columns that each stands for."""
+    for columns, n in copies:
+        if columns.grad is not None:
+            columns.grad.mul_(n**power)
 
 
 @torch.no_grad()

@@ -8,7 +8,10 @@ Memory is bounded by (window + overlap) × width × classes, time is linear in p
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -23,7 +26,7 @@ WINDOW, OVERLAP = 1024, 128
 """Sides in pixels where nothing else is asked for."""
 WHOLE = 4_000_000
 """Pixels, at the network's scale, up to which an image goes through the network whole."""
-_ROWS = 256  # rows that are enlarged at a time
+_ROWS = 256  # rows that are enlarged, or whose classes are chosen, at a time
 
 Rows = Callable[[int, int], np.ndarray]
 """(top, bottom) → those rows of an image, uint8 [bottom - top, W, 3]: a slice of an array, or a read from a file."""
@@ -33,6 +36,59 @@ Told = Callable[[int, int], None]
 
 def silent(done: int, total: int) -> None:
     """A `Told` that says nothing."""
+
+
+class Spool:
+    """Rows uint8 [H,W,…] of an image or a mask: in memory, or in a temporary file where there are too many for it.
+
+    The file is written and read, not mapped: pages of it that are mapped would count as the process's memory, and a
+    full disk would end the process without a word.
+    """
+
+    def __init__(self, shape: tuple[int, ...], file: BinaryIO | None) -> None:
+        """Make room for rows of any content; `file` is empty and open for reading and writing."""
+        self._shape = shape
+        self._row = math.prod(shape[1:])  # bytes
+        self._file = file
+        self._array = np.empty(shape if file is None else (0,), np.uint8)
+
+    def rows(self, top: int, bottom: int) -> np.ndarray:
+        """Return rows that were written, uint8 [bottom - top, W, …], to be read alone."""
+        if self._file is None:
+            return self._array[top:bottom]
+        self._file.seek(top * self._row)
+        return np.frombuffer(self._file.read((bottom - top) * self._row), np.uint8).reshape(-1, *self._shape[1:])
+
+    def write(self, top: int, rows: np.ndarray) -> None:
+        """Put rows in their place, the first of them at `top`.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        if self._file is None:
+            self._array[top : top + len(rows)] = rows
+            return
+        try:
+            self._file.seek(top * self._row)
+            self._file.write(np.ascontiguousarray(rows).data)
+            self._file.flush()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UserError(f"{tempfile.gettempdir()}: {reason}; TMPDIR names another temporary folder") from error
+
+    def array(self) -> np.ndarray:
+        """Return all rows, to be read alone; those of a file are mapped."""
+        return self._array if self._file is None else np.memmap(self._file, np.uint8, "r", shape=self._shape)
+
+
+@contextmanager
+def spool(shape: tuple[int, ...], in_memory: int) -> Iterator[Spool]:
+    """Give room for an image or a mask [H,W,…]: in a temporary file where it has more than `in_memory` pixels."""
+    if shape[0] * shape[1] <= in_memory:
+        yield Spool(shape, None)
+        return
+    with tempfile.TemporaryFile() as file:
+        yield Spool(shape, file)
 
 
 def rows_of(image: np.ndarray) -> Rows:
@@ -208,7 +264,8 @@ def windowed(
     """
     strips = blended(logits_of, rows, size, window, overlap, batch=batch, told=told)
     for strip in enlarged(strips, size, to or size):
-        yield strip.argmax(0).to(torch.uint8).cpu().numpy()
+        for top in range(0, strip.shape[1], _ROWS):  # places of maxima are int64
+            yield strip[:, top : top + _ROWS].argmax(0).to(torch.uint8).cpu().numpy()
         del strip  # before the next one is made
 
 

@@ -11,6 +11,7 @@ from octavo.engine.restore import batch_of, restore
 from octavo.engine.timing import BATCH, Timing, time_member
 from octavo.looks.look import Cell, Drawing, Look, Shown, Table
 from octavo.looks.subject import ClassifySubject
+from octavo.numbers.cascade import answers_of, prefixes_of
 from octavo.numbers.pareto import pareto
 from octavo.numbers.results import Interval
 from octavo.pictures.members import cost_plot
@@ -30,8 +31,13 @@ def cost(subject: ClassifySubject) -> Drawing:
         front = pareto(times, [own.value for own in accuracy])
     caption = (
         "To the left is faster, to the top better: no system beats one on the dashed line at the same or a shorter "
-        "time. The ensemble costs the sum of the members that have a weight."
+        "time. The ensemble costs the sum of the members that have a weight; the line with dots is the ensemble of its "
+        "first member, first two, and so on, the fastest first."
     )
+    order = sorted(
+        (n for n in subject.members if weights[n] > 0), key=dict(zip(names, times, strict=False)).__getitem__
+    )
+    steps = np.cumsum([times[names.index(name)] for name in order]), _prefixes(subject, order)
     shown = (Shown(file="cost.png", caption=caption, alt="Accuracy against time per image", wide=False),)
     look = Look(
         name="cost",
@@ -39,9 +45,26 @@ def cost(subject: ClassifySubject) -> Drawing:
         sees=_sees(subject, timings),
         source="explained/cost.json",
         shown=shown if several else (),
-        tables=(_table(names, times, timings, accuracy, front),),
+        tables=(_table(names, times, timings, accuracy, front), *([_grown(order, *steps)] if several else [])),
     )
-    return Drawing(look, {"cost.png": cost_plot(names, np.array(times), accuracy, front)} if several else {})
+    drawn = {"cost.png": cost_plot(names, np.array(times), accuracy, front, steps)} if several else {}
+    return Drawing(look, drawn)
+
+
+def _prefixes(subject: ClassifySubject, order: Sequence[str]) -> np.ndarray:
+    """Return the accuracy of the ensembles of the first 1, 2, … K members of `order`, with their own weights, [K]."""
+    answers = answers_of(prefixes_of(subject.run.ensemble, order), subject.run.ensemble.names, subject.logits)
+    return (answers.argmax(2) == subject.labels).mean(1)
+
+
+def _grown(order: Sequence[str], milliseconds: np.ndarray, accuracy: np.ndarray) -> Table:
+    steps = zip(order, milliseconds.tolist(), accuracy.tolist(), strict=True)
+    return Table(
+        title="The ensemble from one member to all",
+        columns=("members", "added", "median [ms per image]", "accuracy"),
+        rows=tuple((count, name, time, share) for count, (name, time, share) in enumerate(steps, 1)),
+        kinds=("count", "text", "number", "share"),
+    )
 
 
 def timings_of(subject: ClassifySubject, names: Sequence[str]) -> list[Timing]:

@@ -36,7 +36,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from octavo.numbers.draws import Draws, ends
 from octavo.numbers.metrics import Doubles, GroupedGap, Labels, Metric, Statistic, log_probabilities
@@ -235,7 +235,7 @@ def group_ids(names: Sequence[str]) -> Labels | None:
 def _even(counts: NDArray[np.int64]) -> bool:
     """Whether classes of these sizes [C] are more even than random labels would make them (chi-square, left tail)."""
     mean = counts.mean()
-    return bool(((counts - mean) ** 2).sum() / mean <= chi2.ppf(CHANCE, len(counts) - 1))
+    return bool(((counts - mean) ** 2).sum() / mean <= chdtri(len(counts) - 1, 1 - CHANCE))
 
 
 def interval(

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq, minimize
 from scipy.special import log_softmax, softmax
 
 from octavo.errors import UserError, lookup
@@ -42,6 +41,10 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         ValueError: no images, shapes that do not belong together, or logits that are not finite.
     """
+    from scipy.optimize import (
+        brentq,
+    )  # here, because prediction needs no fit and this import takes a quarter of a second
+
     scores, truth = _checked(logits, labels)
     own = scores[np.arange(len(truth)), truth]
     if (own >= scores.max(axis=1)).all():
@@ -92,6 +95,8 @@ def fit_vector(logits: ArrayLike, labels: ArrayLike) -> tuple[Doubles, Doubles]:
 
     start = np.repeat([1.0, 0.0], len(seen))
     bounds = [(0.0, None)] * len(seen) + [(None, None)] * len(seen)
+    from scipy.optimize import minimize  # here, as in `fit_temperature`
+
     found = minimize(
         loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 2000, "ftol": 1e-13, "gtol": 1e-8}
     )

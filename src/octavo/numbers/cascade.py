@@ -126,8 +126,8 @@ def stopped(sure: ArrayLike, thresholds: Sequence[float]) -> NDArray[np.int64]:
 def expected(answers: ArrayLike) -> NDArray[np.float64]:
     """Return the probability that each prefix's class is right, as the last prefix has it, [K,N], from logits [K,N,C].
 
-    To judge by it takes no labels, and so few images don't decide by luck which prefix is right: the last prefix is
-    what the others are to agree with. It is as good as the last prefix's calibration.
+    To judge by it takes no labels, and so few images don't decide by luck which prefix is right. It is as good as the
+    last prefix's calibration: one that is too modest lets images stop too early, so labels are to have a say as well.
     """
     logits = np.asarray(answers, np.float64)
     return np.take_along_axis(softmax(logits[-1], axis=1), logits.argmax(axis=2).T, axis=1).T
@@ -141,7 +141,8 @@ def fit_thresholds(sure: ArrayLike, right: ArrayLike, costs: ArrayLike, budget: 
 
     Args:
         sure: confidences [K,N].
-        right: how probably each prefix is right, [K,N], 0–1 (see `expected`), or whether it is.
+        right: how probably each prefix is right, [K,N], 0–1 (see `expected`), or whether it is; several ways to judge
+            it, [R,K,N], have to keep the budget each.
         costs: of each prefix in all, [K], ascending.
         budget: share of the images by which accuracy may fall below the last prefix's, 0–1.
 
@@ -149,9 +150,10 @@ def fit_thresholds(sure: ArrayLike, right: ArrayLike, costs: ArrayLike, budget: 
         ValueError: shapes that do not belong together, or no images.
     """
     sure, hits, cost = (np.asarray(numbers, np.float64) for numbers in (sure, right, costs))
-    if sure.ndim != 2 or sure.shape != hits.shape or len(cost) != len(sure) or not sure.shape[1]:
+    if sure.ndim != 2 or sure.shape != hits.shape[-2:] or len(cost) != len(sure) or not sure.shape[1]:
         raise ValueError(f"expected [K,N], [K,N] and [K], got {sure.shape}, {hits.shape}, {cost.shape}")
-    least = hits[-1].mean() - budget - 1e-12
+    hits, images = hits.reshape(-1, *sure.shape), np.arange(sure.shape[1])
+    least = hits[:, -1].mean(1) - budget - 1e-12
     steps = np.linspace(0, 1, CANDIDATES)
     tried = [np.unique(np.quantile(row, steps)) for row in sure[:-1]]
     thresholds = [NEVER] * (len(sure) - 1)
@@ -163,7 +165,7 @@ def fit_thresholds(sure: ArrayLike, right: ArrayLike, costs: ArrayLike, budget: 
                 moved = [*thresholds[:k], float(value), *thresholds[k + 1 :]]
                 stops = stopped(sure, moved)
                 spent = float(cost[stops].mean())
-                if spent < best - 1e-12 and hits[stops, np.arange(len(stops))].mean() >= least:
+                if spent < best - 1e-12 and (hits[:, stops, images].mean(1) >= least).all():
                     moves.append((spent, moved))
         if not moves:
             return tuple(thresholds)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from octavo.errors import UserError, lookup
 from octavo.numbers.results import Interval, wilson
@@ -173,7 +173,7 @@ def coverage_spread(n: int, coverage: float, level: float = 0.95) -> tuple[float
     Beta(k, n+1-k) with k = ⌈(n+1)·coverage⌉, exact for scores without ties (Vovk, ACML 2012).
     """
     k = _place(n, coverage)
-    low, high = beta.ppf([(1 - level) / 2, (1 + level) / 2], k, n + 1 - k)
+    low, high = betaincinv(k, n + 1 - k, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import expit, logit, ndtr, stdtrit
 
 Doubles = NDArray[np.float64]
 
@@ -36,7 +34,7 @@ class Draws:
         With `freedom` the middle is widened as Student's quantile is wider than the normal one.
         """
         if freedom is not None:
-            level = 2 * float(norm.cdf(student.ppf((1 + level) / 2, freedom))) - 1
+            level = 2 * float(ndtr(stdtrit(freedom, (1 + level) / 2))) - 1
         low, high = np.quantile(self.replicates, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
 
@@ -68,7 +66,7 @@ def ends(draws: Draws, level: float, freedom: float, scale: str) -> tuple[float,
         freedom: of Student's t.
         scale: where the ends are taken: `logit`, or `log` of what is above zero. A value outside of it stays as it is.
     """
-    value, t = draws.value, float(student.ppf((1 + level) / 2, freedom))
+    value, t = draws.value, float(stdtrit(freedom, (1 + level) / 2))
     half = t * float(draws.replicates.std(ddof=1))
     centre = 2 * value - float(draws.replicates.mean())
     if scale == "logit" and 0 < value < 1:

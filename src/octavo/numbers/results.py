@@ -218,6 +218,49 @@ class CascadeReport(Result):
         return self.whole_milliseconds / self.milliseconds
 
 
+class DistilReport(Result):
+    """A student beside the ensemble that taught it, on the same validation images."""
+
+    student: str
+    best: str
+    """The best single member of the teacher, by its accuracy on these images."""
+    scored: int
+    best_accuracy: Interval
+    ensemble_accuracy: Interval
+    student_accuracy: Interval
+    gain: Interval
+    """Student less best single member, on the same resamples."""
+    gap: Interval
+    """Ensemble less student, on the same resamples."""
+    share: Number | None
+    """(student − best single) / (ensemble − best single); None where the ensemble isn't better than its best member."""
+    rule: str
+
+
+class PrecisionReport(Result):
+    """An ensemble trained in float32 that answers in bfloat16, on the validation images."""
+
+    scored: int
+    allowed: Number
+    """Share of the images whose answer may change."""
+    changed: Number
+    """Share of the images whose answer changes."""
+    float32: Interval
+    """Accuracy as trained."""
+    bfloat16: Interval
+    loss: Interval
+    """float32 less bfloat16, on the same resamples."""
+    milliseconds: tuple[Number, Number]
+    """Per image, of all members: as trained, and in bfloat16."""
+    device: str
+    rule: str
+
+    @property
+    def speedup(self) -> float:
+        """How many times faster."""
+        return self.milliseconds[0] / self.milliseconds[1]
+
+
 class PruneStep(Result):
     """An ensemble of some of the members."""
 

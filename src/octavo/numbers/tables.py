@@ -8,7 +8,18 @@ from rich.table import Table
 from rich.text import Text
 
 from octavo.numbers.metrics import METRICS
-from octavo.numbers.results import CascadeReport, ClassResult, Interval, Optimism, PruneReport, Report, Score, Sets
+from octavo.numbers.results import (
+    CascadeReport,
+    ClassResult,
+    DistilReport,
+    Interval,
+    Optimism,
+    PrecisionReport,
+    PruneReport,
+    Report,
+    Score,
+    Sets,
+)
 from octavo.words import counted
 
 SHOWN = ("top5", "macro_f1", "nll", "ece")
@@ -148,6 +159,37 @@ def cascade_tables(report: CascadeReport) -> list[Table]:
     whole.add_section()
     whole.add_row("lost", "", with_ends(report.loss, signed=True), "")
     return [steps, whole]
+
+
+def distil_table(report: DistilReport) -> Table:
+    """Return a student's accuracy beside its teacher's."""
+    told = "not defined: the ensemble is no better than its best member"
+    share = told if report.share is None else f"{report.share:.0%} of the ensemble's gain is kept"
+    table = titled(
+        f"{counted(report.scored, 'image')}; {share}", ("system", "accuracy [95 %]", "student less it [95 %]")
+    )
+    gap = report.gap
+    back = (None, None) if gap.low is None or gap.high is None else (-gap.high, -gap.low)
+    lost = Interval(value=-gap.value, low=back[0], high=back[1])
+    table.add_row(
+        plain(f"{report.best}, best single"), with_ends(report.best_accuracy), with_ends(report.gain, signed=True)
+    )
+    table.add_row("ensemble", with_ends(report.ensemble_accuracy), with_ends(lost, signed=True))
+    table.add_row(plain(f"{report.student}, student"), with_ends(report.student_accuracy), "")
+    return table
+
+
+def precision_table(report: PrecisionReport) -> Table:
+    """Return what an ensemble says and takes as trained, and in bfloat16."""
+    table = titled(
+        f"{report.changed:.2%} of {counted(report.scored, 'answer')} change; {report.allowed:.2%} may",
+        ("precision", "accuracy [95 %]", "lost [95 %]", "ms per image", "×"),
+    )
+    before, after = report.milliseconds
+    table.add_row("as trained", with_ends(report.float32), "", f"{before:.2f}", "1.00")
+    lost = with_ends(report.loss, signed=True)
+    table.add_row("bfloat16", with_ends(report.bfloat16), lost, f"{after:.2f}", f"{report.speedup:.2f}")
+    return table
 
 
 def prune_table(report: PruneReport) -> Table:

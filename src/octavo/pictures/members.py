@@ -97,7 +97,11 @@ def disagreements(names: Sequence[str], differ: np.ndarray, wrong: np.ndarray) -
 
 
 def cost_plot(
-    names: Sequence[str], milliseconds: np.ndarray, accuracy: Sequence[Interval], front: np.ndarray
+    names: Sequence[str],
+    milliseconds: np.ndarray,
+    accuracy: Sequence[Interval],
+    front: np.ndarray,
+    growing: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Figure:
     """Return accuracy against milliseconds per image; a line joins the systems that none beats.
 
@@ -106,6 +110,7 @@ def cost_plot(
         milliseconds: [S], above 0.
         accuracy: S shares, 0–1.
         front: which of them are on the Pareto front, bool [S].
+        growing: milliseconds and accuracy [K] of the ensemble's first 1, 2, … K members, the fastest first.
     """
     figure = Figure((8.2, 4.2), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
@@ -113,6 +118,10 @@ def cost_plot(
     front_values = [100 * accuracy[i].value for i in best]
     line = axes.plot(milliseconds[best], front_values, color=PALE, linestyle="--", linewidth=1.2, zorder=1)
     entries: list[tuple[str, Artist]] = [("Pareto front", line[0])]
+    if growing is not None:
+        style = {"color": _colour(len(names) - 1), "linewidth": 1.4, "marker": ".", "markersize": 5, "zorder": 2}
+        steps = axes.plot(growing[0], 100 * growing[1], **style)  # pyright: ignore[reportArgumentType]
+        entries.append(("first 1, 2, … members", steps[0]))
     for row, (name, bar) in enumerate(zip(names, accuracy, strict=True)):
         colour, marker = _colour(row), _marker(row)
         if bar.low is not None and bar.high is not None:

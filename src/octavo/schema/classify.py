@@ -90,6 +90,17 @@ class Ensemble(Section):
     by likelihood: one number, or a factor and an offset a class. Nothing is fitted where nothing is held out."""
 
 
+class Distil(Section):
+    """Learning from another run's ensemble (Hinton, Vinyals and Dean, arXiv 1503.02531, section 2)."""
+
+    run: str = ""
+    """Folder of the finished run that teaches; empty for none. `octavo distil` writes it."""
+    temperature: Positive = 2.0
+    """T, by which the logits of teacher and student are divided before softmax."""
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Share of the teacher in the loss, weight × T² × KL divergence; the rest is the cross-entropy with the labels."""
+
+
 class ClassifyRecipe(Recipe):
     """A recipe of an ensemble of classifiers: data, augmentation, training, members and their combination."""
 
@@ -97,6 +108,7 @@ class ClassifyRecipe(Recipe):
     data: Data = Data()
     augment: Augment = Augment()
     ensemble: Ensemble = Ensemble()
+    distil: Distil = Distil()
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -126,6 +138,8 @@ class ClassifyRecipe(Recipe):
                 raise ValueError(
                     f"{key} chooses on held-out training images, but data.holdout is 0; set it to 0.1, say"
                 )
+        if self.distil.run and (self.augment.mixup or self.augment.cutmix):
+            raise ValueError("augment.mixup, augment.cutmix: a teacher's answers can't be mixed; set both to 0")
         if self.data.folds == 1:
             raise ValueError("data.folds: one fold leaves nothing to train on; expected 0 (off), or 2 or more")
         for member in self.members:

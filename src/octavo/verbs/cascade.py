@@ -28,8 +28,8 @@ from octavo.progress import Progress, silent
 _RULE = (
     "Members are timed here and ordered by time. An image stops at the first prefix of the ensemble whose calibrated "
     "confidence reaches a threshold. Thresholds are fitted on one half of the validation images, drawn within each "
-    "class, so that the accuracy which the whole ensemble's probabilities expect falls by the budget at most; "
-    "everything is counted on the other half."
+    "class, so that neither the accuracy counted there nor the one which the whole ensemble's probabilities expect "
+    "falls by more than the budget; everything is counted on the other half."
 )
 
 
@@ -63,28 +63,11 @@ def cascade(run: RunFolder, budget: float, *, device: str = "auto", progress: Pr
         raise UserError(f"{run.path}: too few validation images to fit a cascade on one half and try it on the other")
     costs = np.cumsum([times[name] for name in order])
     seen = answers[:, first]
-    thresholds = fit_thresholds(confidences(seen), expected(seen), costs, budget / 100)
+    right = [expected(seen), seen.argmax(2) == run.labels("val")[first]]
+    thresholds = fit_thresholds(confidences(seen), right, costs, budget / 100)
     report = _tried(run, order, answers[:, ~first], ~first, thresholds, costs, budget / 100, device)
     run.cascade = {"cascade": Cascade(prefixes, thresholds).to_dict(), "report": report.model_dump(mode="json")}
     return report
-
-
-def cascade_of(run: RunFolder) -> Cascade:
-    """Return the cascade that was fitted to a run.
-
-    Raises:
-        UserError: none was, or the ensemble is another one by now.
-    """
-    kept, again = run.cascade, f"octavo cascade {run.path} --budget 0.2"
-    if kept is None:
-        raise UserError(f"{run.path}: no cascade yet; fit one by {again}")
-    found, ensemble = Cascade.from_dict(kept["cascade"], f"{run.path}/cascade.json"), run.ensemble
-    now = {name: weight for name, weight in zip(ensemble.names, ensemble.weights, strict=True) if weight > 0}
-    last = found.prefixes[-1]
-    then = dict(zip(last.names, last.weights, strict=True))
-    if now.keys() != then.keys() or any(abs(now[name] - then[name]) > 1e-9 for name in now):
-        raise UserError(f"{run.path}: its ensemble has changed since the cascade was fitted; fit it again by {again}")
-    return found
 
 
 def _outputs(run: RunFolder, part: str) -> np.ndarray:

@@ -112,7 +112,7 @@ def evaluate(
         batches = in_order(PixelRows(pixels), indices, labels, BATCH)
         logits.append(
             outputs(
-                trained.net,
+                trained.answer,
                 trained.inputs.plain,
                 batches,
                 target,

@@ -14,17 +14,17 @@ from scipy.special import softmax
 from octavo.data.batches import Batch
 from octavo.data.store import ImageDecoder, decoded
 from octavo.data.walk import list_images
+from octavo.engine.cascaded import cascade_of, in_stages
 from octavo.engine.embedding import split_layer
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
-from octavo.engine.restore import Trained, batch_of, restore
+from octavo.engine.infer import Parts
+from octavo.engine.restore import batch_of, restore, restore_all, together
 from octavo.engine.sets import METHOD, sets_of
 from octavo.errors import UserError, lookup
 from octavo.files import write_csv
-from octavo.numbers.cascade import Cascade, confidences
 from octavo.progress import Progress, silent
 from octavo.recipe import ClassifyRecipe
-from octavo.verbs.cascade import cascade_of
 
 BATCH = 64
 
@@ -120,22 +120,23 @@ def predict(
     stages = cascade_of(run) if cascaded else None
     used = [n for n, w in zip(ensemble.names, ensemble.weights, strict=True) if w > 0]
     asked = [member] if member else stages.names if stages else used
-    trained = [restore(run, name, find(device).device) for name in asked]
+    trained = restore_all(run, asked, find(device).device)
     paths = list_images(images)
     ids = shown(paths, images)
-    names, errors, parts = [], {}, []
+
+    def answers(batch: Batch) -> np.ndarray:
+        if stages:
+            return in_stages(stages, trained, batch)
+        logits = together(trained, batch)
+        return (
+            ensemble.member_logits(member, logits[0]) if member else ensemble.logits(_all(ensemble.names, used, logits))
+        )
+
+    names, errors, parts, fitting = [], {}, [], Parts()
     for done, files, batch in _batches(paths, side, errors):
         names += [ids[path] for path in files]
         if batch:
-            if stages:
-                parts.append(in_stages(stages, trained, batch))
-            else:
-                logits = np.stack([net.logits(batch) for net in trained])
-                parts.append(
-                    ensemble.member_logits(member, logits[0])
-                    if member
-                    else ensemble.logits(_all(ensemble.names, used, logits))
-                )
+            parts.append(fitting(answers, batch))
         progress("predict", done, len(paths), f"{len(errors)} unreadable" if errors else "")
     table = np.concatenate(parts) if parts else np.zeros((0, len(classes)))
     probabilities = softmax(table, axis=1).astype(np.float32)
@@ -194,21 +195,6 @@ def _batches(
         errors |= {path: image for path, image in group if isinstance(image, str)}
         good = [(path, image) for path, image in group if not isinstance(image, str)]
         yield done, [path for path, _ in good], batch_of([image for _, image in good]) if good else None
-
-
-def in_stages(stages: Cascade, trained: Sequence[Trained], batch: Batch) -> np.ndarray:
-    """Return logits [B,C] of a batch: each image is answered by the first prefix of the members that is sure enough."""
-    known = trained[0].logits(batch)[None]  # [members so far, images that go on, C]
-    answer = stages.prefixes[0].logits(known)
-    going = np.arange(len(answer))
-    for net, prefix, threshold in zip(trained[1:], stages.prefixes[1:], stages.thresholds, strict=True):
-        unsure = confidences(answer[going][None])[0] < threshold
-        going, known = going[unsure], known[:, unsure]
-        if not len(going):
-            break
-        known = np.concatenate([known, net.logits(batch.some(going))[None]])
-        answer[going] = prefix.logits(known)
-    return answer
 
 
 def _all(names: Sequence[str], used: Sequence[str], logits: np.ndarray) -> np.ndarray:

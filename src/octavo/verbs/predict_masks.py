@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from octavo.data.walk import list_images
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
 from octavo.engine.restore_segmenter import APPROXIMATE, MAX_PIXELS, Averaging, TrainedSegmenter, restore_segmenter
-from octavo.engine.windows import OVERLAP, WHOLE, WINDOW, Rows, check_window, count, reduced, rows_of, windowed
+from octavo.engine.windows import OVERLAP, WHOLE, WINDOW, Rows, Spool, check_window, count, reduced, spool, windowed
 from octavo.errors import UserError
 from octavo.files import write_atomic, write_csv
 from octavo.progress import Progress, silent
@@ -27,7 +26,7 @@ from octavo.verbs.mask_targets import Target, plan
 from octavo.words import counted
 
 ERRORS = "errors.csv"
-_IN_MEMORY = 1 << 26  # pixels of a mask beyond which it is mapped from a temporary file
+_IN_MEMORY = 1 << 24  # pixels of an image or a mask beyond which it waits in a temporary file
 _ROWS = 512  # rows that are painted and written at a time
 
 
@@ -184,7 +183,7 @@ def _predict(
             yield f"{target.name}: {note}"
         if count(picture.small, window, choices.overlap) > 1:
             choices.cut.append(target.name)
-        ids, top = stack.enter_context(_blank(picture.size)), 0
+        ids, top = stack.enter_context(spool(picture.size, _IN_MEMORY)), 0
         for strip in windowed(
             trained.scores,
             picture.rows,
@@ -197,7 +196,7 @@ def _predict(
         ):
             if picture.geo:
                 strip[~picture.geo.valid(top, top + len(strip))] = IGNORE
-            ids[top : top + len(strip)] = strip
+            ids.write(top, strip)
             top += len(strip)
         _write(target, ids, picture, trained.table, choices)
 
@@ -212,9 +211,18 @@ def _opened(trained: TrainedSegmenter, target: Target, choices: Choices) -> Iter
         return
     header = probe(target.image, MAX_PIXELS)
     size = (header.height, header.width)
-    pixels = decode(target.image, MAX_PIXELS, scale=trained.scale)
-    full = pixels if pixels.shape[:2] == size else decode(target.image, MAX_PIXELS) if choices.overlay else None
-    yield Picture(size, (pixels.shape[0], pixels.shape[1]), rows_of(pixels), None if full is None else rows_of(full))
+    with ExitStack() as stack:
+        small, rows = _decoded(target, trained.scale, stack)
+        full = rows if small == size else _decoded(target, 1.0, stack)[1] if choices.overlay else None
+        yield Picture(size, small, rows, full)
+
+
+def _decoded(target: Target, scale: float, stack: ExitStack) -> tuple[tuple[int, int], Rows]:
+    """Return the height and width of an image that is decoded whole, and its rows, kept until `stack` is left."""
+    pixels = decode(target.image, MAX_PIXELS, scale=scale)
+    kept = stack.enter_context(spool(pixels.shape, _IN_MEMORY))
+    kept.write(0, pixels)
+    return (pixels.shape[0], pixels.shape[1]), kept.rows
 
 
 def _window(small: tuple[int, int], choices: Choices) -> tuple[int, str]:
@@ -229,24 +237,14 @@ def _window(small: tuple[int, int], choices: Choices) -> tuple[int, str]:
     )
 
 
-@contextmanager
-def _blank(size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Give room for a mask uint8 [H,W]: in memory, or mapped from a temporary file where it is large."""
-    if size[0] * size[1] <= _IN_MEMORY:
-        yield np.empty(size, np.uint8)
-        return
-    with tempfile.TemporaryFile() as file:
-        yield np.memmap(file, np.uint8, "w+", shape=size)
-
-
-def _write(target: Target, ids: np.ndarray, picture: Picture, table: ClassTable, choices: Choices) -> None:
+def _write(target: Target, ids: Spool, picture: Picture, table: ClassTable, choices: Choices) -> None:
     height, width = picture.size
     strips = [slice(top, min(top + _ROWS, height)) for top in range(0, height, _ROWS)]
     values, void = values_of(table)
 
     def overlaid(rows: slice) -> np.ndarray:
         assert picture.full is not None and choices.overlay is not None
-        image, colours = picture.full(rows.start, rows.stop), paint(np.asarray(ids[rows]), table)
+        image, colours = picture.full(rows.start, rows.stop), paint(ids.rows(rows.start, rows.stop), table)
         return np.rint(image * (1 - choices.overlay) + colours * np.float32(choices.overlay)).astype(np.uint8)
 
     def png(path: Path, part: Callable[[slice], np.ndarray], grey: bool = False) -> None:
@@ -256,13 +254,13 @@ def _write(target: Target, ids: np.ndarray, picture: Picture, table: ClassTable,
         png(target.overlay, overlaid)
     if picture.geo:
         for rows in strips:
-            ids[rows] = values[ids[rows]]
+            ids.write(rows.start, values[ids.rows(rows.start, rows.stop)])
         colours = {entry.value: entry.colour for entry in table.entries} | {void: table.void_colour}
-        geo.write_mask(target.mask, ids, picture.geo, {} if choices.ids else colours, void)
+        geo.write_mask(target.mask, ids.array(), picture.geo, {} if choices.ids else colours, void)
     elif choices.ids:
-        png(target.mask, lambda rows: values[ids[rows]], grey=True)
+        png(target.mask, lambda rows: values[ids.rows(rows.start, rows.stop)], grey=True)
     else:
-        png(target.mask, lambda rows: paint(np.asarray(ids[rows]), table))
+        png(target.mask, lambda rows: paint(ids.rows(rows.start, rows.stop), table))
 
 
 def values_of(table: ClassTable) -> tuple[np.ndarray, int]:

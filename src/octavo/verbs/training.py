@@ -16,6 +16,7 @@ from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import Hardware, find
 from octavo.engine.job import Job
 from octavo.engine.material import Material
+from octavo.engine.teacher import require_teacher
 from octavo.errors import UserError
 from octavo.networks import build, weights
 from octavo.networks.loading import sha256
@@ -94,6 +95,8 @@ def train(
             progress=told,
         )
         _share(resolved, material, hardware)
+        if not done and isinstance(resolved, ClassifyRecipe):
+            require_teacher(resolved, material.classes)
         if not done:
             announce_weights(resolved, options, say)
         origins = _origins(resolved, options, before, told)

@@ -1,0 +1,219 @@
+"""One training step of ResNet-152 and VGG16: Octavo's Trainer beside a plain PyTorch loop and timm's own step.
+
+    python bench/finetune_step.py [--size 64] [--batch 32] [--steps 12] [--device cpu] [--networks resnet152 vgg16]
+
+All sides train the same network from the same weights on the same batches, made before (random pixels, 50 classes),
+with SGD and momentum; the data pipeline isn't in this, see bench/loader.py. Sides take steps in turns, one process:
+
+    plain       forward, cross-entropy, backward, optimiser, in float32 and the usual memory order
+    timm        the same through timm's own loss scaler and autocast arguments, float32 (`NativeScaler` is for GPUs)
+    octavo      `Task` under Lightning's Trainer, float32, the usual memory order; its overhead is against `plain`
+    octavo bf16 the same in bfloat16 and channels-last order
+
+A step's time is from the end of the one before. The median of the steps after the second is shown, and what share of the
+measured rate of matrix products the network's operations come to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from sides import limits, machine
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from octavo.data.batches import Batch
+from octavo.engine.estimate import matrix_rate
+from octavo.engine.fit import _quiet
+from octavo.engine.goals import ClassifyGoal
+from octavo.engine.task import Task
+from octavo.networks.build import build_member
+from octavo.networks.member import MemberNet
+from octavo.recipe import ClassifyRecipe, Train, load
+
+CLASSES = 50
+
+
+class Turns:
+    """Lets several threads run one at a time, a step each in their order."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names, self.at, self.changed = names, 0, threading.Condition()
+        self.seconds: dict[str, list[float]] = {name: [] for name in names}
+        self.begun = 0.0
+
+    def wait(self, name: str) -> None:
+        """Return when it is this side's turn."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.names[self.at] == name)
+        self.begun = time.perf_counter()
+
+    def done(self, name: str) -> None:
+        """Note the time of a step, and give the turn to the next side."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds[name].append(time.perf_counter() - self.begun)
+        with self.changed:
+            self.at = (self.at + 1) % len(self.names)
+            self.changed.notify_all()
+
+
+class Ready(IterableDataset[Batch]):
+    """Batches that are made; each waits for its turn, and tells that the step before has ended."""
+
+    def __init__(self, name: str, turns: Turns, batches: list[Batch]) -> None:
+        self.name, self.turns, self.batches = name, turns, batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        for number, batch in enumerate(self.batches):
+            if number:
+                self.turns.done(self.name)
+            self.turns.wait(self.name)
+            yield batch
+        self.turns.done(self.name)
+
+
+class Made:
+    """Inputs that are ready: floats, in the memory order asked for."""
+
+    def __init__(self, channels_last: bool) -> None:
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+
+    def plain(self, batch: Batch) -> Tensor:
+        """Return the input."""
+        return batch.inputs.contiguous(memory_format=self.format)
+
+    def training(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return input and targets."""
+        return self.plain(batch), batch.labels
+
+
+def main() -> None:
+    """Measure each network and print a line a side."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--networks", nargs="+", default=["resnet152", "vgg16"])
+    given = parser.parse_args()
+    print(machine("timm", "pytorch-lightning"), limits(), sep="\n")
+    for network in given.networks:
+        measure(network, given)
+
+
+def measure(network: str, given: argparse.Namespace) -> None:
+    """Let all sides of a network take their steps in turns."""
+    device, count = torch.device(given.device), given.steps + 2
+    batches = [batch_of(given, step) for step in range(count)]
+    sides: dict[str, Callable[[Turns], None]] = {
+        "plain": lambda turns: plain(net_of(network, given), batches, turns, device),
+        "timm": lambda turns: timm(net_of(network, given), batches, turns, device),
+        "octavo": lambda turns: octavo(net_of(network, given), batches, turns, given, bf16=False),
+        "octavo bf16": lambda turns: octavo(net_of(network, given), batches, turns, given, bf16=True),
+    }
+    turns = Turns(list(sides))
+    threads = [threading.Thread(target=side, args=(turns,)) for side in sides.values()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    middle = {name: statistics.median(seconds[2:]) for name, seconds in turns.seconds.items()}
+    flops = operations(network, given)
+    rates = {bf16: matrix_rate(device, bf16) for bf16 in (False, True)}
+    print(f"{network}, {given.size} px, batch {given.batch}: {flops / 1e9:.0f} GFLOP a step")
+    for name, seconds in middle.items():
+        share = flops / seconds / rates["bf16" in name]
+        print(
+            f"  {name:12} {1000 * seconds:8.1f} ms   × {middle['plain'] / seconds:.3f} of plain   "
+            f"{share:.0%} of the matrix rate"
+        )
+
+
+def net_of(network: str, given: argparse.Namespace) -> MemberNet:
+    """Return the network of the recipe `octet`, always with the same weights."""
+    recipe = load("octet", [f"data.size={given.size}", f"data.stored={given.size}"])
+    assert isinstance(recipe, ClassifyRecipe)
+    member = next(member for member in recipe.members if member.backbone == network)
+    return build_member(member, recipe, CLASSES).train()
+
+
+def batch_of(given: argparse.Namespace, step: int) -> Batch:
+    """Return a batch of random pixels."""
+    draw = torch.Generator().manual_seed(step)
+    images = torch.rand((given.batch, 3, given.size, given.size), generator=draw)
+    labels = torch.randint(CLASSES, (given.batch,), generator=draw)
+    return Batch(images, np.zeros((given.batch, 2)), labels, np.arange(given.batch), 0, step)
+
+
+def operations(network: str, given: argparse.Namespace) -> float:
+    """Return the floating-point operations of a training step."""
+    net = net_of(network, given).to("meta")
+    with FlopCounterMode(display=False) as counter:
+        net(torch.empty(given.batch, 3, given.size, given.size, device="meta")).sum().backward()
+    return counter.get_total_flops()
+
+
+def plain(net: nn.Module, batches: list[Batch], turns: Turns, device: torch.device) -> None:
+    """Train as tutorials do."""
+    net.to(device)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9)
+    for batch in batches:
+        turns.wait("plain")
+        images, labels = batch.inputs.to(device), batch.labels.to(device)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+        turns.done("plain")
+
+
+def timm(net: nn.Module, batches: list[Batch], turns: Turns, device: torch.device) -> None:
+    """Train as timm's train.py does without mixed precision."""
+    import timm.loss
+    import timm.optim
+
+    net.to(device)
+    optimizer = timm.optim.create_optimizer_v2(net, "momentum", lr=1e-3, momentum=0.9)
+    criterion = timm.loss.LabelSmoothingCrossEntropy(0.0)
+    for batch in batches:
+        turns.wait("timm")
+        images, labels = batch.inputs.to(device), batch.labels.to(device)
+        criterion(net(images), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        turns.done("timm")
+
+
+def octavo(net: MemberNet, batches: list[Batch], turns: Turns, given: argparse.Namespace, *, bf16: bool) -> None:
+    """Train by Octavo's Task under Lightning's Trainer."""
+    name = "octavo bf16" if bf16 else "octavo"
+    train = Train(epochs=1, batch_size=given.batch, optimizer="sgd", lr=1e-3, momentum=0.9, channels_last=bf16)
+    if bf16:
+        net = net.to(memory_format=torch.channels_last)  # pyright: ignore
+    task: Any = Task(net, Made(bf16), train, ClassifyGoal(CLASSES), steps=len(batches), seed=0)
+    with _quiet():
+        trainer = pl.Trainer(
+            accelerator="gpu" if given.device == "cuda" else given.device,
+            devices=1,
+            max_epochs=1,
+            precision="bf16-mixed" if bf16 else "32-true",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            inference_mode=True,
+        )
+        trainer.fit(task, DataLoader(Ready(name, turns, batches), batch_size=None))
+
+
+if __name__ == "__main__":
+    main()

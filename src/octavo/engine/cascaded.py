@@ -1,0 +1,46 @@
+"""A run's cascade at work: which one it is, and images that stop at the first members that are sure enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from octavo.data.batches import Batch
+from octavo.engine.folder import RunFolder
+from octavo.engine.restore import Trained
+from octavo.errors import UserError
+from octavo.numbers.cascade import Cascade, confidences
+
+
+def cascade_of(run: RunFolder) -> Cascade:
+    """Return the cascade that was fitted to a run.
+
+    Raises:
+        UserError: none was, or the ensemble is another one by now.
+    """
+    kept, again = run.cascade, f"octavo ensemble cascade {run.path} --budget 0.2"
+    if kept is None:
+        raise UserError(f"{run.path}: no cascade yet; fit one by {again}")
+    found, ensemble = Cascade.from_dict(kept["cascade"], f"{run.path}/cascade.json"), run.ensemble
+    now = {name: weight for name, weight in zip(ensemble.names, ensemble.weights, strict=True) if weight > 0}
+    last = found.prefixes[-1]
+    then = dict(zip(last.names, last.weights, strict=True))
+    if now.keys() != then.keys() or any(abs(now[name] - then[name]) > 1e-9 for name in now):
+        raise UserError(f"{run.path}: its ensemble has changed since the cascade was fitted; fit it again by {again}")
+    return found
+
+
+def in_stages(stages: Cascade, trained: Sequence[Trained], batch: Batch) -> np.ndarray:
+    """Return logits [B,C] of a batch: each image is answered by the first prefix of the members that is sure enough."""
+    known = trained[0].logits(batch)[None]  # [members so far, images that go on, C]
+    answer = stages.prefixes[0].logits(known)
+    going = np.arange(len(answer))
+    for net, prefix, threshold in zip(trained[1:], stages.prefixes[1:], stages.thresholds, strict=True):
+        unsure = confidences(answer[going][None])[0] < threshold
+        going, known = going[unsure], known[:, unsure]
+        if not len(going):
+            break
+        known = np.concatenate([known, net.logits(batch.some(going))[None]])
+        answer[going] = prefix.logits(known)
+    return answer

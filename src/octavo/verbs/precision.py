@@ -1,0 +1,105 @@
+"""A run trained in float32 → whether its ensemble may answer in bfloat16, and what that changes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from octavo.engine.folder import RunFolder
+from octavo.engine.hardware import find
+from octavo.engine.restore import batch_of, restore
+from octavo.engine.timing import BATCH, time_member
+from octavo.errors import UserError
+from octavo.looks.subject import ClassifySubject, subject_of
+from octavo.numbers.bootstrap import Bootstrap
+from octavo.numbers.metrics import METRICS, accuracy_of
+from octavo.numbers.results import PrecisionReport
+from octavo.progress import Progress, silent
+
+_AT_ONCE = 64
+_RULE = (
+    "Every validation image goes through the members in bfloat16 and channels-last order; its answer is set against "
+    "that of the stored outputs. Times are per image, in batches of 16, resizing in them and decoding not."
+)
+
+
+def precision(
+    run: RunFolder, changed: float, *, apply: bool = False, device: str = "auto", progress: Progress = silent
+) -> PrecisionReport:
+    """Return what bfloat16 changes in the answers of a run's ensemble, and how much faster it is.
+
+    Args:
+        run: a finished run of classifiers, whose data are where they were.
+        changed: percent of the validation images whose most probable class may become another, 0–100.
+        apply: let members answer in bfloat16 wherever they are used from now on; the run's report stays that of the
+            outputs it was graded on.
+        device: where they run.
+        progress: told how far it is.
+
+    Raises:
+        UserError: a share out of range, a segmenter, a run that was trained in bfloat16, data that are gone, or, with
+            `apply`, more changes than are allowed.
+    """
+    if not 0 <= changed <= 100:
+        raise UserError(f"--changed {changed:g}: expected percent of the answers, from 0 to 100, such as 0.5")
+    subject = subject_of(run, device, progress=progress)
+    if not isinstance(subject, ClassifySubject):
+        raise UserError(f"{run.path}: a segmenter; octavo ensemble is for classifiers")
+    recipe, ensemble = subject.recipe, run.ensemble
+    used = [name for name, weight in zip(ensemble.names, ensemble.weights, strict=True) if weight > 0]
+    train = {member.name: recipe.train_of(member).precision for member in recipe.members}
+    tried = [name for name in used if train[name] != "bf16"]
+    if not tried:
+        raise UserError(f"{run.path}: was trained in bfloat16, and answers in it already")
+    logits = np.array(subject.logits)
+    seconds = {}
+    for done, name in enumerate(tried):
+        answers, *times = _half(subject, name, device)
+        logits[ensemble.names.index(name)], seconds[name] = answers, times
+        progress("bfloat16", done + 1, len(tried))
+    report = _compared(
+        subject, logits, changed / 100, [sum(row) for row in zip(*seconds.values(), strict=True)], device
+    )
+    if apply:
+        if report.changed > report.allowed:
+            raise UserError(
+                f"{run.path}: {report.changed:.2%} of the answers change in bfloat16, {report.allowed:.2%} may; "
+                "nothing is changed, allow more by --changed"
+            )
+        run.apply_bf16(report.model_dump(mode="json"))
+    return report
+
+
+def _half(subject: ClassifySubject, name: str, device: str) -> tuple[np.ndarray, float, float]:
+    """Return a member's logits on the validation images in bfloat16, and milliseconds per image before and after."""
+    target, count = find(device).device, len(subject.labels)
+    half = restore(subject.run, name, target, bf16=True)
+    parts = []
+    for start in range(0, count, _AT_ONCE):
+        parts.append(half.logits(batch_of([subject.picture(i) for i in range(start, min(start + _AT_ONCE, count))])))
+        subject.progress(f"{name}: bfloat16", start + len(parts[-1]), count)
+    batch = batch_of([subject.picture(i) for i in range(min(BATCH, count))])
+    after = time_member(half, batch).milliseconds
+    return np.concatenate(parts), time_member(restore(subject.run, name, target, bf16=False), batch).milliseconds, after
+
+
+def _compared(
+    subject: ClassifySubject, half: np.ndarray, allowed: float, times: list[float], device: str
+) -> PrecisionReport:
+    run, ensemble, labels = subject.run, subject.run.ensemble, subject.labels
+    before, after = (ensemble.logits(stack).argmax(1) for stack in (subject.logits, half))
+    boot = Bootstrap(labels, seed=run.recipe.seed, groups=run.groups("val"))
+    draws, metric = (
+        boot.draw({"32": accuracy_of(before, labels), "16": accuracy_of(after, labels)}),
+        METRICS["accuracy"],
+    )
+    return PrecisionReport(
+        scored=len(labels),
+        allowed=allowed,
+        changed=float((before != after).mean()),
+        float32=boot.interval(draws["32"], metric),
+        bfloat16=boot.interval(draws["16"], metric),
+        loss=boot.difference(draws["32"], draws["16"], same=bool((before == after).all())),
+        milliseconds=(times[0], times[1]),
+        device=find(device).kind,
+        rule=f"{_RULE} {boot.rule}",
+    )

@@ -1,0 +1,120 @@
+"""bfloat16 for runs trained in float32; members that share what they have in common."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import Octavo
+from octavo.engine.folder import RunFolder
+from octavo.engine.restore import batch_of, restore, restore_all, together
+from octavo.errors import UserError
+from octavo.networks.fold import FoldedLinear
+from octavo.options import Options
+from octavo.verbs.precision import precision
+from octavo.verbs.training import train
+
+CPU = torch.device("cpu")
+IMAGES = [np.random.default_rng(i).integers(0, 256, (40, 40, 3)).astype(np.uint8) for i in range(6)]
+
+SHARED = """\
+name = "shared"
+data = {{size = 40, normalize = "none", holdout = 0.25}}
+augment = {{hflip = 0}}
+train = {{mode = "frozen", epochs = 2, batch_size = 16}}
+[[members]]
+name = "a"
+backbone = "vgg11"
+weights = "{weights}"
+head.hidden = [{{width = 8}}]
+[[members]]
+name = "b"
+backbone = "vgg11"
+weights = "{weights}"
+[[members]]
+name = "c"
+backbone = "vgg11"
+weights = "none"
+pool = "avg"
+"""
+
+
+@pytest.fixture
+def copied(trained: RunFolder, tmp_path: Path) -> RunFolder:
+    shutil.copytree(trained.path, tmp_path / "run")
+    return RunFolder.open(tmp_path / "run")
+
+
+@pytest.fixture
+def shared(tmp_path: Path, digits_folder: Path, cache: Path) -> RunFolder:
+    """Two members with the extractor of one weights file, one with another."""
+    import torchvision
+    from safetensors.torch import save_file
+
+    net = torchvision.models.vgg11(weights=None)
+    save_file({name: value for name, value in net.state_dict().items() if name[0] == "f"}, tmp_path / "vgg.safetensors")
+    (tmp_path / "shared.toml").write_text(SHARED.format(weights=tmp_path / "vgg.safetensors"))
+    return train(tmp_path / "shared.toml", digits_folder, (), Options(out=tmp_path / "run", device="cpu"))
+
+
+def test_a_shared_extractor_runs_once_and_says_the_same(shared: RunFolder) -> None:
+    members = restore_all(shared, ["a", "b", "c"], CPU)
+    bodies = [member.halves[0][0] for member in members]
+    assert bodies[0] is bodies[1] and bodies[2] is not bodies[0]
+    assert isinstance(members[0].halves[0][1][0], FoldedLinear)
+    runs: list[object] = []
+    for body in {bodies[0], bodies[2]}:
+        body.register_forward_hook(lambda *args: runs.append(args[0]))
+    batch = batch_of(IMAGES)
+    found = together(members, batch)
+    assert len(runs) == 2
+    with torch.inference_mode():
+        full = [member.net(member.inputs.plain(batch)).numpy() for member in members]
+    np.testing.assert_allclose(found, np.stack(full), atol=1e-5)
+
+
+def test_bfloat16_is_applied_where_few_answers_change(copied: RunFolder, run_cli: Octavo) -> None:
+    assert not restore(copied, copied.ensemble.names[0], CPU).bf16
+    code, out, _ = run_cli("ensemble", "precision", str(copied.path), "--changed", "100")
+    assert code == 0 and "nothing is changed" in out and not copied.bf16
+    code, out, _ = run_cli("ensemble", "precision", str(copied.path), "--changed", "100", "--apply")
+    assert code == 0 and "in bfloat16 from now on" in out
+    kept = json.loads((copied.path / "precision.json").read_text())
+    assert kept["scored"] == 40 and 0 <= kept["changed"] <= 1
+    member = restore(copied, copied.ensemble.names[0], CPU)
+    assert member.bf16 and member.inputs.channels_last
+    exact = restore(copied, member.name, CPU, bf16=False).logits(batch_of(IMAGES))
+    rounded = member.logits(batch_of(IMAGES))
+    assert 0 < np.abs(exact - rounded).max() < 0.1 * np.abs(exact).max()
+
+
+def test_the_changed_answers_are_counted(copied: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against members whose bfloat16 answers are set: each second image gets another class."""
+    names = copied.ensemble.names
+    stored = {name: copied.member(name).outputs()["val"] for name in names}
+
+    def half(subject: object, name: str, device: str) -> tuple[np.ndarray, float, float]:
+        other = stored[name].copy()
+        other[::2] = 30 * np.eye(10)[(copied.ensemble.logits(np.stack(list(stored.values())))[::2].argmax(1) + 1) % 10]
+        return other, 2.0, 0.5
+
+    monkeypatch.setattr("octavo.verbs.precision._half", half)
+    report = precision(copied, 60)
+    assert report.changed == 0.5 and report.speedup == 4
+    labels = copied.labels("val")
+    whole = copied.ensemble.logits(np.stack(list(stored.values()))).argmax(1)
+    assert report.float32.value == (whole == labels).mean()
+    with pytest.raises(UserError, match=r"50.00% of the answers change in bfloat16, 10.00% may; nothing is changed"):
+        precision(copied, 10, apply=True)
+    assert not copied.bf16
+
+
+def test_what_cannot_be_is_refused(copied: RunFolder, segmented: RunFolder, run_cli: Octavo) -> None:
+    assert run_cli("ensemble", "precision", str(copied.path), "--changed", "-1")[0] == 2
+    code, _, err = run_cli("ensemble", "precision", str(segmented.path))
+    assert code == 2 and "a segmenter" in err
