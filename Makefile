@@ -13,14 +13,14 @@ test: check
 	$(BIN)/pytest -n 2 --dist worksteal
 
 check: $(READY)
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
 format: $(READY)
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests bench
+	$(BIN)/ruff check --fix src tests bench
 
 # uv installs what requirements.lock pins (hashes are checked) and compiles bytecode, since cold imports of torch are slow.
 $(READY): requirements.lock pyproject.toml

@@ -2,9 +2,10 @@
 
     python bench/feature_cache.py DATA [--size 64] [--epochs 20]
 
-DATA is in the course's form (`train_50/…`, `val_50/…`, files `{class}_{index}.png`). Of it 2,500 training and 500 validation images
-are used. Each side is a process of its own with an empty cache, on the CPU; CPU time is user + system time of the whole
-process. The pretrained weights are found as always: name their folder by OCTAVO_WEIGHTS, or let them be downloaded.
+DATA is in the course's form (`train_50/…`, `val_50/…`, files `{class}_{index}.png`). Of it 2,500 training and
+500 validation images are used. Each side is a process of its own with an empty cache, on the CPU; CPU time is user +
+system time of the whole process. The pretrained weights are found as always: name their folder by OCTAVO_WEIGHTS, or
+let them be downloaded.
 """
 
 from __future__ import annotations

@@ -1,23 +1,25 @@
 """One training step of ResNet-152 and VGG16: Octavo's Trainer beside a plain PyTorch loop and timm's own step.
 
     python bench/finetune_step.py [--size 64] [--batch 32] [--steps 12] [--device cpu] [--networks resnet152 vgg16]
+                                  [--sides plain fused timm octavo "octavo bf16"]
 
 All sides train the same network from the same weights on the same batches, made before (random pixels, 50 classes),
 with SGD and momentum; the data pipeline isn't in this, see bench/loader.py. Sides take steps in turns, one process:
 
-    plain       forward, cross-entropy, backward, optimiser, in float32 and the usual memory order
-    timm        the same through timm's own loss scaler and autocast arguments, float32 (`NativeScaler` is for GPUs)
-    octavo      `Task` under Lightning's Trainer, float32, the usual memory order; its overhead is against `plain`
+    plain       forward, cross-entropy, backward, SGD as PyTorch has it by default, float32, the usual memory order
+    fused       the same with SGD(fused=True), which is Octavo's optimiser: what its Trainer adds is against this one
+    timm        as `plain`, with timm's own optimiser and loss
+    octavo      `Task` under Lightning's Trainer, float32, the usual memory order
     octavo bf16 the same in bfloat16 and channels-last order
 
-A step's time is from the end of the one before. The median of the steps after the second is shown, and what share of the
+A step's time is from the end of the one before. The median of the steps after the second is shown, of what Octavo takes
+more or less than each other side the median over the rounds, in which every side takes a step, and what share of the
 measured rate of matrix products the network's operations come to.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +34,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from octavo.data.batches import Batch
-from octavo.engine.estimate import matrix_rate
+from octavo.engine.hardware import matrix_rate
 from octavo.engine.fit import _quiet
 from octavo.engine.goals import ClassifyGoal
 from octavo.engine.task import Task
@@ -41,6 +43,7 @@ from octavo.networks.member import MemberNet
 from octavo.recipe import ClassifyRecipe, Train, load
 
 CLASSES = 50
+SIDES = ("plain", "fused", "timm", "octavo", "octavo bf16")
 
 
 class Turns:
@@ -105,6 +108,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--networks", nargs="+", default=["resnet152", "vgg16"])
+    parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES)
     given = parser.parse_args()
     print(machine("timm", "pytorch-lightning"), limits(), sep="\n")
     for network in given.networks:
@@ -115,28 +119,37 @@ def measure(network: str, given: argparse.Namespace) -> None:
     """Let all sides of a network take their steps in turns."""
     device, count = torch.device(given.device), given.steps + 2
     batches = [batch_of(given, step) for step in range(count)]
-    sides: dict[str, Callable[[Turns], None]] = {
-        "plain": lambda turns: plain(net_of(network, given), batches, turns, device),
+    ways: dict[str, Callable[[Turns], None]] = {
+        "plain": lambda turns: plain(net_of(network, given), batches, turns, device, "plain"),
+        "fused": lambda turns: plain(net_of(network, given), batches, turns, device, "fused"),
         "timm": lambda turns: timm(net_of(network, given), batches, turns, device),
         "octavo": lambda turns: octavo(net_of(network, given), batches, turns, given, bf16=False),
         "octavo bf16": lambda turns: octavo(net_of(network, given), batches, turns, given, bf16=True),
     }
-    turns = Turns(list(sides))
-    threads = [threading.Thread(target=side, args=(turns,)) for side in sides.values()]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    middle = {name: statistics.median(seconds[2:]) for name, seconds in turns.seconds.items()}
+    turns = Turns(list(given.sides))
+    if len(given.sides) == 1:  # in this thread, where bench/roofline.py sees it
+        ways[given.sides[0]](turns)
+    else:
+        threads = [threading.Thread(target=ways[side], args=(turns,)) for side in given.sides]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    told(network, given, {name: np.array(seconds[2:]) for name, seconds in turns.seconds.items()}, device)
+
+
+def told(network: str, given: argparse.Namespace, seconds: dict[str, np.ndarray], device: torch.device) -> None:
+    """Print a line a side."""
     flops = operations(network, given)
     rates = {bf16: matrix_rate(device, bf16) for bf16 in (False, True)}
     print(f"{network}, {given.size} px, batch {given.batch}: {flops / 1e9:.0f} GFLOP a step")
-    for name, seconds in middle.items():
-        share = flops / seconds / rates["bf16" in name]
-        print(
-            f"  {name:12} {1000 * seconds:8.1f} ms   × {middle['plain'] / seconds:.3f} of plain   "
-            f"{share:.0%} of the matrix rate"
+    for name, own in seconds.items():
+        middle = float(np.median(own))
+        share = flops / middle / rates["bf16" in name]
+        beside = "   ".join(
+            f"{np.median(other / own):.3f} × {rival}" for rival, other in seconds.items() if rival in ("plain", "fused")
         )
+        print(f"  {name:12} {1000 * middle:8.1f} ms   speed {beside}   {share:.0%} of the matrix rate")
 
 
 def net_of(network: str, given: argparse.Namespace) -> MemberNet:
@@ -163,17 +176,17 @@ def operations(network: str, given: argparse.Namespace) -> float:
     return counter.get_total_flops()
 
 
-def plain(net: nn.Module, batches: list[Batch], turns: Turns, device: torch.device) -> None:
+def plain(net: nn.Module, batches: list[Batch], turns: Turns, device: torch.device, name: str) -> None:
     """Train as tutorials do."""
     net.to(device)
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, fused=True if name == "fused" else None)
     for batch in batches:
-        turns.wait("plain")
+        turns.wait(name)
         images, labels = batch.inputs.to(device), batch.labels.to(device)
         optimizer.zero_grad()
         nn.functional.cross_entropy(net(images), labels).backward()
         optimizer.step()
-        turns.done("plain")
+        turns.done(name)
 
 
 def timm(net: nn.Module, batches: list[Batch], turns: Turns, device: torch.device) -> None:

@@ -2,11 +2,12 @@
 
     python bench/leak_gate.py DATA [--task segment] [--copies 120] [--known PAIRS.csv] [--seed 1]
 
-DATA is a folder that `octavo train` reads. Training images are copied into the validation part with a change: compressed
-as JPEG of quality 45 to 55; resized by 0.6 to 1.6, half of them back again; mirrored left to right; upside down; cropped
-to 80 to 95 % of the area, half of them resized back; brightness, contrast and saturation changed by 5 to 10 % each and
-the hue by up to 10 % of the circle. `--tiles SIDE` adds windows of SIDE pixels: one into each part, both out of one
-training image, sharing 50 to 80 % of their area; they are searched by themselves, among such windows of all images.
+DATA is a folder that `octavo train` reads. Training images are copied into the validation part with a change:
+compressed as JPEG of quality 45 to 55; resized by 0.6 to 1.6, half of them back again; mirrored left to right; upside
+down; cropped to 80 to 95 % of the area, half of them resized back; brightness, contrast and saturation changed by 5 to
+10 % each and the hue by up to 10 % of the circle. `--tiles SIDE` adds windows of SIDE pixels: one into each part, both
+out of one training image, sharing 50 to 80 % of their area; they are searched by themselves, among such windows of all
+images.
 
 A source is drawn once. Recall is the share of copies that are reported with their source. Precision of a kind is the
 share of true pairs among all pairs that its copies are in; a pair of `--known` (columns `first` and `second`, file
@@ -206,9 +207,8 @@ def table(
         sums += (len(mine), found, len(own), len(true))
         for leak in own:
             if leak not in true:
-                print(
-                    f"  false: copy of {names[truth[leak.first]]} = {names[leak.second]}, {leak.kind}, {leak.similarity}"
-                )
+                copied, other = names[truth[leak.first]], names[leak.second]
+                print(f"  false: copy of {copied} = {other}, {leak.kind}, {leak.similarity}")
         for k in sorted(set(truth) - {leak.first for leak in true}):
             print(f"  missed: {names[truth[k]]}")
     line("all", *sums.tolist(), {})

@@ -34,24 +34,26 @@ def _version(name: str) -> str | None:
         return None
 
 
-def limits() -> str:
+def limits(device: torch.device | None = None) -> str:
     """Return the measured rates of matrix products and of copying memory: what nothing here can be faster than."""
-    from octavo.engine.estimate import matrix_rate
+    from octavo.engine.hardware import matrix_rate
 
-    device = torch.device("cpu")
+    device = device or torch.device("cpu")
     rates = [matrix_rate(device, bf16) / 1e9 for bf16 in (False, True)]
-    return f"matrix products {rates[0]:.0f} GFLOP/s float32, {rates[1]:.0f} bfloat16; copying {_copied():.1f} GB/s"
+    copied = copy_rate(device) / 1e9
+    return f"matrix products {rates[0]:.0f} GFLOP/s float32, {rates[1]:.0f} bfloat16; copying {copied:.1f} GB/s"
 
 
-def _copied() -> float:
-    """Return GB/s that are read and written in copying 256 MB, the best of five."""
-    source = torch.zeros(64 << 20)
+def copy_rate(device: torch.device) -> float:
+    """Return the bytes per second that are read and written in copying 1 GiB, the best of five."""
+    source = torch.zeros(256 << 20, device=device)
     target, best = torch.empty_like(source), float("inf")
     for _ in range(5):
         start = time.perf_counter()
         target.copy_(source)
+        target[0].item()  # waits for a GPU
         best = min(best, time.perf_counter() - start)
-    return 2 * source.nbytes / best / 1e9
+    return 2 * source.nbytes / best
 
 
 def cpu_seconds(words: Sequence[str], environment: Mapping[str, str] | None = None) -> tuple[float, float, str]:

@@ -320,6 +320,27 @@ def test_a_picture_does_not_depend_on_its_batch(augment: Augment, tolerance: flo
     torch.testing.assert_close(picture(np.arange(len(images)), canvas(images, 140, 111)[0]), whole, atol=1e-4, rtol=0)
 
 
+def test_a_large_image_in_the_batch_changes_no_other() -> None:
+    """Copies of images that are read whole are bytes, those of parts floats: each by its own image."""
+    draws = np.random.default_rng(3)
+    images = [draws.integers(0, 256, (3, *shape), np.uint8) for shape in [(900, 1000)] * 3 + [(1100, 1300)]]
+    pixels, sizes = canvas(images)
+    views = draw(Augment(crop=(0.5, 1), rotation=20), 1, 0, np.arange(4), sizes, 96, "stretch")
+    together = render(pixels, sizes, views, 96)
+    for row in range(4):
+        alone = slice(row, row + 1)
+        torch.testing.assert_close(
+            render(pixels[alone], sizes[alone], views.some(alone), 96)[0], together[row], atol=1e-5, rtol=0
+        )
+
+
+def test_a_crop_of_a_line_of_pixels_has_a_pixel() -> None:
+    for sizes, ratio in (((40, 1), (2.5, 3.0)), ((1, 40), (0.1, 0.2))):
+        pixels = torch.full((1, 3, *sizes), 200, dtype=torch.uint8)
+        views = draw(Augment(crop=(0.5, 1), ratio=ratio), 0, 0, np.arange(1), np.array([sizes]), 8, "stretch")
+        torch.testing.assert_close(render(pixels, np.array([sizes]), views, 8), torch.full((1, 3, 8, 8), 200 / 255))
+
+
 def test_seed_epoch_and_index_change_the_view() -> None:
     sizes = np.full((64, 2), 32)
     first = draw(ALL, 0, 0, np.arange(64), sizes, 32, "crop")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+import octavo
 from conftest import Octavo
 from octavo.engine.cascaded import cascade_of
 from octavo.engine.folder import RunFolder
@@ -133,7 +134,7 @@ def test_a_run_answers_in_stages(trained: RunFolder, digits_folder: Path, tmp_pa
     assert times == sorted(times) and report.fitted + report.scored == len(run.labels("val"))
     assert sum(step.stopped for step in report.steps) == pytest.approx(1) and report.milliseconds <= times[-1]
     stages = cascade_of(run)
-    found = predict(run, [images], device="cpu", cascaded=True)
+    found = octavo.load(run.path, "cpu").predict(images, cascade=True)
     members = np.stack([predict_alone(run, name, images) for name in stages.names])
     answers = answers_of(stages.prefixes, stages.names, members)
     stops = stages.stops(answers)

@@ -51,6 +51,7 @@ MISTAKES = {
     "evaluate {run} --split tset": '--split: unknown "tset"',
     "evaluate {run} --data {tmp}/nowhere": "nowhere: no such folder or file",
     "evaluate {run} --out {tmp}": "is a folder; expected the name of a file",
+    "evaluate {run} --cost --data {data}": "--cost: is of the run's own validation images",
     "predict {run} {data}": "Missing option '--out'",
     "predict {run} {tmp}/nowhere --out {tmp}/x.csv": "nowhere: no such file or folder",
     "predict {run} {data}/empty --out {tmp}/x.csv": "no images found",
@@ -152,6 +153,14 @@ def test_cache(run_cli: Octavo, digits_folder: Path, cache: Path) -> None:
     assert code == 0 and "pixels" in out and str(cache) in "".join(out.split())
     code, out, _ = run_cli("cache", "--clear", "all")
     assert code == 0 and "freed" in out and run_cli("cache")[1] == f"{cache}: empty\n"
+
+
+def test_evaluate_draws_accuracy_against_cost(run_cli: Octavo, trained: RunFolder, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained.path, tmp_path / "run"))
+    code, out, _ = run_cli("evaluate", run, "--cost", "--device", "cpu")
+    assert code == 0 and out.index("Accuracy and time") < out.index("The ensemble from one member to all")
+    assert "Milliseconds per image on" in out and str(run / "plots" / "cost.png") in out
+    assert (run / "plots" / "cost.png").stat().st_size > 10_000
 
 
 def test_train_then_evaluate_predict_and_score(run_cli: Octavo, digits_folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from octavo.engine import estimate as module
-from octavo.engine.estimate import BASE, EFFICIENCY, RESERVE, estimate, matrix_rate, pass_seconds
+from octavo.engine.estimate import BASE, EFFICIENCY, RESERVE, estimate, pass_seconds
 from octavo.engine.hardware import Hardware
 from octavo.networks.build import build_member, build_segmenter
 from octavo.recipe import ClassifyRecipe, SegmentRecipe
@@ -164,10 +164,6 @@ def test_a_frozen_extractor_runs_once_and_is_shared() -> None:
     weights = 4 * sum(p.numel() for p in build_member(recipe().members[0], recipe(), 10, "meta").parameters())
     assert three.disk - one.disk == pytest.approx(2 * weights, rel=0.01)
     assert one.disk > weights + 512 * 4 * 1300
-
-
-def test_the_rate_is_a_plausible_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 1e8 < matrix_rate(torch.device("cpu"), False) < 1e14
 
 
 def segmenter(train: dict | None = None, **rest: Any) -> SegmentRecipe:

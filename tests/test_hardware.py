@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 
+import numpy as np
 import pytest
 import torch
 
-from octavo.engine.hardware import Hardware, find
+from octavo.engine import hardware
+from octavo.engine.hardware import Hardware, find, matrix_rate
 from octavo.errors import UserError
 
 
@@ -70,3 +73,29 @@ def test_computes_steadily_and_leaves_torch_as_it_was() -> None:
             raise ZeroDivisionError
         assert not torch.are_deterministic_algorithms_enabled()
         assert memory.fill_uninitialized_memory is True
+
+
+@pytest.mark.parametrize(("half", "faster"), [(4.0, True), (1.1, False), (0.5, False)])
+def test_bf16_is_taken_where_it_is_measured_to_be_faster(
+    half: float, faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "_cpu_flags", lambda: {"avx512_bf16"})
+    monkeypatch.setattr(hardware, "matrix_rate", lambda device, bf16, side: half if bf16 else 1.0)
+    hardware._bf16_pays.cache_clear()
+    try:
+        assert Hardware("cpu").bf16 is faster
+    finally:
+        hardware._bf16_pays.cache_clear()
+    monkeypatch.setattr(hardware, "_cpu_flags", set)
+    assert not Hardware("cpu").bf16
+
+
+def test_the_matrix_rate_is_that_of_numpy_within_a_factor() -> None:
+    side = 1024
+    a = np.ones((side, side), np.float32)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - start)
+    assert 1 / 50 < matrix_rate(torch.device("cpu"), False) * best / (2 * side**3) < 50

@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 import octavo
 from octavo.engine.folder import RunFolder
-from octavo.engine.restore import batch_of, restore
+from octavo.engine.restore import answers, batch_of, restore, restore_all
 from octavo.errors import UserError
 from octavo.networks.build import build_member
 from octavo.recipe import ClassifyRecipe
@@ -52,6 +52,18 @@ def test_logits_of_decoded_images_are_the_stored_ones(trained: RunFolder, name: 
     np.testing.assert_allclose(
         member.logits(batch_of(images)), trained.member(name).outputs()["val"], atol=1e-4, rtol=1e-4
     )
+
+
+def test_answers_of_several_members_are_those_of_each(trained: RunFolder) -> None:
+    root, cpu = trained.manifest["data"]["root"], torch.device("cpu")
+    images = [np.asarray(Image.open(f"{root}/{file}").convert("RGB")) for file in trained.files("val")]
+    batches = [batch_of(images[at : at + 16]) for at in range(0, len(images), 16)]
+    told: list[tuple[object, ...]] = []
+    members = restore_all(trained, NAMES, cpu)
+    found = answers(members, batches, progress=lambda *words: told.append(words))
+    assert found.shape == (3, len(images), 10) and told[-1] == ("predict", len(batches), len(batches))
+    for name, own in zip(NAMES, found, strict=True):
+        np.testing.assert_allclose(own, trained.member(name).outputs()["val"], atol=1e-4, rtol=1e-4)
 
 
 @pytest.fixture(scope="module")

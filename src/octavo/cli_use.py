@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,12 +19,16 @@ from octavo.terminal import (
     progress_shown,
     refuse,
     show,
+    show_look,
     show_masks,
     show_score,
     sized,
     writable,
 )
 from octavo.words import counted
+
+if TYPE_CHECKING:
+    from octavo.engine.folder import RunFolder
 
 use_app = typer.Typer(rich_markup_mode=None)
 
@@ -53,6 +57,9 @@ def evaluate(
     sets: SetsOption = "lac",
     rule: Annotated[str | None, typer.Option("--rule", help="Rule of the mIoU, instead of the recipe's.")] = None,
     all_classes: Annotated[bool, typer.Option("--all-classes", help="Every class in the table.")] = False,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Also time the members here: accuracy against time, from one member to all.")
+    ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write the numbers as JSON too.")] = None,
 ) -> None:
     """Grade a run, each number with its 95 % interval: accuracy and calibration, or mIoU by a named rule."""
@@ -67,7 +74,8 @@ def evaluate(
         if isinstance(folder.recipe, SegmentRecipe):
             from octavo.verbs.evaluate_masks import evaluate_masks
 
-            refuse({"--score-like-reference": like_reference, "--coverage": coverage}, "a segmenter's run")
+            of_classes = {"--score-like-reference": like_reference, "--coverage": coverage, "--cost": cost}
+            refuse(of_classes, "a segmenter's run")
             report = evaluate_masks(folder, **given, skip_broken=skip_broken, rule=rule, progress=progress)
         else:
             from octavo.verbs.evaluate import evaluate as run_evaluation
@@ -75,10 +83,26 @@ def evaluate(
             if rule:
                 raise UserError("--rule: is for segmenters; a classifier's accuracy has one rule")
             given |= {"skip_broken": skip_broken, "like_reference": like_reference, "coverage": coverage, "sets": sets}
+            if cost and (data or split not in (None, "val")):
+                raise UserError("--cost: is of the run's own validation images; leave --data and --split out")
             report = run_evaluation(folder, **given, progress=progress)
     show(report, all_classes)
+    if cost:
+        _show_cost(folder, device)
     if out:
         write_atomic(out, report.to_json().encode())
+
+
+def _show_cost(folder: RunFolder, device: str) -> None:
+    """Time a run's members, draw accuracy against time, and print what was found."""
+    from octavo.looks.look import Look
+    from octavo.verbs.explain import explain as run_explanation
+
+    with progress_shown() as progress:
+        found = run_explanation(folder, ["cost"], device=device, progress=progress)
+    show_look(Look.from_json(folder.explained("cost.json").read_text(encoding="utf-8")))
+    for path in found.pictures:
+        typer.echo(path)
 
 
 @use_app.command()

@@ -145,17 +145,20 @@ class Run:
         member: str | None = None,
         coverage: float | None = None,
         sets: Literal["lac", "aps"] = "lac",
+        cascade: bool = False,
     ) -> Predictions:
         """Return the ensemble's (or one member's) answer on image files and folders; see `octavo.verbs.predict`.
 
-        With a `coverage`, 0.9 say, also prediction sets that hold the true class of this share of images.
+        With a `coverage`, 0.9 say, also prediction sets that hold the true class of this share of images. With
+        `cascade` sure images stop at the first members, as `octavo ensemble cascade` fitted it.
 
         Raises:
             UserError: unreadable files are in the result; a segmenter's run has `masks` instead.
         """
         from octavo.verbs.predict import predict
 
-        return predict(self._files, _listed(images), device=self._device, member=member, coverage=coverage, sets=sets)
+        asked: dict[str, Any] = {"member": member, "coverage": coverage, "sets": sets, "cascaded": cascade}
+        return predict(self._files, _listed(images), device=self._device, **asked)
 
     def masks(self, images: str | Path | Sequence[str | Path]) -> dict[str, np.ndarray]:
         """Return a segmenter's masks: file → channel indices uint8 [H,W], names in `classes`.

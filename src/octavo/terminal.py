@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from octavo.cache import CacheEntry
+    from octavo.looks.look import Look
     from octavo.numbers.mask_results import MaskScore, SegmentReport
     from octavo.numbers.results import Report, Score
     from octavo.progress import Progress
@@ -142,6 +143,20 @@ def show_masks(score: MaskScore) -> None:
 
     print_tables(mask_score_tables(score))
     _explain(score.report.rule, score.report.warnings)
+
+
+def show_look(look: Look) -> None:
+    """Print the tables of a look at a run, and what it sees."""
+    from octavo.numbers.tables import plain, titled
+    from octavo.page.cells import columns_of
+
+    for table in look.tables:
+        columns = columns_of(table)
+        shown = titled(table.title, [column.title for column in columns])
+        for row in zip(*(column.cells for column in columns), strict=True):
+            shown.add_row(*(plain(text) for text, _ in row))
+        print_tables([shown])
+    _explain(look.sees, ())
 
 
 def refuse(options: Mapping[str, object], what: str) -> None:

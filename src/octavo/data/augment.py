@@ -103,8 +103,8 @@ def _random_box(augment: Augment, drawn: Drawn, sizes: np.ndarray, size: int) ->
     wide, tall = np.maximum(np.rint(wide), 1), np.maximum(np.rint(tall), 1)
     fits = (wide <= width[:, None]) & (tall <= height[:, None])
     first, found = (np.arange(len(fits)), fits.argmax(axis=1)), fits.any(axis=1)
-    wide = np.where(found, wide[first], np.rint(np.minimum(width, height * high)))
-    tall = np.where(found, tall[first], np.rint(np.minimum(height, width / low)))
+    wide = np.where(found, wide[first], np.maximum(np.rint(np.minimum(width, height * high)), 1))
+    tall = np.where(found, tall[first], np.maximum(np.rint(np.minimum(height, width / low)), 1))
     room, place = np.stack([width - wide, height - tall], axis=1), drawn(_PLACE, 2)
     left, top = np.where(found[:, None], np.floor(place * (room + 1)), np.floor(room / 2)).T
     return _box(left, top, wide, tall, (size, size))

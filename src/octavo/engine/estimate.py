@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from octavo.engine.hardware import Hardware
+from octavo.engine.hardware import Hardware, matrix_rate
 from octavo.networks.build import build_member, build_segmenter
 from octavo.networks.fold import halves
 from octavo.recipe import ClassifyRecipe, Member, Network, Recipe, Segmenter, SegmentRecipe, Train
@@ -242,15 +241,3 @@ def _counted(run: Callable[[Any], Any], inputs: Any) -> tuple[Any, _Work]:
 
 def _parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
-
-
-def matrix_rate(device: torch.device, bf16: bool) -> float:
-    """Return floating-point operations per second of a 2048² matrix product, the best of three."""
-    side = 2048
-    a = torch.randn(side, side, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
-    best = float("inf")
-    for _ in range(3):
-        start = time.perf_counter()
-        (a @ a)[0, 0].item()
-        best = min(best, time.perf_counter() - start)
-    return 2 * side**3 / best

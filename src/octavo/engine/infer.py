@@ -75,6 +75,13 @@ def outputs(
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             return net(way(batch.to(device))).float().cpu().numpy()
 
+    return on_all(compute, batches, progress=progress, what=what)
+
+
+def on_all(
+    compute: Callable[[Batch], np.ndarray], batches: Iterable[Batch], *, progress: Progress = silent, what: str
+) -> np.ndarray:
+    """Return `compute`, a row an image, of all batches one below the other, [n,…]; see `Parts`."""
     found, fitting = [], Parts()
     total = len(batches) if isinstance(batches, Sized) else 0
     for done, batch in enumerate(batches, 1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,12 +14,13 @@ from octavo.data.batches import Batch
 from octavo.data.inputs import Inputs
 from octavo.engine.features import extractor_facts, key_of
 from octavo.engine.folder import MemberFolder, RunFolder
-from octavo.engine.infer import ready
+from octavo.engine.infer import on_all, ready
 from octavo.errors import UserError, lookup
 from octavo.networks.build import build_member
 from octavo.networks.fold import answering
 from octavo.networks.loading import load_member
 from octavo.networks.member import Bag, MemberNet
+from octavo.progress import Progress, silent
 from octavo.recipe import Augment, ClassifyRecipe, Member, Train
 
 
@@ -96,6 +97,18 @@ def together(members: Sequence[Trained], batch: Batch) -> np.ndarray:
                 logits.append(head(features[body]).float())
         answers.append(torch.stack(logits).mean(0).cpu().numpy())
     return np.stack(answers)
+
+
+def answers(
+    members: Sequence[Trained], batches: Iterable[Batch], *, progress: Progress = silent, what: str = "predict"
+) -> np.ndarray:
+    """Return the logits of several members on all images of `batches`, in their order, float32 [M,n,C].
+
+    Raises:
+        UserError: there isn't the memory for a single image; a batch that memory doesn't bear is computed in parts.
+    """
+    rows = on_all(lambda part: together(members, part).swapaxes(0, 1), batches, progress=progress, what=what)
+    return rows.swapaxes(0, 1)
 
 
 def restore_all(run: RunFolder, names: Sequence[str], device: torch.device) -> list[Trained]:

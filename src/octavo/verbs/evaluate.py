@@ -14,8 +14,7 @@ from octavo.data.corrections import beware_of
 from octavo.data.samples import Samples
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
-from octavo.engine.infer import outputs
-from octavo.engine.restore import restore
+from octavo.engine.restore import answers, restore_all
 from octavo.engine.sets import METHOD, half_tried, sets_of, tried
 from octavo.errors import UserError, lookup
 from octavo.numbers.bootstrap import group_ids, interval
@@ -105,23 +104,9 @@ def evaluate(
     if not own:
         name = f"{Path(samples.root).stem}/{name}"  # not to be taken for the run's own part of that name
     indices = np.setdiff1d(indices, np.array(sorted(pixels.broken), np.int64))
-    target = find(device).device
-    logits = []
-    for member in run.ensemble.names:
-        trained = restore(run, member, target)
-        batches = in_order(PixelRows(pixels), indices, labels, BATCH)
-        logits.append(
-            outputs(
-                trained.answer,
-                trained.inputs.plain,
-                batches,
-                target,
-                bf16=trained.bf16,
-                progress=progress,
-                what=f"{member}: evaluate",
-            )
-        )
-    stack, truth = np.stack(logits), labels[indices]
+    trained = restore_all(run, run.ensemble.names, find(device).device)
+    batches = in_order(PixelRows(pixels), indices, labels, BATCH)
+    stack, truth = answers(trained, batches, progress=progress, what="evaluate"), labels[indices]
     groups = group_ids([samples.groups[i] for i in indices]) if samples.groups else None
     report = _graded(run, stack, truth, name, like_reference, progress, groups, known=False)
     return _with_sets(report, run, stack, truth, coverage, sets)
