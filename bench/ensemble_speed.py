@@ -2,13 +2,15 @@
 
     python bench/ensemble_speed.py RUN [--images 512] [--repeats 3] [--cascade] [--compile]
 
-RUN is a finished run of classifiers whose data are where they were. The validation images, decoded and repeated up to
---images, go through resizing, normalising and the networks in batches of 64, to logits in memory. The sides take turns;
-the median of their repeats counts:
+RUN is a finished run of classifiers whose data are where they were. Validation images, decoded, in an order drawn by
+chance (those of the half that a cascade was not fitted on, with --cascade) and repeated up to --images, go through
+resizing, normalising and the networks in batches of 64, to logits in memory. The sides take turns; the median of their
+repeats counts:
 
     eager        every network of the run by itself, float32, as torchvision lays it out in memory, whole
-    octavo       the same networks as `octavo predict` runs them: the run's precision (bfloat16 too where `octavo
-                 ensemble precision --apply` allowed it) and memory format, shared work once, repeats folded
+    float32      the same networks in float32, shared work once, repeats folded, in the run's memory format
+    octavo       the same as `octavo predict` runs them: in the run's precision too (bfloat16 where it was trained
+                 so, or where `octavo ensemble precision --apply` allowed it)
     compiled     with --compile: the same, each extractor and head by torch.compile; its seconds are told
     cascade      with --cascade: sure images stop at the first members (fitted by `octavo ensemble cascade` before)
 
@@ -34,6 +36,7 @@ from octavo.engine.cascaded import cascade_of, in_stages
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
 from octavo.engine.restore import Trained, batch_of, restore, restore_all, together
+from octavo.engine.sets import first_half
 from octavo.looks.subject import ClassifySubject
 
 BATCH = 64
@@ -51,11 +54,15 @@ def main() -> None:
     run = RunFolder.open(given.run)
     subject, ensemble, device = ClassifySubject(run, "auto"), run.ensemble, find().device
     count = len(subject.labels)
-    places = [i % count for i in range(given.images)]
+    pool = np.flatnonzero(~first_half(run)) if given.cascade else np.arange(count)
+    pool = np.random.default_rng(0).permutation(pool)
+    places = [int(pool[i % len(pool)]) for i in range(given.images)]
     batches = [batch_of([subject.picture(i) for i in places[at : at + BATCH]]) for at in range(0, len(places), BATCH)]
     nets = dict(zip(ensemble.names, restore_all(run, ensemble.names, device), strict=True))
+    exact = [replace(net, bf16=False) for net in nets.values()]
     sides: dict[str, Callable[[Batch], np.ndarray]] = {
         "eager": one_by_one([eager(restore(run, name, device, bf16=False)) for name in ensemble.names], run),
+        "float32": lambda batch: run.ensemble.logits(together(exact, batch)),
         "octavo": lambda batch: run.ensemble.logits(together(list(nets.values()), batch)),
     }
     if given.compile:

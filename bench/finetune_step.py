@@ -34,9 +34,9 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from octavo.data.batches import Batch
-from octavo.engine.hardware import matrix_rate
 from octavo.engine.fit import _quiet
 from octavo.engine.goals import ClassifyGoal
+from octavo.engine.hardware import matrix_rate
 from octavo.engine.task import Task
 from octavo.networks.build import build_member
 from octavo.networks.member import MemberNet
@@ -52,13 +52,28 @@ class Turns:
     def __init__(self, names: list[str]) -> None:
         self.names, self.at, self.changed = names, 0, threading.Condition()
         self.seconds: dict[str, list[float]] = {name: [] for name in names}
-        self.begun = 0.0
+        self.begun, self.failed = 0.0, ""
 
     def wait(self, name: str) -> None:
-        """Return when it is this side's turn."""
+        """Return when it is this side's turn.
+
+        Raises:
+            SystemExit: another side failed, and its turn will never end.
+        """
         with self.changed:
-            self.changed.wait_for(lambda: self.names[self.at] == name)
+            self.changed.wait_for(lambda: self.failed or self.names[self.at] == name)
+        if self.failed:
+            raise SystemExit(self.failed)
         self.begun = time.perf_counter()
+
+    def run(self, name: str, side: Callable[[Turns], None]) -> None:
+        """Be the thread of a side; let the others end where it fails."""
+        try:
+            side(self)
+        except BaseException as error:
+            with self.changed:
+                self.failed = self.failed or f"{name}: {error!r}"
+                self.changed.notify_all()
 
     def done(self, name: str) -> None:
         """Note the time of a step, and give the turn to the next side."""
@@ -75,6 +90,9 @@ class Ready(IterableDataset[Batch]):
 
     def __init__(self, name: str, turns: Turns, batches: list[Batch]) -> None:
         self.name, self.turns, self.batches = name, turns, batches
+
+    def __len__(self) -> int:  # without a length Lightning asks for a batch before the step of the one before
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
         for number, batch in enumerate(self.batches):
@@ -110,7 +128,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=["resnet152", "vgg16"])
     parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES)
     given = parser.parse_args()
-    print(machine("timm", "pytorch-lightning"), limits(), sep="\n")
+    print(machine("timm", "pytorch-lightning"), limits(torch.device(given.device)), sep="\n", flush=True)
     for network in given.networks:
         measure(network, given)
 
@@ -130,11 +148,13 @@ def measure(network: str, given: argparse.Namespace) -> None:
     if len(given.sides) == 1:  # in this thread, where bench/roofline.py sees it
         ways[given.sides[0]](turns)
     else:
-        threads = [threading.Thread(target=ways[side], args=(turns,)) for side in given.sides]
+        threads = [threading.Thread(target=turns.run, args=(side, ways[side])) for side in given.sides]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        if turns.failed:
+            raise SystemExit(turns.failed)
     told(network, given, {name: np.array(seconds[2:]) for name, seconds in turns.seconds.items()}, device)
 
 

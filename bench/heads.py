@@ -1,6 +1,7 @@
 """CPU time of training the heads of eight frozen members: Octavo against a plain torchvision loop and fastai.
 
     python bench/heads.py DATA [--size 32] [--images 5000] [--epochs 20] [--batch 64]     # pip install octavo[bench]
+    python bench/heads.py DATA --write FOLDER     # recipe and list of images of Octavo's side, and how to train them
 
 DATA is in the course's form (`train_50/…`, `val_50/…`, files `{class}_{index}.png`). All sides train the same eight
 networks of the recipe `octet` (random weights: time doesn't depend on them) with frozen extractors, on the same images
@@ -72,18 +73,22 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS)
+    parser.add_argument("--write", type=Path, metavar="FOLDER")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--member", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
         one_epoch(given)
         return
-    print(machine("fastai"), limits(), sep="\n")
+    if given.write:
+        table, recipe = sides_files(given, given.write.resolve())
+        print(f"octavo train {recipe} --data {table} --out runs/heads")
+        return
+    print(machine("fastai"), limits(), sep="\n", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        table = slice_of(given.data.resolve(), Path(folder), {"train": given.images, "val": 500})
+        table, recipe = sides_files(given, Path(folder))
         run = Path(folder) / "run"
         words = ["--data", str(table), "--out", str(run), "--cache", f"{folder}/cache", "--device", "cpu"]
-        recipe = recipe_of(given, Path(folder))
         mine, _, _ = octavo("train", str(recipe), *words, "--no-report", "--no-leaks")
         accuracies = ", ".join(f"{s['metrics']['accuracy']['value']:.3f}" for s in report_of(run)["systems"])
         print(f"octavo      {mine:8.0f} CPU s for {given.epochs} epochs (accuracy {accuracies})", flush=True)
@@ -91,6 +96,12 @@ def main() -> None:
             seconds = sum(of_peer(peer, member, table, given) for member in names(given))
             whole = given.epochs * seconds
             print(f"{peer:11} {seconds:8.0f} CPU s an epoch, {whole:8.0f} for {given.epochs}: × {whole / mine:.1f}")
+
+
+def sides_files(given: argparse.Namespace, folder: Path) -> tuple[Path, Path]:
+    """Write the list of images and Octavo's recipe into a folder, and return both files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return slice_of(given.data.resolve(), folder, {"train": given.images, "val": 500}), recipe_of(given, folder)
 
 
 def recipe_of(given: argparse.Namespace, folder: Path) -> Path:

@@ -11,8 +11,9 @@ FOLDER has class folders of JPEG files (or --make COUNT writes such a folder fir
                 so it isn't in this)
 
 Octavo keeps decoded pixels (the shorter side 256 px) in the first epoch; torchvision (ImageFolder, transforms v2,
-DataLoader with two processes) and timm (create_loader, two processes) decode in every epoch. Each side is a process.
-CPU time is that of the process and its children, batches are float32 on the CPU.
+DataLoader) and timm (create_loader) decode in every epoch, each in --workers processes (two, as is usual) and in none,
+which takes less CPU time. Each side is a process. CPU time is that of the process and its children, batches are float32
+on the CPU.
 """
 
 from __future__ import annotations
@@ -66,25 +67,33 @@ def main() -> None:
     parser.add_argument("--rule", choices=RULES, default="crop")
     parser.add_argument("--make", type=int, default=0, metavar="COUNT")
     parser.add_argument("--from", type=Path, dest="source")
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--side", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.epochs < 2:
+        parser.error("--epochs: expected 2 or more; in the first one there is decoding")
     if given.side:
         measure(given)
         return
+    if given.make and not given.source:
+        parser.error("--make: expected --from, a folder of pictures")
     if given.make:
         make(given.source, given.folder, given.make)
     print(machine("timm", "pillow"))
-    names = [name for name in SIDES if given.rule == "crop" or name != "timm"]
-    found: dict[str, list[float]] = {}
-    for name in names:
-        _, _, out = cpu_seconds([sys.executable, __file__, *sys.argv[1:], "--make", "0", "--side", name])
+    peers = ["torchvision", "timm"] if given.rule == "crop" else ["torchvision"]
+    sides = {"octavo": ("octavo", 0)}
+    sides |= {f"{name}, {w} processes": (name, w) for w in dict.fromkeys((given.workers, 0)) for name in peers}
+    names, found = list(sides), {}
+    for name, (side, workers) in sides.items():
+        words = [*sys.argv[1:], "--make", "0", "--side", side, "--workers", str(workers)]
+        _, _, out = cpu_seconds([sys.executable, __file__, *words])
         found[name] = [float(word) for word in out.split()]
         first, rest = found[name][0], float(np.median(found[name][1:]))
-        print(f"{name:12} first epoch {first:7.1f}   later {rest:7.1f} images per CPU-second", flush=True)
+        print(f"{name:24} first epoch {first:7.1f}   later {rest:7.1f} images per CPU-second", flush=True)
     mine = found["octavo"]
     for name in names[1:]:
         first, rest = mine[0] / found[name][0], np.median(mine[1:]) / np.median(found[name][1:])
-        print(f"octavo / {name:12} first epoch × {first:.2f}   later × {rest:.2f}")
+        print(f"octavo / {name:24} first epoch × {first:.2f}   later × {rest:.2f}")
 
 
 def make(source: Path, folder: Path, count: int) -> None:
@@ -147,7 +156,7 @@ def of_torchvision(given: argparse.Namespace) -> tuple[int, Epoch]:
         ]
     last = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
     data = ImageFolder(str(given.folder), v2.Compose([*changes, *last]))
-    batches = DataLoader(data, given.batch, shuffle=True, num_workers=2)
+    batches = DataLoader(data, given.batch, shuffle=True, num_workers=given.workers)
     return len(data), lambda: (images for images, _ in batches)
 
 
@@ -169,7 +178,7 @@ def of_timm(given: argparse.Namespace) -> tuple[int, Epoch]:
         interpolation="bilinear",
         mean=MEAN,
         std=STD,
-        num_workers=2,
+        num_workers=given.workers,
         persistent_workers=False,
         device=torch.device("cpu"),
     )

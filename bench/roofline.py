@@ -20,7 +20,7 @@ import runpy
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,8 @@ KINDS = {
 }
 """Parts of operations' names → what they are told as; the rest is arithmetic on each number."""
 REST = "other arithmetic"
+OVERWRITES = ("copy_", "fill_", "zero_")
+"""Operations that don't read what they change."""
 
 
 @dataclass
@@ -78,19 +80,17 @@ class Timed(TorchDispatchMode):
         out = func(*args, **kwargs)
         self._wait()
         seconds = time.perf_counter() - start
-        tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor)]
-        if tensors and not func.is_view and all(t.device.type != "meta" for t in tensors):
-            self._note(func, seconds, args, kwargs, out, tensors)
+        if not func.is_view and not any(x.device.type == "meta" for x in tensors_in((args, kwargs, out))):
+            self._note(func, seconds, args, kwargs, out)
         self.own += time.perf_counter() - entered - seconds
         return out
 
-    def _note(self, func: Any, seconds: float, args: Any, kwargs: Any, out: Any, tensors: Iterable[Tensor]) -> None:
-        bytes_of = {(t.data_ptr(), t.numel()): t.numel() * t.element_size() for t in tensors}
-        moved, flops = float(sum(bytes_of.values())), 0.0
+    def _note(self, func: Any, seconds: float, args: Any, kwargs: Any, out: Any) -> None:
+        name = func.overloadpacket.__name__
+        spent, moved, flops = self.spent[kind_of(name)], float(moved_by(func, args, kwargs, out)), 0.0
         if counted := flop_registry.get(func.overloadpacket):
             flops = float(counted(*args, **kwargs, out_val=out))
-        half = any(t.dtype == torch.bfloat16 for t in tensors)
-        spent = self.spent[kind_of(func.overloadpacket.__name__)]
+        half = any(x.dtype == torch.bfloat16 for x in tensors_in((args, out)))
         spent.seconds += seconds
         spent.limit += max(flops / self.rates[half], moved / self.bandwidth)
         spent.flops += flops
@@ -100,6 +100,28 @@ class Timed(TorchDispatchMode):
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+
+
+def tensors_in(tree: Any) -> list[Tensor]:
+    """Return the tensors in arguments or results."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def moved_by(func: Any, args: Any, kwargs: Any, out: Any) -> int:
+    """Return the bytes that an operation reads and writes: arguments, results, and arguments that it changes."""
+    named = {arg.name: value for arg, value in zip(func._schema.arguments, args, strict=False)} | dict(kwargs)
+    changed = [named.get(arg.name) for arg in func._schema.arguments if arg.alias_info and arg.alias_info.is_write]
+    given, written = tensors_in((args, kwargs)), tensors_in(changed)
+    if func.overloadpacket.__name__ in OVERWRITES:
+        given = [x for x in given if not any(x is y for y in written)]
+    known = {x.data_ptr() for x in written}
+    written += [x for x in tensors_in(out) if x.data_ptr() not in known]
+    return sum(x.numel() * x.element_size() for x in (*unique(given), *unique(written)))
+
+
+def unique(tensors: list[Tensor]) -> list[Tensor]:
+    """Return tensors without those that lie where another one lies."""
+    return list({x.data_ptr(): x for x in tensors}.values())
 
 
 def kind_of(name: str) -> str:

@@ -34,6 +34,15 @@ def batches(batch_size: int = 8, seed: int | None = 3, **rest: int) -> Batches:
     return Batches(source(), chosen, np.arange(50) % 7, batch_size, seed=seed, **rest)
 
 
+def test_some_of_a_batch_of_features() -> None:
+    whole = batches()[0, 1]
+    part = whole.some(np.array([4, 1]))
+    assert (
+        part.inputs.tolist() == whole.inputs[[4, 1]].tolist() and part.labels.tolist() == whole.labels[[4, 1]].tolist()
+    )
+    assert part.indices.tolist() == whole.indices[[4, 1]].tolist() and part.sizes.shape == (0, 2)
+
+
 @pytest.mark.parametrize("count", range(1, 40))
 @pytest.mark.parametrize("batch_size", [2, 4, 7, 64])
 @pytest.mark.parametrize("world", [1, 2])

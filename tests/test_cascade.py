@@ -150,6 +150,12 @@ def test_a_run_answers_in_stages(trained: RunFolder, digits_folder: Path, tmp_pa
     run.ensemble = replace(run.ensemble, weights=(0.5, 0.3, 0.2))
     code, _, error = run_cli("predict", run.path, images, "--out", out, "--cascade")
     assert code == 2 and "its ensemble has changed" in error
+    recipe = run.path / "recipe.toml"
+    kept = recipe.read_text()
+    recipe.write_text(kept.replace('fit_on = "holdout"', 'fit_on = "val"'))
+    code, _, error = run_cli("ensemble", "cascade", run.path)
+    assert code == 2 and "was chosen on its validation images, so that a cascade that is tried on them" in error
+    recipe.write_text(kept)
     for words in (("--budget", -1), ("--budget", 100)):
         assert run_cli("ensemble", "cascade", run.path, *words)[0] == 2
     run.ensemble = replace(run.ensemble, weights=(1.0, 0.0, 0.0))

@@ -4,21 +4,70 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 import torch
+from PIL import Image
 from scipy.special import log_softmax, softmax
 
 from conftest import Octavo
 from octavo.cache import caches
 from octavo.engine.folder import RunFolder
 from octavo.engine.goals import ClassifyGoal, DistilGoal
+from octavo.engine.hardware import Hardware
+from octavo.engine.job import Job
+from octavo.engine.material import prepare
 from octavo.engine.restore import batch_of, restore_all, together
+from octavo.engine.teacher import answers_of, identity_of
 from octavo.errors import UserError
+from octavo.options import Options
+from octavo.progress import silent
 from octavo.recipe import ClassifyRecipe
-from octavo.verbs.distil import compared
+from octavo.verbs.distil import compared, distil, recipe_of
+from octavo.verbs.reproduce import reproduce
+from octavo.verbs.training import train
+
+
+@pytest.fixture(scope="module")
+def folder(trained: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student that is trained for an epoch, the cache that it left, and its teacher, which was moved since."""
+    folder = tmp_path_factory.mktemp("taught")
+    shutil.copytree(trained.path, folder / "run")
+    options = Options(out=folder / "student", cache=folder / "cache", device="cpu")
+    distil(RunFolder.open(folder / "run"), "mobile", ["train.epochs=1"], options, temperature=3.0)
+    (folder / "run").rename(folder / "moved")
+    return folder
+
+
+@pytest.fixture
+def stopped(folder: Path, tmp_path: Path) -> RunFolder:
+    """A copy of the student, killed as it began."""
+    run = RunFolder.open(shutil.copytree(folder / "student", tmp_path / "stopped"))
+    shutil.rmtree(run.member("mobile").folder)
+    return run
+
+
+def changed(run: RunFolder) -> RunFolder:
+    """Give a run's ensemble other weights, as pruning does."""
+    path = run.path / "ensemble.json"
+    table = json.loads(path.read_text())
+    first, *others = table["weights"]
+    path.write_text(json.dumps(table | {"weights": {first: 1.0} | dict.fromkeys(others, 0.0)}))
+    return run
+
+
+def rewritten(run: RunFolder, **sections: dict[str, Any]) -> RunFolder:
+    """Change sections of a run's recipe."""
+    path = run.path / "recipe.toml"
+    table = tomllib.loads(path.read_text())
+    path.write_text(tomli_w.dumps(table | {name: table[name] | keys for name, keys in sections.items()}))
+    return run
 
 
 @pytest.fixture
@@ -61,6 +110,8 @@ def test_a_student_learns_from_the_ensembles_answers(
     members = restore_all(copied, copied.ensemble.names, torch.device("cpu"))
     expected = copied.ensemble.logits(together(members, batch_of(images)))
     np.testing.assert_allclose(answers[:5], expected, atol=1e-3)
+    seen = [row["part"] in ("fit", "holdout") for row in student.samples()]
+    np.testing.assert_array_equal(answers.any(1), seen)  # validation images aren't trained on
 
 
 def pictures(run: RunFolder, count: int) -> list[np.ndarray]:
@@ -83,12 +134,11 @@ def test_the_share_of_the_gain(copied: RunFolder) -> None:
 
 
 def test_a_stopped_student_goes_on(copied: RunFolder, tmp_path: Path, run_cli: Octavo, cache: Path) -> None:
-    words = ["distil", str(copied.path), "--student", "mobile", "--no-report", "--out", str(tmp_path / "s")]
-    assert run_cli(*words, "--set", "train.epochs=1")[0] == 0
-    code, out, err = run_cli(
-        "distil", str(copied.path), "--student", "mobile", "--out", str(tmp_path / "s"), "--resume"
-    )
-    assert code == 0 and "student" in out, err
+    words = ["distil", copied.path, "--student", "mobile", "--no-report", "--out", tmp_path / "s", "--resume"]
+    code, _, err = run_cli(*words, "--set", "train.epochs=1")
+    assert code == 0 and "no run there yet to go on with; it starts from the beginning" in err
+    code, out, err = run_cli(*words)
+    assert code == 0 and "student" in out and "all is trained" in err, err
 
 
 def test_what_cannot_teach_is_refused(
@@ -118,3 +168,192 @@ def test_other_images_are_not_compared(copied: RunFolder, tmp_path: Path, monkey
     )
     with pytest.raises(UserError, match="its validation images aren't those of"):
         compared(copied, other)
+
+
+def test_a_teacher_is_known_by_what_it_answers(trained: RunFolder, copied: RunFolder) -> None:
+    """Wherever it lies, and however new its files are."""
+    assert identity_of(copied) == identity_of(trained)
+    identities = {identity_of(trained), identity_of(changed(copied))}
+    copied.bf16 = {"device": "cpu", "members": ["squeeze"]}
+    identities.add(identity_of(copied))
+    outputs = copied.member("squeeze").folder / "outputs.safetensors"
+    outputs.write_bytes(outputs.read_bytes()[::-1])
+    assert len(identities | {identity_of(copied)}) == 4
+
+
+def test_a_teacher_of_folds(digits_folder: Path, tmp_path: Path, cache: Path) -> None:
+    """Its weights lie in the folders of its folds; what it chose out of fold the student chooses on images held out."""
+    (tmp_path / "r.toml").write_text(
+        'data = {size = 32, resize = "stretch", normalize = "none", holdout = 0, folds = 2}\n'
+        'train = {epochs = 1, batch_size = 40, keep = "best", patience = 3}\n'
+        '[[members]]\nname = "squeeze"\nbackbone = "squeezenet1_1"\nweights = "none"\n'
+    )
+    teacher = train(tmp_path / "r.toml", digits_folder, (), Options(out=tmp_path / "run", device="cpu"))
+    student, report = distil(teacher, "squeezenet1_1", (), Options(device="cpu"))
+    recipe = student.recipe_as(ClassifyRecipe)
+    assert student.path == tmp_path / "run-squeezenet1_1" and report.scored == 40
+    assert (recipe.data.folds, recipe.data.holdout, recipe.train.keep) == (0, 0.1, "best")
+
+
+def test_the_students_recipe(copied: RunFolder) -> None:
+    rewritten(copied, data={"size": 48, "folds": 3, "holdout": 0.0}, train={"keep": "best", "patience": 2})
+    path = copied.path / "recipe.toml"
+    path.write_text(
+        path.read_text().replace("stored = 32\n", "").replace('name = "vgg"\n', 'name = "vgg"\nsize = 64\n')
+    )
+    made = recipe_of(copied, "squeeze", ["data.holdout=0.2"], {"weight": 0.5})
+    assert made.data.stored == 74 and (made.data.holdout, made.distil.weight, made.distil.temperature) == (0.2, 0.5, 2)
+    assert recipe_of(copied, "squeeze", ["data.size=128"]).stored_side == 147
+    assert recipe_of(copied, "squeeze", ["data.stored=40"]).stored_side == 40
+    found = recipe_of(copied, "timm:hf-hub:timm/x")
+    assert (found.members[0].name, found.members[0].backbone) == ("hf-hub-timm-x", "timm:hf-hub:timm/x")
+    with pytest.raises(UserError, match=r"^small-squeeze: train.patience chooses on held-out [^\n]*$"):
+        recipe_of(copied, "squeeze", ["data.holdout=0"])
+    with pytest.raises(UserError, match=r"train.epoch: unknown key; did you mean .epochs..\n.*distil.temperature"):
+        recipe_of(copied, "squeeze", ["train.epoch=1"], {"temperature": 0.0})
+
+
+def test_a_run_is_taught_from_within_its_folder(
+    copied: RunFolder, monkeypatch: pytest.MonkeyPatch, run_cli: Octavo
+) -> None:
+    place = copied.path.with_name("run-mobile")
+    place.mkdir()
+    (place / "file").touch()
+    monkeypatch.chdir(copied.path)
+    code, _, err = run_cli("distil", ".", "--student", "mobile")
+    assert code == 2 and f"{place}: exists and is not a run" in err
+
+
+def test_a_teacher_is_not_deleted_for_its_student(copied: RunFolder, run_cli: Octavo) -> None:
+    words = ["--student", "mobile", "--out", copied.path, "--overwrite", "--no-report"]
+    code, _, err = run_cli("distil", copied.path, *words)
+    assert code == 2 and "the run that teaches lies there; choose another" in err and copied.member("vgg").finished
+
+
+@pytest.mark.parametrize("given", [None, "elsewhere"])
+def test_the_teachers_options(given: str | None, copied: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder of weights always holds; what is said of its data only holds for these."""
+    own = {"layout": "flat", "labels": "/labels.csv", "skip_broken": True, "weights_dir": "/weights"}
+    path = copied.path / "manifest.json"
+    path.write_text(json.dumps(copied.manifest | {"options": copied.manifest["options"] | own}))
+    seen: list[Options] = []
+
+    def stop(recipe: object, data: str, changes: object, options: Options, **others: object) -> None:
+        seen.append(options)
+        raise UserError(data)
+
+    monkeypatch.setattr("octavo.verbs.distil.train", stop)
+    with pytest.raises(UserError, match=given or copied.manifest["data"]["root"]):
+        distil(copied, "mobile", data=given)
+    of_data = (None, None, False) if given else ("flat", Path("/labels.csv"), True)
+    assert (seen[0].layout, seen[0].labels, seen[0].skip_broken) == of_data and seen[0].weights_dir == Path("/weights")
+
+
+def test_other_validation_images_are_refused(
+    copied: RunFolder, digits_folder: Path, tmp_path: Path, run_cli: Octavo
+) -> None:
+    data = Path(shutil.copytree(digits_folder, tmp_path / "data"))
+    words = ["distil", copied.path, "--student", "mobile", "--data", data, "--out", tmp_path / "s", "--no-report"]
+    picture = data / "val_10" / "3_17.png"
+    Image.fromarray(np.asarray(Image.open(picture)) ^ 1).save(picture)
+    code, _, err = run_cli(*words)
+    line = err.splitlines()[-1]
+    assert code == 2 and line.startswith(f"error: {data}: its validation images aren't those of {copied.path}, ")
+    assert "the pixels of its images, of training too, are others; restore them" in line
+    picture.rename(picture.with_name("4_17.png"))
+    code, _, err = run_cli(*words)
+    assert code == 2 and "1 file is gone (val_10/3_17.png)" in err.splitlines()[-1]
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_student_goes_on_under_a_teacher_that_was_moved(folder: Path, stopped: RunFolder, run_cli: Octavo) -> None:
+    code, _, err = run_cli("train", "--resume", "--out", stopped.path)
+    assert code == 2 and f"distil.run: {folder / 'run'}: no such run folder" in err and "distil PLACE" in err
+    words = ["--student", "mobile", "--out", stopped.path, "--resume", "--no-report", "--temperature", 3]
+    code, _, err = run_cli("distil", folder / "moved", *words)
+    assert code == 0, err
+    whole = RunFolder(folder / "student")
+    assert stopped.member("mobile").outputs_digest() == whole.member("mobile").outputs_digest()
+    assert stopped.recipe == whole.recipe
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--student", "squeeze"], "--student squeeze: the one in {run} is mobile (mobilenet_v3_small); name that"),
+        (["--temperature", "2"], "--temperature 2: {run} began with 3; leave it out"),
+        (["--weight", "0.5"], "--weight 0.5: {run} began with 0.9; leave it out"),
+        (["--set", "train.epochs=2"], "{run}: --resume with another recipe (was: epochs = 1; now: epochs = 2)"),
+        (["--out", "{teacher}"], "{teacher}: is a run that no other teaches; choose another --out"),
+    ],
+)
+def test_what_a_student_did_not_begin_with_is_refused(
+    words: list[str], told: str, folder: Path, stopped: RunFolder, run_cli: Octavo
+) -> None:
+    places = {"run": stopped.path, "teacher": folder / "moved"}
+    given = ["--student", "mobile", "--out", stopped.path, "--resume", *(word.format(**places) for word in words)]
+    code, _, err = run_cli("distil", folder / "moved", *given)
+    assert code == 2 and err.splitlines()[-1].startswith(f"error: {told.format(**places)}")
+
+
+def test_a_teacher_that_changed_is_refused(
+    folder: Path, stopped: RunFolder, copied: RunFolder, tmp_path: Path, run_cli: Octavo
+) -> None:
+    changed(copied)
+    told = f"--resume, but the ensemble in {copied.path} is another than the one that it began with, or was changed"
+    code, _, err = run_cli("distil", copied.path, "--student", "mobile", "--out", stopped.path, "--resume")
+    assert code == 2 and f"error: {stopped.path}: {told}" in err
+    with pytest.raises(UserError, match=told):
+        train(None, None, [f"distil.run={copied.path}"], Options(out=stopped.path, resume=True))
+    student, options = RunFolder(folder / "student"), Options(out=tmp_path / "again")
+    with pytest.raises(UserError, match=r"another than its teacher then .* --teacher, or go on by --anyway"):
+        reproduce(student, options, teacher=copied.path)
+    found = reproduce(student, options, teacher=copied.path, anyway=True)
+    assert not found.identical and "another than its teacher then" in found.conditions[0]
+
+
+def test_a_student_is_reproduced_from_a_teacher_that_was_moved(
+    folder: Path, trained: RunFolder, tmp_path: Path, run_cli: Octavo
+) -> None:
+    words = ["reproduce", folder / "student", "--out", tmp_path / "again"]
+    code, _, err = run_cli(*words)
+    assert code == 2 and "reproduce … --teacher PLACE" in err
+    code, out, err = run_cli(*words, "--teacher", folder / "moved")
+    assert code == 0 and "mobile: bit-identical" in out, out + err
+    with pytest.raises(UserError, match="learned from no other run"):
+        reproduce(trained, Options(out=tmp_path / "x"), teacher=folder / "moved")
+
+
+def test_answers_are_found_by_what_teaches(
+    folder: Path, digits_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No network of a teacher is loaded that a student has asked before; a relative path is written down whole."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("octavo.engine.teacher.restore_all", None)
+    recipe = RunFolder(folder / "student").recipe_as(ClassifyRecipe).taught_in("moved")
+    run = train(recipe, digits_folder, (), Options(out=tmp_path / "again", cache=folder / "cache", device="cpu"))
+    assert run.recipe_as(ClassifyRecipe).distil.run == str(folder / "moved")
+    assert run.member("mobile").outputs_digest() == RunFolder(folder / "student").member("mobile").outputs_digest()
+
+
+def test_a_teacher_that_memory_does_not_bear(
+    trained: RunFolder, digits_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its batches are halved until they fit; where not even one image fits it is named."""
+    recipe = trained.recipe_as(ClassifyRecipe)
+    found = prepare(recipe, str(digits_folder), None, tmp_path, False, progress=silent)
+    parts = found.parts | {"fit": found.parts["fit"][:21], "holdout": found.parts["holdout"][:2]}
+    job = Job(recipe, recipe.members[0], 10, found.labels, parts, found.pixels, None, tmp_path, Hardware("cpu"))
+    whole, seen, most = answers_of(job, trained, silent), list[int](), 6
+
+    def small(members: object, batch: Any) -> np.ndarray:
+        seen.append(len(batch.indices))
+        torch.empty(2**60 if len(batch.indices) > most else 1)
+        return together(members, batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("octavo.engine.teacher.together", small)
+    np.testing.assert_allclose(answers_of(replace(job, cache=tmp_path / "halved"), trained, silent), whole, atol=1e-4)
+    assert seen == [23, 12, 6, 6, 6, 5]
+    most = 0
+    with pytest.raises(UserError, match=f"the teacher in {trained.path}: out of memory with one image at a time"):
+        answers_of(replace(job, cache=tmp_path / "none"), trained, silent)

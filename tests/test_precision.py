@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,16 @@ import pytest
 import torch
 
 from conftest import Octavo
+from octavo.engine.cascaded import in_stages
 from octavo.engine.folder import RunFolder
-from octavo.engine.restore import batch_of, restore, restore_all, together
+from octavo.engine.restore import batch_of, restore, restore_all, sharing, together
 from octavo.errors import UserError
+from octavo.looks.cost import in_order, timings_of
+from octavo.looks.subject import ClassifySubject
 from octavo.networks.fold import FoldedLinear
+from octavo.numbers.calibration import NONE
+from octavo.numbers.cascade import NEVER, Cascade, confidences, prefixes_of
+from octavo.numbers.results import PrecisionReport
 from octavo.options import Options
 from octavo.verbs.precision import precision
 from octavo.verbs.training import train
@@ -78,19 +85,61 @@ def test_a_shared_extractor_runs_once_and_says_the_same(shared: RunFolder) -> No
     np.testing.assert_allclose(found, np.stack(full), atol=1e-5)
 
 
-def test_bfloat16_is_applied_where_few_answers_change(copied: RunFolder, run_cli: Octavo) -> None:
+def test_a_shared_extractor_is_counted_once_and_runs_once_in_a_cascade(shared: RunFolder) -> None:
+    names = ["a", "b", "c"]
+    assert sharing(shared, names) == [["a", "b"], ["c"]]
+    subject = ClassifySubject(shared, "cpu")
+    timings = timings_of(subject, names)
+    order, added = in_order(subject, timings)
+    assert abs(order.index("a") - order.index("b")) == 1  # the second of them adds its head alone
+    second = max(order.index("a"), order.index("b"))
+    own = {timing.name: timing.milliseconds for timing in timings}
+    assert added[second] < 0.5 * own[order[second]] and sorted(order) == names
+
+    nets = dict(zip(names, restore_all(shared, names, CPU), strict=True))
+    runs: list[int] = []
+    nets["a"].halves[0][0].register_forward_hook(lambda module, x, out: runs.append(len(out)))
+    whole = replace(shared.ensemble, combine="weighted", weights=(0.4, 0.3, 0.3), calibration=NONE, own=())
+    prefixes, batch = prefixes_of(whole, ["a", "c", "b"]), batch_of(IMAGES)
+    found = in_stages(Cascade(prefixes, (NEVER, NEVER)), [nets[name] for name in ("a", "c", "b")], batch)
+    np.testing.assert_allclose(found, whole.logits(together([nets[name] for name in names], batch)), atol=1e-5)
+    assert runs == [6, 6]  # once in the cascade, once in `together`
+    first = confidences(prefixes[0].logits(nets["a"].logits(batch)[None])[None])[0]
+    some = in_stages(Cascade(prefixes, (float(np.median(first)), NEVER)), [nets[n] for n in ("a", "c", "b")], batch)
+    stopped = first >= np.median(first)
+    assert 0 < stopped.sum() < 6
+    np.testing.assert_allclose(some[~stopped], found[~stopped], atol=1e-5)
+
+
+def test_bfloat16_is_applied_where_few_answers_change(
+    copied: RunFolder, run_cli: Octavo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PrecisionReport, "speedup", property(lambda self: 2.0))
     assert not restore(copied, copied.ensemble.names[0], CPU).bf16
     code, out, _ = run_cli("ensemble", "precision", str(copied.path), "--changed", "100")
     assert code == 0 and "nothing is changed" in out and not copied.bf16
     code, out, _ = run_cli("ensemble", "precision", str(copied.path), "--changed", "100", "--apply")
-    assert code == 0 and "in bfloat16 from now on" in out
+    assert code == 0 and "in bfloat16 on a cpu from now on" in out
     kept = json.loads((copied.path / "precision.json").read_text())
-    assert kept["scored"] == 40 and 0 <= kept["changed"] <= 1
+    assert kept["scored"] == 40 and 0 <= kept["changed"] <= 1 and kept["device"] == "cpu"
+    assert copied.in_bf16(kept["members"][0], "cpu") and not copied.in_bf16(kept["members"][0], "cuda")
+    assert not copied.in_bf16("another", "cpu")
     member = restore(copied, copied.ensemble.names[0], CPU)
     assert member.bf16 and member.inputs.channels_last
     exact = restore(copied, member.name, CPU, bf16=False).logits(batch_of(IMAGES))
     rounded = member.logits(batch_of(IMAGES))
     assert 0 < np.abs(exact - rounded).max() < 0.1 * np.abs(exact).max()
+    assert run_cli("ensemble", "precision", str(copied.path), "--undo")[0] == 0
+    assert not restore(copied, copied.ensemble.names[0], CPU).bf16
+    assert "already" in run_cli("ensemble", "precision", str(copied.path), "--undo")[2]
+
+
+def test_bfloat16_that_is_slower_is_not_applied(
+    copied: RunFolder, run_cli: Octavo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PrecisionReport, "speedup", property(lambda self: 0.5))
+    code, _, err = run_cli("ensemble", "precision", str(copied.path), "--changed", "100", "--apply")
+    assert code == 2 and "bfloat16 isn't faster on this cpu (× 0.50); nothing is changed" in err and not copied.bf16
 
 
 def test_the_changed_answers_are_counted(copied: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,6 +258,12 @@ def test_an_overlap_without_windows_is_said(whole: tuple[RunFolder, SegmenterNet
     assert not predict_masks(whole[0], [tmp_path / "a.png"], tmp_path / "out", device="cpu", window=32, overlap=0).notes
 
 
+def test_views_that_are_larger_than_whole_images_may_be_go_in_windows(whole: tuple[RunFolder, SegmenterNet]) -> None:
+    assert restore_segmenter(whole[0], CPU).goes_whole(1990, 1990)
+    assert not restore_segmenter(whole[0], CPU, Averaging(scales=(0.5, 2.0))).goes_whole(1990, 1990)
+    assert restore_segmenter(whole[0], CPU, Averaging(scales=(0.5, 2.0))).goes_whole(990, 990)
+
+
 def test_flips_and_scales_are_averaged_in_probability(whole: tuple[RunFolder, SegmenterNet]) -> None:
     run, net = whole
     pixels = image(64, 96)

@@ -87,6 +87,17 @@ def test_of_a_run(trained: RunFolder, tmp_path: Path, run_cli: Octavo) -> None:
     assert after.ensemble.metrics["accuracy"].value == report.steps[-1].accuracy.value
 
 
+def test_a_pruned_run_stays_so(trained: RunFolder, digits_folder: Path, tmp_path: Path, run_cli: Octavo) -> None:
+    run = RunFolder(Path(shutil.copytree(trained.path, tmp_path / "run")))
+    was = run.ensemble
+    assert run.unpruned is None
+    run.prune(replace(was, weights=(1.0, 0.0, 0.0)))
+    run.prune(replace(was, weights=(0.0, 1.0, 0.0)))
+    assert run.unpruned == was and run.ensemble.weights == (0.0, 1.0, 0.0)
+    code, _, error = run_cli("train", "--resume", "--out", run.path, "--no-report")
+    assert code == 0 and run.ensemble.weights == (0.0, 1.0, 0.0), error
+
+
 def test_what_can_not_be_pruned(trained: RunFolder, segmented: RunFolder) -> None:
     with pytest.raises(UserError, match="from 0 to 100"):
         prune(trained, -0.1)

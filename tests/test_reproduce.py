@@ -27,6 +27,7 @@ from octavo.options import Options
 from octavo.progress import Interrupted
 from octavo.verbs.conditions import changed_rows, other_surroundings, surroundings
 from octavo.verbs.differing import Comparison, compare_runs
+from octavo.verbs.prune import prune
 from octavo.verbs.reproduce import Reproduction, reproduce
 from octavo.verbs.training import train
 
@@ -355,6 +356,15 @@ def test_folders_that_are_taken_are_refused(run: RunFolder, again: Reproduction,
 
 def test_a_finished_reproduction_is_compared_again_by_resume(again: Reproduction, trained: RunFolder) -> None:
     assert reproduce(trained, Options(out=again.run.path, resume=True)).identical
+
+
+def test_a_run_that_was_pruned_is_pruned_again(run: RunFolder, again: Reproduction, tmp_path: Path) -> None:
+    prune(run, 99.0, apply=True)
+    copied = Path(shutil.copytree(again.run.path, tmp_path / "again"))
+    said: list[str] = []
+    found = reproduce(run, Options(out=copied, resume=True), say=said.append)
+    assert found.identical and found.run.unpruned is not None and found.run.ensemble == run.ensemble
+    assert "the ensemble was pruned after training; the repetition's is pruned alike" in said
 
 
 def test_stopped_and_gone_on_with_it_is_the_same(run: RunFolder, tmp_path: Path) -> None:

@@ -149,6 +149,11 @@ def test_enlarging_in_strips_is_interpolate_on_the_whole(
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_rows_are_not_reduced() -> None:
+    with pytest.raises(ValueError, match="at least 65 rows"):
+        list(enlarged(iter([torch.randn(2, 65, 64)]), (65, 64), (32, 32)))
+
+
 def test_enlarging_many_rows_goes_in_pieces() -> None:
     logits = torch.randn(2, 300, 4)
     parts = list(enlarged(iter([logits]), (300, 4), (1500, 20)))

@@ -11,12 +11,16 @@ from octavo.terminal import (
     CacheOption,
     DataOption,
     DeviceOption,
+    LabelsOption,
+    LayoutOption,
     RunArgument,
     SetOption,
+    SkipOption,
     WeightsOption,
     console,
     print_tables,
     progress_shown,
+    refuse,
 )
 from octavo.words import counted
 
@@ -74,14 +78,21 @@ def distil(
         Path | None, typer.Option("--out", help="Folder of the student's run; RUN-STUDENT by default.")
     ] = None,
     data: DataOption = None,
-    temperature: Annotated[float, typer.Option("--temperature", help="Softens the ensemble's answers.")] = 2.0,
-    weight: Annotated[float, typer.Option("--weight", help="Share of those answers in the loss, 0–1.")] = 0.9,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="Softens the ensemble's answers; 2 by default.")
+    ] = None,
+    weight: Annotated[
+        float | None, typer.Option("--weight", help="Share of those answers in the loss, 0–1; 0.9 by default.")
+    ] = None,
     changes: SetOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a student that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out first.")] = False,
     weights_dir: WeightsOption = None,
     cache: CacheOption = None,
     device: DeviceOption = "auto",
+    layout: LayoutOption = None,
+    labels: LabelsOption = None,
+    skip_broken: SkipOption = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="End by writing report.html.")] = True,
 ) -> None:
     """Train one network on the answers of a run's ensemble, and tell how much of the ensemble's gain it keeps."""
@@ -92,6 +103,9 @@ def distil(
 
     given = Options(
         out=out,
+        layout=layout,
+        labels=labels,
+        skip_broken=skip_broken,
         weights_dir=weights_dir,
         cache=cache,
         device=device,
@@ -123,16 +137,23 @@ def precision(
         float, typer.Option("--changed", help="Percent of the validation images whose answer may change.")
     ] = 0.5,
     apply: Annotated[bool, typer.Option("--apply", help="Let its members answer in bfloat16 from now on.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Let them answer as they were trained again.")] = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Try bfloat16 for members that were trained in float32: answers that change, accuracy, speed."""
     from octavo.engine.folder import RunFolder
     from octavo.numbers.tables import precision_table
     from octavo.verbs.precision import precision as tried
+    from octavo.verbs.precision import undo as as_trained
 
+    if undo:
+        refuse({"--apply": apply}, "--undo")
+        as_trained(RunFolder.open(run))
+        typer.echo(f"{run}: answers as it was trained")
+        return
     with progress_shown() as progress:
         report = tried(RunFolder.open(run), changed, apply=apply, device=device, progress=progress)
     print_tables([precision_table(report)])
     console().print(report.rule, markup=False, soft_wrap=False)
-    said = "answers in bfloat16 from now on" if apply else "nothing is changed; --apply does it"
+    said = f"answers in bfloat16 on a {report.device} from now on" if apply else "nothing is changed; --apply does it"
     typer.echo(f"{run}: {said}" if apply else said)

@@ -19,8 +19,9 @@ def reproduce(
     data: DataOption = None,
     weights_dir: WeightsOption = None,
     member: Annotated[list[str] | None, typer.Option("--member", help="Only this member; once for each.")] = None,
+    teacher: Annotated[Path | None, typer.Option("--teacher", help="Where a student's teacher is now.")] = None,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Go on though data, weights or recipe have changed.")
+        bool, typer.Option("--anyway", help="Go on though data, weights, teacher or recipe have changed.")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a reproduction that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out first.")] = False,
@@ -39,6 +40,7 @@ def reproduce(
             given,
             data=data,
             members=member or (),
+            teacher=teacher,
             anyway=anyway,
             progress=progress,
             say=lambda line: typer.echo(line, err=True),

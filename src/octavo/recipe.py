@@ -64,8 +64,8 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def load(recipe: str | Path | Recipe, overrides: Iterable[str] = ()) -> Recipe:
-    """Return the recipe of that name or file, with `a.b=1` overrides applied.
+def load(recipe: str | Path | Recipe | Mapping[str, Any], overrides: Iterable[str] = ()) -> Recipe:
+    """Return the recipe of that name or file, or of that parsed file, with `a.b=1` overrides applied.
 
     Raises:
         UserError: no such recipe, TOML that can't be read, or overrides, keys and values that don't fit: all of them
@@ -73,6 +73,8 @@ def load(recipe: str | Path | Recipe, overrides: Iterable[str] = ()) -> Recipe:
     """
     if isinstance(recipe, Recipe):
         source, table = recipe.name, recipe.model_dump(mode="json", exclude_none=True)
+    elif isinstance(recipe, Mapping):
+        source, table = str(recipe.get("name", "recipe")), dict(recipe)
     else:
         path = _find(recipe)
         source, table = str(recipe), _parse(path)

@@ -211,8 +211,8 @@ class Run:
     def reproduce(self, out: str | Path | None = None, **options: Any) -> Reproduction:
         """Train the run once more in the folder `out` and compare, bit by bit; see `octavo.verbs.reproduce`.
 
-        `options` are those of `reproduce` (data, members, anyway, progress, say) and fields of `Options` (weights_dir,
-        cache, device, resume, overwrite).
+        `options` are those of `reproduce` (data, members, teacher, anyway, progress, say) and fields of `Options`
+        (weights_dir, cache, device, resume, overwrite).
         """
         from octavo.verbs.reproduce import asked
 

@@ -49,11 +49,9 @@ class Batch:
         return Batch(inputs, self.sizes, labels, self.indices, self.epoch, self.step)
 
     def some(self, rows: np.ndarray) -> Batch:
-        """Return the batch of some images alone, `rows` int [b] places in it, of pixels."""
-        place = torch.from_numpy(rows)
-        return Batch(
-            self.inputs[place], self.sizes[rows], self.labels[place], self.indices[rows], self.epoch, self.step
-        )
+        """Return the batch of some images alone, `rows` int [b] places in it."""
+        place, sizes = torch.from_numpy(rows), self.sizes[rows] if len(self.sizes) else self.sizes
+        return Batch(self.inputs[place], sizes, self.labels[place], self.indices[rows], self.epoch, self.step)
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory (the DataLoader calls this when training on a GPU)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
@@ -81,8 +82,8 @@ class ImageDecoder:
 
     @property
     def key(self) -> str:
-        """Decoder's version, side and scale."""
-        return f"{DECODER}\nside {self.side}\nscale {self.scale!r}"
+        """Decoder's version, that of torch, which reduces what is decoded, side and scale."""
+        return f"{DECODER} {version('torch')}\nside {self.side}\nscale {self.scale!r}"
 
     def decode(self, path: Path) -> np.ndarray:
         """Return uint8 [H, W, 3]; see `pixels.decode`."""

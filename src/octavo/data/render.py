@@ -239,8 +239,8 @@ def _sample(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -
     """Return [B, 3, H, W] read bilinearly from images [B, 3, H, W]; black outside of each image.
 
     Positions in the outer half of a border pixel read that pixel, so that an enlarged image has no dark seam and what
-    lies beside the image in `images` is never seen. No matrix products or fused operations: in any batch the same, up to
-    the rounding of places in a canvas of another size (4e-6).
+    lies beside the image in `images` is never seen. No matrix products or fused operations: in any batch the same, up
+    to the rounding of places in a canvas of another size (4e-6).
     """
     images, sizes, matrix = _part(images, sizes, matrix, size, np.ones((len(sizes), 2)))
     m = torch.from_numpy(matrix.astype(np.float32)).to(images.device)[..., None, None]

@@ -8,7 +8,7 @@ import numpy as np
 
 from octavo.data.batches import Batch
 from octavo.engine.folder import RunFolder
-from octavo.engine.restore import Trained
+from octavo.engine.restore import Shared, Trained
 from octavo.errors import UserError
 from octavo.numbers.cascade import Cascade, confidences
 
@@ -33,7 +33,8 @@ def cascade_of(run: RunFolder) -> Cascade:
 
 def in_stages(stages: Cascade, trained: Sequence[Trained], batch: Batch) -> np.ndarray:
     """Return logits [B,C] of a batch: each image is answered by the first prefix of the members that is sure enough."""
-    known = trained[0].logits(batch)[None]  # [members so far, images that go on, C]
+    shared = Shared(batch)
+    known = shared.logits(trained[0])[None]  # [members so far, images that go on, C]
     answer = stages.prefixes[0].logits(known)
     going = np.arange(len(answer))
     for net, prefix, threshold in zip(trained[1:], stages.prefixes[1:], stages.thresholds, strict=True):
@@ -41,6 +42,8 @@ def in_stages(stages: Cascade, trained: Sequence[Trained], batch: Batch) -> np.n
         going, known = going[unsure], known[:, unsure]
         if not len(going):
             break
-        known = np.concatenate([known, net.logits(batch.some(going))[None]])
+        if not unsure.all():
+            shared = shared.some(np.flatnonzero(unsure))
+        known = np.concatenate([known, shared.logits(net)[None]])
         answer[going] = prefix.logits(known)
     return answer

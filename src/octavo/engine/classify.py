@@ -19,7 +19,7 @@ from octavo.engine.infer import outputs, ready
 from octavo.engine.job import Job, Prepared
 from octavo.engine.kept import kept_features
 from octavo.engine.task import FeatureInputs, Ways
-from octavo.engine.teacher import Taught, answers_of
+from octavo.engine.teacher import Taught, answers_of, teacher_of
 from octavo.errors import UserError
 from octavo.keyed import seed_of
 from octavo.networks import weights
@@ -69,8 +69,8 @@ def prepared_for(job: Job, net: MemberNet, origin: LoadReport | None, progress: 
         source = _features(job, net, parts, inputs, origin.sha256 if origin else None, progress)
         ways, trained = FeatureInputs(parts.pooling), parts.head
     distil = _own(job)[0].distil
-    if distil.run:
-        ways = Taught(ways, answers_of(job, _own(job)[0], progress))
+    if teacher := teacher_of(job.recipe):
+        ways = Taught(ways, answers_of(job, teacher, progress))
         goal = DistilGoal(goal, distil.temperature, distil.weight)
     return Prepared(net, trained, source, ways, goal, job.labels, train.batch_size, origin)
 

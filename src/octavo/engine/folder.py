@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 import shutil
@@ -53,6 +54,11 @@ class MemberFolder:
         """Return what it says of each part of the data: a member's logits float32 [n,C], or a segmenter's confusion
         counts int32 [n,C+1,C+1] of each image."""
         return load_file(self._outputs)
+
+    def outputs_digest(self) -> str:
+        """Return the sha256 of the file of its outputs: other weights give another."""
+        with self._outputs.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def fold(self, fold: int) -> MemberFolder:
         """Return the files of one of its folds, from 0."""
@@ -248,6 +254,23 @@ class RunFolder:
         write_atomic(self.path / "ensemble.json", _json(ensemble.to_dict()))
 
     @property
+    def combined(self) -> bool:
+        """Whether the members have been combined."""
+        return (self.path / "ensemble.json").is_file()
+
+    @property
+    def unpruned(self) -> Ensemble | None:
+        """The ensemble as training left it; None where it still is that."""
+        path = self.path / "ensemble.trained.json"
+        return Ensemble.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+    def prune(self, ensemble: Ensemble) -> None:
+        """Take another ensemble of the same members, and keep the one that training left."""
+        if self.unpruned is None:
+            write_atomic(self.path / "ensemble.trained.json", _json(self.ensemble.to_dict()))
+        self.ensemble = ensemble
+
+    @property
     def metrics(self) -> Report | SegmentReport:
         """The numbers of the run's own evaluation.
 
@@ -288,13 +311,22 @@ class RunFolder:
         write_atomic(self.path / "distil.json", _json(report))
 
     @property
-    def bf16(self) -> bool:
-        """Whether members that were trained in float32 answer in bfloat16: `octavo ensemble precision --apply`."""
-        return (self.path / "precision.json").is_file()
+    def bf16(self) -> dict[str, Any] | None:
+        """What was found of members that were trained in float32 and answer in bfloat16; None where none do."""
+        path = self.path / "precision.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
-    def apply_bf16(self, found: Mapping[str, Any]) -> None:
-        """Let members answer in bfloat16 from now on, and keep what was found of it."""
-        write_atomic(self.path / "precision.json", _json(found))
+    @bf16.setter
+    def bf16(self, found: Mapping[str, Any] | None) -> None:
+        if found is None:
+            (self.path / "precision.json").unlink(missing_ok=True)
+        else:
+            write_atomic(self.path / "precision.json", _json(found))
+
+    def in_bf16(self, name: str, device: str) -> bool:
+        """Tell whether `octavo ensemble precision --apply` let a member answer in bfloat16 on this kind of device."""
+        found = self.bf16
+        return found is not None and found["device"] == device and name in found["members"]
 
     def explained(self, name: str) -> Path:
         """Return where a file lies that a look at the run left, such as `confusion.json`."""

@@ -75,28 +75,47 @@ class Trained:
         return out.float().cpu().numpy()
 
 
-@torch.inference_mode()
-def together(members: Sequence[Trained], batch: Batch) -> np.ndarray:
-    """Return the logits of several members, float32 [M,B,C]; what they have in common is computed once.
+class Shared:
+    """A batch as several members see it; what they have in common is computed once.
 
     That is the input where it is made alike, and the features of an extractor that `restore_all` found them to share.
     """
-    shown: dict[object, Tensor] = {}
-    features: dict[object, Tensor] = {}
-    answers = []
-    for member in members:
+
+    def __init__(self, batch: Batch) -> None:
+        """Begin with a batch of stored pixels."""
+        self.batch = batch
+        self._inputs: dict[object, Tensor] = {}
+        self._features: dict[nn.Module, Tensor] = {}
+
+    @torch.inference_mode()
+    def logits(self, member: Trained) -> np.ndarray:
+        """Return what a member says, float32 [B,C]."""
         own = member.inputs
         look = (own.size, own.resize, own.mean, own.std, own.channels_last)
         with torch.autocast(member.device.type, torch.bfloat16, enabled=member.bf16):
-            if look not in shown:
-                shown[look] = own.plain(batch.to(member.device))
             logits = []
             for body, head in member.halves:
-                if body not in features:
-                    features[body] = body(shown[look])
-                logits.append(head(features[body]).float())
-        answers.append(torch.stack(logits).mean(0).cpu().numpy())
-    return np.stack(answers)
+                if body not in self._features:
+                    if look not in self._inputs:
+                        self._inputs[look] = own.plain(self.batch.to(member.device))
+                    self._features[body] = body(self._inputs[look])
+                logits.append(head(self._features[body]).float())
+        return torch.stack(logits).mean(0).cpu().numpy()
+
+    @torch.inference_mode()
+    def some(self, rows: np.ndarray) -> Shared:
+        """Return the same of some images alone, `rows` int [b] places in the batch."""
+        chosen = Shared(self.batch.some(rows))
+        place = torch.from_numpy(rows)
+        chosen._inputs = {look: x[place.to(x.device)] for look, x in self._inputs.items()}
+        chosen._features = {body: x[place.to(x.device)] for body, x in self._features.items()}
+        return chosen
+
+
+def together(members: Sequence[Trained], batch: Batch) -> np.ndarray:
+    """Return the logits of several members, float32 [M,B,C]; what they have in common is computed once."""
+    shared = Shared(batch)
+    return np.stack([shared.logits(member) for member in members])
 
 
 def answers(
@@ -129,6 +148,14 @@ def restore_all(run: RunFolder, names: Sequence[str], device: torch.device) -> l
     return found
 
 
+def sharing(run: RunFolder, names: Sequence[str]) -> list[list[str]]:
+    """Return the members in groups that have one extractor, in the order of the first of each group."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_extractor(run, name), []).append(name)
+    return list(groups.values())
+
+
 def _extractor(run: RunFolder, name: str) -> str:
     """Return what members must have in common to share an extractor; a member's own name where nothing is shared."""
     recipe, facts = run.recipe_as(ClassifyRecipe), run.member(name).facts()
@@ -149,8 +176,8 @@ def _begins(member: Member, recipe: ClassifyRecipe) -> bool:
 def restore(run: RunFolder, name: str, device: torch.device, *, bf16: bool | None = None) -> Trained:
     """Return the trained member `name` of a run.
 
-    It computes as it was trained, or in bfloat16 where `octavo ensemble precision` found the run to bear it; `bf16`
-    says otherwise.
+    It computes as it was trained, or in bfloat16 where `octavo ensemble precision` found the run to bear it on such a
+    device; `bf16` says otherwise.
 
     Raises:
         UserError: no such member, or it isn't trained yet.
@@ -162,7 +189,7 @@ def restore(run: RunFolder, name: str, device: torch.device, *, bf16: bool | Non
         raise UserError(f'{run.path}: member "{name}" is not trained yet; go on with `{run.resume}`')
     facts, train = files.facts(), recipe.train_of(member)
     if bf16 is None:
-        bf16 = train.precision == "bf16" or run.bf16
+        bf16 = train.precision == "bf16" or run.in_bf16(name, device.type)
     channels_last = train.channels_last or (bf16 and train.precision != "bf16")
     net = ready(_filled(member, recipe, files), device, channels_last)
     assert isinstance(net, MemberNet | Bag)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,11 @@ class Averaging:
     def off(self) -> bool:
         """Whether there is one view alone, the image as it is."""
         return not self.flips and self.scales == (1.0,)
+
+    @property
+    def largest(self) -> float:
+        """Factor of the largest view's sides, 1 or more."""
+        return max(1.0, *self.scales)
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ class TrainedSegmenter:
     def goes_whole(self, height: int, width: int) -> bool:
         """Tell whether an image of this size goes through the network whole, where nothing else is asked for."""
         small, narrow = self.small_size(height, width)
-        return small * narrow <= WHOLE
+        return small * narrow * self.averaging.largest**2 <= WHOLE
 
     @property
     def batch(self) -> int:
@@ -140,7 +146,16 @@ class TrainedSegmenter:
         return any(isinstance(layer, nn.AdaptiveAvgPool2d) for layer in self.net.modules())
 
     def _averaged(self, x: Tensor) -> Tensor:
-        size, views = (x.shape[2], x.shape[3]), []
+        views = self._views(x)
+        total, count = next(views), 1
+        for found in views:
+            total += found
+            count += 1
+        return (total / count).clamp_min(torch.finfo(torch.float32).tiny).log()
+
+    def _views(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the probabilities [B,C,h,w] of one view of the input after another."""
+        size = (x.shape[2], x.shape[3])
         for factor in self.averaging.scales:
             to = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
             seen = x if to == size else F.interpolate(x, to, mode="bilinear", antialias=True, align_corners=False)
@@ -148,8 +163,7 @@ class TrainedSegmenter:
                 found = self._run(seen.flip(flip)).flip(flip)
                 if to != size:
                     found = F.interpolate(found, size, mode="bilinear", align_corners=False)
-                views.append(found.softmax(1))
-        return torch.stack(views).mean(0).clamp_min(torch.finfo(torch.float32).tiny).log()
+                yield found.softmax(1)
 
     def _run(self, x: Tensor) -> Tensor:
         if self.channels_last:

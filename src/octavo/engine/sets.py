@@ -31,7 +31,7 @@ def sets_of(run: RunFolder, coverage: float, method: str = METHOD) -> Prediction
     Raises:
         UserError: a run whose ensemble was chosen on its validation images, or too few of those.
     """
-    _require_clean(run)
+    require_clean(run, "sets fitted on them promise too much")
     return fit_sets(_probabilities(run), run.labels("val"), coverage, method)
 
 
@@ -41,7 +41,7 @@ def half_tried(run: RunFolder, coverage: float, method: str = METHOD) -> Sets:
     Raises:
         UserError: as `sets_of`.
     """
-    _require_clean(run)
+    require_clean(run, "sets fitted on them promise too much")
     probabilities, labels, first = _probabilities(run), run.labels("val"), first_half(run)
     fitted = fit_sets(probabilities[first], labels[first], coverage, method)
     return tried(fitted, probabilities[~first], labels[~first], "one half of the validation images", "the other half")
@@ -81,10 +81,15 @@ def _probabilities(run: RunFolder) -> np.ndarray:
     return softmax(run.ensemble.logits(stack), axis=1)
 
 
-def _require_clean(run: RunFolder) -> None:
+def require_clean(run: RunFolder, why: str) -> None:
+    """Refuse a run whose ensemble was chosen on its validation images.
+
+    Raises:
+        UserError: it was; `why` says what comes of it.
+    """
     recipe = run.recipe_as(ClassifyRecipe)
     if recipe.ensemble.fit_on == "val":
         raise UserError(
-            f"--coverage: the ensemble of {run.path} was chosen on its validation images, so that sets fitted on them "
-            'promise too much; train with ensemble.fit_on = "holdout"'
+            f"{run.path}: its ensemble was chosen on its validation images, so that {why}; train with "
+            'ensemble.fit_on = "holdout"'
         )

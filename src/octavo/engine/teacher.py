@@ -1,10 +1,11 @@
-"""What the ensemble of a finished run says of all images of a job: the soft labels of its student."""
+"""What the ensemble of a finished run says of the images that a job trains on: the soft labels of its student."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,14 +13,17 @@ from torch import Tensor, nn
 
 from octavo.cache import source_of
 from octavo.data.batches import Batch, PixelRows
+from octavo.data.render import RENDER
 from octavo.engine.features import cached, key_of
 from octavo.engine.folder import RunFolder
+from octavo.engine.infer import Parts
 from octavo.engine.job import Job
-from octavo.engine.restore import restore_all, together
+from octavo.engine.restore import Trained, restore_all, together
 from octavo.engine.task import Ways
 from octavo.errors import UserError
 from octavo.progress import Progress
-from octavo.recipe import ClassifyRecipe
+from octavo.recipe import ClassifyRecipe, Recipe
+from octavo.words import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +32,7 @@ class Taught:
 
     Attributes:
         ways: how a batch becomes the student's input.
-        answers: the teacher's calibrated logits on all images of the data set, float32 [N,C].
+        answers: the teacher's calibrated logits on the images that are trained on, float32 [N,C].
     """
 
     ways: Ways
@@ -46,29 +50,83 @@ class Taught:
 
 
 class _Teacher(nn.Module):
-    """A run's ensemble: batches of stored pixels to calibrated logits [B,C]."""
+    """A run's ensemble: batches of stored pixels to calibrated logits [B,C]; the first batch loads its networks."""
 
     def __init__(self, run: RunFolder, device: torch.device) -> None:
         super().__init__()
-        self.ensemble = run.ensemble
-        self.members = restore_all(run, self.ensemble.names, device)
+        self.run, self.device, self.ensemble = run, device, run.ensemble
+        self.members: list[Trained] = []
+        self.fitting = Parts()
 
     def forward(self, batch: Batch) -> Tensor:
-        return torch.from_numpy(np.asarray(self.ensemble.logits(together(self.members, batch)), np.float32))
+        self.members = self.members or self._loaded()
+        try:
+            return torch.from_numpy(self.fitting(self._answers, batch))
+        except UserError as error:
+            raise UserError(f"the teacher in {self.run.path}: {error}") from None
+
+    def _answers(self, batch: Batch) -> np.ndarray:
+        return np.asarray(self.ensemble.logits(together(self.members, batch)), np.float32)
+
+    def _loaded(self) -> list[Trained]:
+        try:
+            return restore_all(self.run, self.ensemble.names, self.device)
+        except torch.OutOfMemoryError:
+            count = counted(len(self.ensemble.names), "network")
+            raise UserError(
+                f"the teacher in {self.run.path}: out of memory while its {count} are loaded; take --device cpu"
+            ) from None
 
 
-def require_teacher(recipe: ClassifyRecipe, classes: Sequence[str]) -> None:
-    """Refuse a run that can't teach a recipe on data of these classes.
+def teacher_of(recipe: Recipe) -> RunFolder | None:
+    """Return the run that teaches; None: the recipe names none.
 
     Raises:
-        UserError: no such run, a segmenter, one that isn't finished, or one of other classes.
+        UserError: there is no run where the recipe says.
     """
-    if not recipe.distil.run:
+    if not isinstance(recipe, ClassifyRecipe) or not recipe.distil.run:
+        return None
+    try:
+        return RunFolder.open(recipe.distil.run)
+    except UserError as error:
+        raise UserError(
+            f"distil.run: {error}; where a teacher was moved to is told by octavo distil PLACE … --resume, "
+            "octavo reproduce … --teacher PLACE, or --set distil.run=PLACE"
+        ) from None
+
+
+def identity_of(run: RunFolder) -> str:
+    """Return a name for what a run's ensemble answers, by content: the same wherever the run lies.
+
+    The weights aren't read, those of folds neither: each member's stored outputs follow from them.
+
+    Raises:
+        UserError: it isn't finished.
+    """
+    ensemble, half = run.ensemble, run.bf16
+    if unfinished := [name for name in ensemble.names if not run.member(name).finished]:
+        raise UserError(f"{run.path}: {unfinished[0]} is not trained yet; go on with `{run.resume}`")
+    files = {name: run.member(name) for name in ensemble.names}
+    return key_of(
+        ensemble=ensemble.to_dict(),
+        members={name: [member.facts(), member.outputs_digest()] for name, member in files.items()},
+        bf16=half and [half["device"], sorted(half["members"])],
+    )
+
+
+def require_teacher(recipe: ClassifyRecipe, classes: Sequence[str], out: Path) -> None:
+    """Refuse a run that can't teach a recipe on data of these classes, or that the new run in `out` would delete.
+
+    Raises:
+        UserError: no such run, a segmenter, one that isn't finished, one of other classes, or one in `out`.
+    """
+    run = teacher_of(recipe)
+    if not run:
         return
-    run = RunFolder.open(recipe.distil.run)
     run.recipe_as(ClassifyRecipe)
-    if unfinished := [name for name in run.ensemble.names if not run.member(name).finished]:
-        raise UserError(f"distil.run: {run.path}: {unfinished[0]} is not trained yet; go on with `{run.resume}`")
+    identity_of(run)  # refuses one that isn't finished
+    if run.path.resolve().is_relative_to(out.resolve()):
+        raise UserError(f"--out {out}: the run that teaches lies there; choose another")
     taught = tuple(run.manifest["classes"])
     if taught != tuple(classes):
         other = next((c for c in classes if c not in taught), None)
@@ -78,23 +136,23 @@ def require_teacher(recipe: ClassifyRecipe, classes: Sequence[str]) -> None:
         raise UserError(f"distil.run: {run.path}: other classes than these data, {fault}; train it on data of the same")
 
 
-def answers_of(job: Job, recipe: ClassifyRecipe, progress: Progress) -> np.ndarray:
-    """Return the calibrated logits of the teacher's ensemble on all images of a job, float32 [N,C], kept in the cache.
+def answers_of(job: Job, run: RunFolder, progress: Progress) -> np.ndarray:
+    """Return the calibrated logits of a run's ensemble on the images that a job trains on, kept in the cache.
+
+    They are float32 [N,C], and zero for images that are neither trained on nor held out.
 
     Raises:
-        UserError: as `require_teacher`.
+        UserError: the run isn't finished, or there isn't the memory for it.
     """
-    run = RunFolder.open(recipe.distil.run)
-    members = {name: run.member(name).facts() for name in run.ensemble.names}
+    images = np.union1d(job.parts["fit"], job.parts["holdout"])
     key = key_of(
-        teacher=json.loads(json.dumps([run.ensemble.to_dict(), members], default=str)),
-        weights=[str(run.member(name).weights.stat().st_mtime_ns) for name in members],
-        bf16=run.bf16,
+        teacher=identity_of(run),
         pixels=job.pixels.digest,
+        images=hashlib.sha256(images.astype(np.int64).tobytes()).hexdigest(),
+        render=RENDER,
         torch=torch.__version__,
         device=job.hardware.kind,
     )
-    images = np.setdiff1d(np.arange(len(job.pixels)), np.array(sorted(job.pixels.broken), np.int64))
     found = cached(
         job.cache,
         key,

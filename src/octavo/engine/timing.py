@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from octavo.data.batches import Batch
-from octavo.engine.restore import Trained
+from octavo.engine.restore import Shared, Trained
 
 BATCH = 16
 """Images in a batch that is timed."""
@@ -43,7 +43,9 @@ class Timing:
     bf16: bool
 
 
-def time_member(trained: Trained, batch: Batch, clock: Callable[[], float] = time.perf_counter) -> Timing:
+def time_member(
+    trained: Trained, batch: Batch, clock: Callable[[], float] = time.perf_counter, beside: Sequence[Trained] = ()
+) -> Timing:
     """Return how long a member takes for an image of `batch`, resizing and normalising included, decoding not.
 
     One batch goes ahead untimed, since first passes allocate memory and choose algorithms. The logits are copied to the
@@ -53,15 +55,23 @@ def time_member(trained: Trained, batch: Batch, clock: Callable[[], float] = tim
         trained: the member, on its device.
         batch: decoded images.
         clock: seconds.
+        beside: members that answered before, whose work it may share: the time is what it adds.
     """
+
+    def run() -> float:
+        shared = Shared(batch)
+        for other in beside:
+            shared.logits(other)
+        begun = clock()
+        shared.logits(trained)
+        return clock() - begun
+
     images = len(batch.sizes)
     start = clock()
-    trained.logits(batch)
+    run()
     seconds: list[float] = []
     while len(seconds) < LEAST or (len(seconds) < REPEATS and clock() - start < SECONDS):
-        begun = clock()
-        trained.logits(batch)
-        seconds.append(clock() - begun)
+        seconds.append(run())
     each = [1000 * s / images for s in seconds]
     return Timing(
         trained.name, statistics.median(each), min(each), max(each), len(each), images, trained.bf16

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from octavo.engine.folder import RunFolder
 
-_WHOLE = ("samples.csv", "ensemble.json", "metrics.json", "history.csv")
+_WHOLE = ("samples.csv", "ensemble.json", "ensemble.trained.json", "metrics.json", "history.csv")
 _BELOW = (
     "members/**/weights.safetensors",
     "members/**/outputs.safetensors",

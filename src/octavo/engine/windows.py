@@ -2,7 +2,8 @@
 
 Every window begins at a multiple of 32, the coarsest stride, and its sides leave the same rest by 32 as the image's: so
 a network that pads to a multiple of 32, on whichever side, sees its pixels on the same grid as in the whole image.
-Memory is bounded by (window + overlap) × width × classes, time is linear in pixels.
+Memory is bounded by about 2 × window × width × classes (the last windows may overlap almost whole), time is linear in
+pixels.
 """
 
 from __future__ import annotations
@@ -223,11 +224,16 @@ def enlarged(strips: Iterator[Tensor], size: tuple[int, int], to: tuple[int, int
     """Yield strips of logits of (height, width) `size` enlarged bilinearly to (height, width) `to`, strip by strip.
 
     The numbers are those of `interpolate(mode="bilinear", align_corners=False)` on the whole.
+
+    Raises:
+        ValueError: `to` has fewer rows.
     """
     if size == to:
         yield from strips
         return
     (height, _), (tall, wide) = size, to
+    if tall < height:
+        raise ValueError(f"expected at least {height} rows, got {tall}")
     wanted = ((torch.arange(tall, dtype=torch.float64) + 0.5) * height / tall - 0.5).clamp(min=0)
     above = wanted.long().clamp(max=height - 1)
     below = (above + 1).clamp(max=height - 1)
@@ -245,6 +251,7 @@ def enlarged(strips: Iterator[Tensor], size: tuple[int, int], to: tuple[int, int
         if done < tall:
             keep = int(above[done])
             held, first = held[:, keep - first :].clone(), keep
+        del strip  # before the next one is made
 
 
 def windowed(

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from octavo.data.batches import Batch
 from octavo.engine.hardware import find
-from octavo.engine.restore import batch_of, restore
+from octavo.engine.restore import batch_of, restore, restore_all, sharing
 from octavo.engine.timing import BATCH, Timing, time_member
 from octavo.looks.look import Cell, Drawing, Look, Shown, Table
 from octavo.looks.subject import ClassifySubject
@@ -25,19 +26,18 @@ def cost(subject: ClassifySubject) -> Drawing:
     several = len(timings) > 1
     times = [timing.milliseconds for timing in timings]
     names, front = [timing.name for timing in timings], np.ones(1, bool)
+    order, added = in_order(subject, [timing for timing in timings if weights[timing.name] > 0])
+    steps = np.cumsum(added), _prefixes(subject, order)
     if several:
         names.append("ensemble")
-        times.append(sum(timing.milliseconds for timing in timings if weights[timing.name] > 0))
+        times.append(float(steps[0][-1]))
         front = pareto(times, [own.value for own in accuracy])
     caption = (
         "To the left is faster, to the top better: no system beats one on the dashed line at the same or a shorter "
-        "time. The ensemble costs the sum of the members that have a weight; the line with dots is the ensemble of its "
-        "first member, first two, and so on, the fastest first."
+        "time. The ensemble costs the sum of the members that have a weight, one extractor that several share counted "
+        "once; the line with dots is the ensemble of its first member, first two, and so on, each time with the one "
+        "that adds least."
     )
-    order = sorted(
-        (n for n in subject.members if weights[n] > 0), key=dict(zip(names, times, strict=False)).__getitem__
-    )
-    steps = np.cumsum([times[names.index(name)] for name in order]), _prefixes(subject, order)
     shown = (Shown(file="cost.png", caption=caption, alt="Accuracy against time per image", wide=False),)
     look = Look(
         name="cost",
@@ -73,14 +73,45 @@ def timings_of(subject: ClassifySubject, names: Sequence[str]) -> list[Timing]:
     Raises:
         UserError: the data are gone, or others.
     """
-    count = len(subject.labels)
-    chosen = np.unique(np.linspace(0, count - 1, min(BATCH, count)).round().astype(int))
-    batch, device = batch_of([subject.picture(int(i)) for i in chosen]), find(subject.device).device
+    batch, device = _batch(subject), find(subject.device).device
     timings = []
     for done, name in enumerate(names, 1):
         timings.append(time_member(restore(subject.run, name, device), batch))
         subject.progress("time members", done, len(names))
     return timings
+
+
+def _batch(subject: ClassifySubject) -> Batch:
+    count = len(subject.labels)
+    chosen = np.unique(np.linspace(0, count - 1, min(BATCH, count)).round().astype(int))
+    return batch_of([subject.picture(int(i)) for i in chosen])
+
+
+def in_order(subject: ClassifySubject, timings: Sequence[Timing]) -> tuple[list[str], list[float]]:
+    """Return members by what each adds to the time of those before it, and that in milliseconds per image.
+
+    A member whose extractor another one has run adds its head alone.
+
+    Args:
+        subject: the run.
+        timings: of these members, each by itself.
+    """
+    own = {timing.name: timing.milliseconds for timing in timings}
+    groups, later = sharing(subject.run, list(own)), dict(own)
+    for group in groups:
+        nets = restore_all(subject.run, group, find(subject.device).device) if len(group) > 1 else []
+        for net, other in zip(nets, nets[1:] + nets[:1], strict=True):
+            beside = time_member(net, _batch(subject), beside=[other])
+            later[net.name] = min(own[net.name], beside.milliseconds)
+    place = {name: number for number, group in enumerate(groups) for name in group}
+    order: list[str] = []
+    added: list[float] = []
+    while rest := [name for name in own if name not in order]:
+        known = {place[name] for name in order}
+        adds = {name: (later if place[name] in known else own)[name] for name in rest}
+        order.append(min(rest, key=adds.__getitem__))
+        added.append(adds[order[-1]])
+    return order, added
 
 
 def _sees(subject: ClassifySubject, timings: list[Timing]) -> str:

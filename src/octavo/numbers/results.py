@@ -240,6 +240,8 @@ class DistilReport(Result):
 class PrecisionReport(Result):
     """An ensemble trained in float32 that answers in bfloat16, on the validation images."""
 
+    members: tuple[str, ...]
+    """Those that were trained in float32 and have a weight."""
     scored: int
     allowed: Number
     """Share of the images whose answer may change."""

@@ -160,6 +160,10 @@ class ClassifyRecipe(Recipe):
             raise ValueError('train.views: more than one view needs mode = "frozen", cache = true and an augmentation')
         return self
 
+    def taught_in(self, place: str) -> ClassifyRecipe:
+        """Return the recipe with its teacher's folder at `place`."""
+        return self.model_copy(update={"distil": self.distil.model_copy(update={"run": place})})
+
     @property
     def networks(self) -> tuple[Member, ...]:
         """The members."""

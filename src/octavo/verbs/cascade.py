@@ -6,9 +6,9 @@ import numpy as np
 
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
-from octavo.engine.sets import first_half
+from octavo.engine.sets import first_half, require_clean
 from octavo.errors import UserError
-from octavo.looks.cost import timings_of
+from octavo.looks.cost import in_order, timings_of
 from octavo.looks.subject import ClassifySubject, subject_of
 from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.cascade import (
@@ -26,10 +26,11 @@ from octavo.numbers.results import CascadeReport, CascadeStep
 from octavo.progress import Progress, silent
 
 _RULE = (
-    "Members are timed here and ordered by time. An image stops at the first prefix of the ensemble whose calibrated "
-    "confidence reaches a threshold. Thresholds are fitted on one half of the validation images, drawn within each "
-    "class, so that neither the accuracy counted there nor the one which the whole ensemble's probabilities expect "
-    "falls by more than the budget; everything is counted on the other half."
+    "Members are timed here and ordered by the time that each adds; what several share runs once. An image stops at "
+    "the first prefix of the ensemble whose calibrated confidence reaches a threshold. Thresholds are fitted on one "
+    "half of the validation images, drawn within each class, so that neither the accuracy counted there nor the one "
+    "which the whole ensemble's probabilities expect falls by more than the budget; everything is counted on the other "
+    "half."
 )
 
 
@@ -43,25 +44,26 @@ def cascade(run: RunFolder, budget: float, *, device: str = "auto", progress: Pr
         progress: told how far it is.
 
     Raises:
-        UserError: a budget out of range, one member, a segmenter, data that are gone.
+        UserError: a budget out of range, one member, a segmenter, data that are gone, or an ensemble that was chosen
+            on its validation images.
     """
     if not 0 <= budget < 100:
         raise UserError(f"--budget {budget:g}: expected points of accuracy from 0 to 100, such as 0.2")
     subject = subject_of(run, device, progress=progress)
     if not isinstance(subject, ClassifySubject):
         raise UserError(f"{run.path}: a segmenter; a cascade is of several classifiers")
+    require_clean(run, "a cascade that is tried on them loses more than is told")
     ensemble = run.ensemble
     used = [name for name, weight in zip(ensemble.names, ensemble.weights, strict=True) if weight > 0]
     if len(used) < 2:
         raise UserError(f"{run.path}: only {used[0]} has a weight in the ensemble; a cascade needs two members")
-    times = {timing.name: timing.milliseconds for timing in timings_of(subject, used)}
-    order = sorted(used, key=lambda name: times[name])
+    order, added = in_order(subject, timings_of(subject, used))
     held = _outputs(run, "holdout") if "holdout" in run.member(used[0]).outputs() else None
     prefixes = prefixes_of(ensemble, order, held, run.labels("holdout") if held is not None else None)
     answers, first = answers_of(prefixes, ensemble.names, subject.logits), first_half(run)
     if first.all() or not first.any():
         raise UserError(f"{run.path}: too few validation images to fit a cascade on one half and try it on the other")
-    costs = np.cumsum([times[name] for name in order])
+    costs = np.cumsum(added)
     seen = answers[:, first]
     right = [expected(seen), seen.argmax(2) == run.labels("val")[first]]
     thresholds = fit_thresholds(confidences(seen), right, costs, budget / 100)

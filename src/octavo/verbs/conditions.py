@@ -10,7 +10,9 @@ from octavo.data.batches import MaskRows
 from octavo.engine.folder import MANIFEST, RunFolder
 from octavo.engine.hardware import Hardware
 from octavo.engine.material import Material
+from octavo.engine.teacher import identity_of, teacher_of
 from octavo.engine.versions import VARIABLES, versions
+from octavo.recipe import Recipe
 from octavo.words import counted
 
 _SHOWN = 3
@@ -94,6 +96,14 @@ def changed_weights(run: RunFolder, origins: Mapping[str, str]) -> list[str]:
         for name, digest in origins.items()
         if name in then and then[name] != digest
     ]
+
+
+def changed_teacher(run: RunFolder, recipe: Recipe) -> list[str]:
+    """Return, in a line, whether the teacher that `recipe` names answers otherwise than the one that a run had."""
+    was, teacher = run.manifest.get("teacher"), teacher_of(recipe)
+    if not was or not teacher or was == (now := identity_of(teacher)):
+        return []
+    return [f"the ensemble in {teacher.path} is another than its teacher then (by content {was[:8]}…, now {now[:8]}…)"]
 
 
 def changed_data(run: RunFolder, material: Material) -> list[str]:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from octavo.engine.folder import RunFolder
+from octavo.engine.material import Material
 from octavo.errors import UserError
 from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.metrics import METRICS, accuracy_of
 from octavo.numbers.results import DistilReport
 from octavo.options import Options
 from octavo.progress import Progress, Say, silent, unsaid
-from octavo.recipe import ClassifyRecipe, Recipe, load
+from octavo.recipe import ClassifyRecipe, load
+from octavo.verbs.conditions import changed_rows
+from octavo.verbs.resuming import require_taught_by
 from octavo.verbs.training import train
 
+_HOLDOUT = 0.1
+"""Share of the training images held out for a student whose teacher held out folds alone."""
 _RULE = (
     "The student saw the training images alone, with their labels and with the ensemble's answers on them. The best "
     "single member is the one that is best on these very images, which flatters it."
@@ -31,8 +38,8 @@ def distil(
     options: Options | None = None,
     *,
     data: str | None = None,
-    temperature: float = 2.0,
-    weight: float = 0.9,
+    temperature: float | None = None,
+    weight: float | None = None,
     progress: Progress = silent,
     say: Say = unsaid,
 ) -> tuple[RunFolder, DistilReport]:
@@ -43,52 +50,132 @@ def distil(
         student: a member's name, or a backbone; of a backbone that no member has, the published weights are taken and
             the head of the first member.
         overrides: changes of the student's recipe, such as `train.epochs=30`.
-        options: how to run it; `out` is RUN-STUDENT beside the teacher's folder by default; layout, corrected labels
-            and skipping are the teacher's.
-        data: folder or CSV file; the teacher's by default.
-        temperature: see `recipe.distil`.
-        weight: see `recipe.distil`.
+        options: how to run it; `out` is RUN-STUDENT beside the teacher's folder by default. The folder of weights is
+            the teacher's; layout, corrected labels and skipping are too where the data are.
+        data: folder or CSV file with the teacher's validation images; the teacher's by default.
+        temperature: see `recipe.distil`; by default 2, or with `options.resume` what the run began with.
+        weight: see `recipe.distil`; by default 0.9, or with `options.resume` what the run began with.
         progress: told how far it is.
         say: told what a user should know before it starts.
 
     Raises:
-        UserError: as `train`; a teacher that is a segmenter, isn't finished, or knows other classes.
+        UserError: as `train`; a teacher that is a segmenter, isn't finished, knows other classes or was scored on
+            other images; with `options.resume` another teacher, student, temperature or weight than then.
     """
     options = options or Options()
-    manifest, name = teacher.manifest, student.removeprefix("timm:")
-    options = replace(options, out=options.out or teacher.path.with_name(f"{teacher.path.name}-{name}"))
-    same = ("labels", "layout", "skip_broken")
-    options = options.over({key: kept for key, kept in manifest["options"].items() if key in same})
-    if not options.resume:
-        recipe = _recipe(teacher, student, temperature, weight)
-        chosen: Recipe | None = load(recipe, overrides)
+    options = replace(options, out=options.out or _beside(teacher, student))
+    own = {name: value for name, value in {"temperature": temperature, "weight": weight}.items() if value is not None}
+    before = _begun(options)
+    if before:
+        recipe, source = _gone_on(before, teacher, student, own), data
     else:
-        chosen = None
-    source = data or (None if options.resume else str(manifest["data"]["root"]))
-    run = train(chosen, source, () if chosen else overrides, options, progress=progress, say=say)
+        recipe, source = recipe_of(teacher, student, overrides, own), data or str(teacher.manifest["data"]["root"])
+        options = _inherited(teacher, options, data)
+
+    def approve(material: Material, origins: Mapping[str, str]) -> None:
+        _require_same_images(teacher, material, recipe)
+
+    changes = overrides if before else ()
+    run = train(recipe, source, changes, options, progress=progress, say=say, approve=approve)
     report = compared(teacher, run)
     run.write_distil(report.model_dump(mode="json"))
     return run, report
 
 
-def _recipe(teacher: RunFolder, student: str, temperature: float, weight: float) -> Recipe:
-    """Return the teacher's recipe with one member, which learns from the teacher."""
+def _beside(teacher: RunFolder, student: str) -> Path:
+    """Return the folder of a student for which none was named."""
+    place = teacher.path if teacher.path.name not in ("", "..") else teacher.path.resolve()
+    return place.with_name(f"{place.name}-{_named(student)}")
+
+
+def _begun(options: Options) -> RunFolder | None:
+    """Return the student to go on with; None: it is to begin, though it may be said to go on."""
+    run = RunFolder(options.out) if options.resume and options.out else None
+    return run if run and run.begun else None
+
+
+def _inherited(teacher: RunFolder, options: Options, data: str | None) -> Options:
+    """Return the options with the teacher's where none are given; those of its data only where those are taken."""
+    same = ("weights_dir",) if data else ("weights_dir", "labels", "layout", "skip_broken")
+    return options.over({key: kept for key, kept in teacher.manifest.get("options", {}).items() if key in same})
+
+
+def _gone_on(run: RunFolder, teacher: RunFolder, student: str, own: Mapping[str, float]) -> ClassifyRecipe:
+    """Return the recipe of a student to go on with, its teacher where it is now; refuses another than it began as."""
+    recipe, asked = run.recipe_as(ClassifyRecipe), _member(teacher.recipe_as(ClassifyRecipe), student)
+    if not recipe.distil.run:
+        raise UserError(f"{run.path}: is a run that no other teaches; choose another --out")
+    require_taught_by(run, teacher)
+    member = recipe.members[0]
+    if student != member.name and (asked["name"], asked["backbone"]) != (member.name, member.backbone):
+        raise UserError(
+            f"--student {student}: the one in {run.path} is {member.name} ({member.backbone}); name that, or choose "
+            "another --out"
+        )
+    for name, value in own.items():
+        if value != (was := getattr(recipe.distil, name)):
+            raise UserError(f"--{name} {value:g}: {run.path} began with {was:g}; leave it out, or choose another --out")
+    return recipe.taught_in(str(teacher.path.resolve()))
+
+
+def recipe_of(
+    teacher: RunFolder, student: str, overrides: Iterable[str] = (), own: Mapping[str, float] | None = None
+) -> ClassifyRecipe:
+    """Return a teacher's recipe with one member, which learns from it; `own` are its temperature and weight.
+
+    Raises:
+        UserError: the teacher is a segmenter, or what comes of the overrides is no recipe.
+    """
     recipe = teacher.recipe_as(ClassifyRecipe)
-    known = {member.backbone: member for member in reversed(recipe.members)}
-    known |= {member.name: member for member in recipe.members}
+    member = _member(recipe, student)
     table: dict[str, Any] = recipe.model_dump(mode="json", exclude_none=True)
-    if student in known:
-        member = known[student].model_dump(mode="json", exclude_none=True)
-    else:
-        head = recipe.members[0].head.model_dump(mode="json", exclude_none=True)
-        member = {"name": student.removeprefix("timm:"), "backbone": student, "head": head}
     table["name"] = f"{recipe.name}-{member['name']}"
     table["description"] = f"{member['name']}, taught by the ensemble of {recipe.name}"
     table["members"], table["ensemble"] = [member], {"combine": "mean_logit"}
-    table["data"] = table["data"] | {"folds": 0}
-    table["augment"] = table["augment"] | {"mixup": 0.0, "cutmix": 0.0}
-    table["distil"] = {"run": str(teacher.path.resolve()), "temperature": temperature, "weight": weight}
-    return load(type(recipe).model_validate(table))
+    # Where the teacher chose epochs on images out of fold, the student has to hold some out.
+    holdout = recipe.data.holdout or (_HOLDOUT if recipe.folds else 0.0)
+    table["data"] |= {"folds": 0, "holdout": holdout}
+    table["augment"] |= {"mixup": 0.0, "cutmix": 0.0}
+    table["distil"] = {"run": str(teacher.path.resolve()), **(own or {})}
+    made = load(table, overrides)
+    assert isinstance(made, ClassifyRecipe)
+    if made.data.stored != recipe.data.stored:
+        return made  # an override says otherwise
+    # The teacher sees images as large as those that it was trained on: the size of its largest member made them.
+    stored = max(recipe.stored_side, made.stored_side)
+    return made.model_copy(update={"data": made.data.model_copy(update={"stored": stored})})
+
+
+def _member(recipe: ClassifyRecipe, student: str) -> dict[str, Any]:
+    """Return the member that `student` names in a teacher's recipe, or a new one of that backbone."""
+    known = {member.backbone: member for member in reversed(recipe.members)}
+    known |= {member.name: member for member in recipe.members}
+    if student in known:
+        return known[student].model_dump(mode="json", exclude_none=True)
+    head = recipe.members[0].head.model_dump(mode="json", exclude_none=True)
+    return {"name": _named(student), "backbone": student, "head": head}
+
+
+def _named(student: str) -> str:
+    """Return a backbone as members and folders may be called: `timm:hf-hub:timm/x` has characters that they can't."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", student.removeprefix("timm:")).lstrip("_.-") or "student"
+
+
+def _require_same_images(teacher: RunFolder, material: Material, recipe: ClassifyRecipe) -> None:
+    """Refuse data whose validation images aren't the teacher's: the two are compared on them, image by image."""
+    then, now = (
+        [{key: str(row[key]) for key in ("file", "label")} for row in rows if row["part"] == "val"]
+        for rows in (teacher.samples(), material.rows)
+    )
+    changes = changed_rows(then, now)
+    same_side = recipe.stored_side == teacher.recipe_as(ClassifyRecipe).stored_side
+    if not changes and same_side and teacher.manifest["data"]["pixels"] != material.pixels.digest:
+        changes = ["the pixels of its images, of training too, are others"]
+    if changes:
+        raise UserError(
+            f"{material.data}: its validation images aren't those of {teacher.path}, on which the two are compared: "
+            f"{'; '.join(changes)}; restore them, and leave --data, seed and data.val as they were"
+        )
 
 
 def compared(teacher: RunFolder, student: RunFolder) -> DistilReport:
@@ -98,7 +185,7 @@ def compared(teacher: RunFolder, student: RunFolder) -> DistilReport:
         UserError: they were scored on different images.
     """
     labels = teacher.labels("val")
-    if not np.array_equal(labels, student.labels("val")):
+    if teacher.files("val") != student.files("val") or not np.array_equal(labels, student.labels("val")):
         raise UserError(
             f"{student.path}: its validation images aren't those of {teacher.path}; compare by octavo score"
         )

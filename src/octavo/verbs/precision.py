@@ -6,6 +6,7 @@ import numpy as np
 
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
+from octavo.engine.infer import on_all
 from octavo.engine.restore import batch_of, restore
 from octavo.engine.timing import BATCH, time_member
 from octavo.errors import UserError
@@ -30,14 +31,14 @@ def precision(
     Args:
         run: a finished run of classifiers, whose data are where they were.
         changed: percent of the validation images whose most probable class may become another, 0–100.
-        apply: let members answer in bfloat16 wherever they are used from now on; the run's report stays that of the
-            outputs it was graded on.
+        apply: let these members answer in bfloat16 on this kind of device from now on; the run's report stays that
+            of the outputs it was graded on.
         device: where they run.
         progress: told how far it is.
 
     Raises:
         UserError: a share out of range, a segmenter, a run that was trained in bfloat16, data that are gone, or, with
-            `apply`, more changes than are allowed.
+            `apply`, more changes than are allowed, or no gain in speed.
     """
     if not 0 <= changed <= 100:
         raise UserError(f"--changed {changed:g}: expected percent of the answers, from 0 to 100, such as 0.5")
@@ -51,39 +52,56 @@ def precision(
     if not tried:
         raise UserError(f"{run.path}: was trained in bfloat16, and answers in it already")
     logits = np.array(subject.logits)
-    seconds = {}
+    times = np.zeros(2)
     for done, name in enumerate(tried):
-        answers, *times = _half(subject, name, device)
-        logits[ensemble.names.index(name)], seconds[name] = answers, times
+        logits[ensemble.names.index(name)], *own = _half(subject, name, device)
+        times += own
         progress("bfloat16", done + 1, len(tried))
-    report = _compared(
-        subject, logits, changed / 100, [sum(row) for row in zip(*seconds.values(), strict=True)], device
-    )
+    report = _compared(subject, tried, logits, changed / 100, times, device)
     if apply:
         if report.changed > report.allowed:
             raise UserError(
                 f"{run.path}: {report.changed:.2%} of the answers change in bfloat16, {report.allowed:.2%} may; "
                 "nothing is changed, allow more by --changed"
             )
-        run.apply_bf16(report.model_dump(mode="json"))
+        if report.speedup <= 1:
+            raise UserError(
+                f"{run.path}: bfloat16 isn't faster on this {report.device} (× {report.speedup:.2f}); "
+                "nothing is changed"
+            )
+        run.bf16 = report.model_dump(mode="json")
     return report
+
+
+def undo(run: RunFolder) -> None:
+    """Let all members of a run answer as they were trained again.
+
+    Raises:
+        UserError: they do already.
+    """
+    if run.bf16 is None:
+        raise UserError(f"{run.path}: its members answer as they were trained already")
+    run.bf16 = None
 
 
 def _half(subject: ClassifySubject, name: str, device: str) -> tuple[np.ndarray, float, float]:
     """Return a member's logits on the validation images in bfloat16, and milliseconds per image before and after."""
     target, count = find(device).device, len(subject.labels)
-    half = restore(subject.run, name, target, bf16=True)
-    parts = []
-    for start in range(0, count, _AT_ONCE):
-        parts.append(half.logits(batch_of([subject.picture(i) for i in range(start, min(start + _AT_ONCE, count))])))
-        subject.progress(f"{name}: bfloat16", start + len(parts[-1]), count)
     batch = batch_of([subject.picture(i) for i in range(min(BATCH, count))])
+    before = time_member(restore(subject.run, name, target, bf16=False), batch).milliseconds
+    half = restore(subject.run, name, target, bf16=True)
     after = time_member(half, batch).milliseconds
-    return np.concatenate(parts), time_member(restore(subject.run, name, target, bf16=False), batch).milliseconds, after
+    starts = range(0, count, _AT_ONCE)
+    batches = (batch_of([subject.picture(i) for i in range(at, min(at + _AT_ONCE, count))]) for at in starts)
+
+    def told(what: str, done: int, total: int, note: str = "") -> None:
+        subject.progress(what, done, len(starts), note)
+
+    return on_all(half.logits, batches, progress=told, what=f"{name}: bfloat16"), before, after
 
 
 def _compared(
-    subject: ClassifySubject, half: np.ndarray, allowed: float, times: list[float], device: str
+    subject: ClassifySubject, tried: list[str], half: np.ndarray, allowed: float, times: np.ndarray, device: str
 ) -> PrecisionReport:
     run, ensemble, labels = subject.run, subject.run.ensemble, subject.labels
     before, after = (ensemble.logits(stack).argmax(1) for stack in (subject.logits, half))
@@ -93,13 +111,14 @@ def _compared(
         METRICS["accuracy"],
     )
     return PrecisionReport(
+        members=tuple(tried),
         scored=len(labels),
         allowed=allowed,
         changed=float((before != after).mean()),
         float32=boot.interval(draws["32"], metric),
         bfloat16=boot.interval(draws["16"], metric),
         loss=boot.difference(draws["32"], draws["16"], same=bool((before == after).all())),
-        milliseconds=(times[0], times[1]),
+        milliseconds=(float(times[0]), float(times[1])),
         device=find(device).kind,
         rule=f"{_RULE} {boot.rule}",
     )

@@ -178,7 +178,7 @@ def _predict(
         picture = stack.enter_context(_opened(trained, target, choices))
         if picture.geo and picture.geo.note:
             yield f"{target.name}: {picture.geo.note}"
-        window, note = _window(picture.small, choices)
+        window, note = _window(picture.small, choices, trained.averaging)
         if note:
             yield f"{target.name}: {note}"
         if count(picture.small, window, choices.overlap) > 1:
@@ -225,11 +225,11 @@ def _decoded(target: Target, scale: float, stack: ExitStack) -> tuple[tuple[int,
     return (pixels.shape[0], pixels.shape[1]), kept.rows
 
 
-def _window(small: tuple[int, int], choices: Choices) -> tuple[int, str]:
+def _window(small: tuple[int, int], choices: Choices, averaging: Averaging) -> tuple[int, str]:
     """Return the windows' side, and what to say of it; it is larger than the image where that goes whole."""
     if choices.window is not None:
         return choices.window, ""
-    if small[0] * small[1] <= WHOLE:
+    if small[0] * small[1] * averaging.largest**2 <= WHOLE:
         return -(-max(small) // 32) * 32 + choices.overlap, ""
     return WINDOW, (
         f"{small[1]:,} × {small[0]:,} pixels at the network's scale, predicted in windows of {WINDOW:,} with an "

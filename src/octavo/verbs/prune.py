@@ -60,7 +60,7 @@ def prune(run: RunFolder, budget: float, *, apply: bool = False, progress: Progr
     steps = pruned(fit, logits, labels, budget / 100)
     report = _tried(run, names, [(step.ensemble, step.accuracy) for step in steps], budget, part, len(labels))
     if apply:
-        run.ensemble = _all(steps[-1].ensemble, names, run.ensemble)
+        run.prune(_all(steps[-1].ensemble, names, run.ensemble))
         regrade(run, progress=progress)
     return report
 

@@ -21,8 +21,15 @@ from octavo.errors import UserError, lookup
 from octavo.options import Options
 from octavo.progress import Progress, Say, silent, unsaid
 from octavo.recipe import ClassifyRecipe, Recipe
-from octavo.verbs.conditions import changed_data, changed_weights, other_surroundings, surroundings
+from octavo.verbs.conditions import (
+    changed_data,
+    changed_teacher,
+    changed_weights,
+    other_surroundings,
+    surroundings,
+)
 from octavo.verbs.differing import Comparison, compare_runs
+from octavo.verbs.evaluate import regrade
 from octavo.verbs.training import train
 
 
@@ -75,6 +82,7 @@ def reproduce(
     *,
     data: str | Path | None = None,
     members: Sequence[str] = (),
+    teacher: str | Path | None = None,
     anyway: bool = False,
     progress: Progress = silent,
     say: Say = unsaid,
@@ -90,19 +98,20 @@ def reproduce(
             then; `resume` goes on with a reproduction that was stopped, `overwrite` deletes what is in `out`.
         data: where the data are now.
         members: only these are trained; the ensemble isn't compared then.
-        anyway: go on though data, weights or recipe are others than then.
+        teacher: where the run is now that a student learned from.
+        anyway: go on though data, weights, teacher or recipe are others than then.
         progress: told how far it is.
         say: told, a line each, what isn't as it was then.
 
     Raises:
-        UserError: an unfinished run, changed data, weights or recipe, and whatever training refuses.
+        UserError: an unfinished run, changed data, weights, teacher or recipe, and whatever training refuses.
         Interrupted: the user asked to stop; `options.resume` goes on.
     """
     options, manifest = options or Options(), run.manifest
     if not done(run):
         raise UserError(f"{run.path}: this run is not finished, so there is nothing to reproduce; {_go_on(run)}")
     out = _apart(run, options.out)
-    recipe, names = _recipe(run, members), tuple(dict.fromkeys(members))
+    recipe, names = _taught(run, _recipe(run, members), teacher), tuple(dict.fromkeys(members))
     given = _as_then(manifest, options, out)
     found: list[str] = []
 
@@ -115,6 +124,7 @@ def reproduce(
         _allow(run, changed_data(run, material), f"restore the data in {root}, or name the right ones by --data",
                anyway, tell)  # fmt: skip
         _allow(run, changed_weights(run, origins), "name the folder of the right ones by --weights-dir", anyway, tell)
+        _allow(run, changed_teacher(run, recipe), "name the place of the right one by --teacher", anyway, tell)
 
     _allow(run, _changed_records(run, manifest), "put them back as they were", anyway, tell)
     with _threads(manifest["hardware"].get("threads")), _scratch(out, options) as scratch:
@@ -126,6 +136,8 @@ def reproduce(
             say(f"not recorded then, so not compared: {', '.join(unrecorded)}")
         root = str(data or manifest["data"]["root"])
         again = train(recipe, root, (), given, progress=progress, say=say, scratch=scratch, approve=approve)
+        if not names:
+            _prune_alike(run, again, say)
         return Reproduction(run, again, names, tuple(found), compare_runs(run, again, names, progress=progress))
 
 
@@ -168,6 +180,15 @@ def _recipe(run: RunFolder, members: Sequence[str]) -> Recipe:
     )
 
 
+def _taught(run: RunFolder, recipe: Recipe, teacher: str | Path | None) -> Recipe:
+    """Return a student's recipe with its teacher where it is now."""
+    if teacher is None:
+        return recipe
+    if not isinstance(recipe, ClassifyRecipe) or not recipe.distil.run:
+        raise UserError(f"--teacher {teacher}: {run.path} learned from no other run; leave it away")
+    return recipe.taught_in(str(Path(teacher).absolute()))
+
+
 def _as_then(manifest: Mapping[str, Any], options: Options, out: Path) -> Options:
     """Return the options of the run where none are given."""
     known = {field.name for field in fields(Options)} - {"tensorboard", "report", "out", "resume", "overwrite"}
@@ -175,6 +196,20 @@ def _as_then(manifest: Mapping[str, Any], options: Options, out: Path) -> Option
     own = Options(out, None, options.weights_dir, options.cache, options.device, options.devices,
                   options.resume, options.overwrite)  # fmt: skip
     return own.over({name: value for name, value in kept.items() if name in known})
+
+
+def _prune_alike(run: RunFolder, again: RunFolder, say: Say) -> None:
+    """Give the repetition of a run that was pruned the pruned ensemble too, where training led to the same one."""
+    if run.unpruned is None or again.unpruned is not None:
+        return
+    same = again.ensemble == run.unpruned
+    if same:
+        again.prune(run.ensemble)
+        regrade(again)
+    say(
+        "the ensemble was pruned after training; "
+        + ("the repetition's is pruned alike" if same else "the repetition's is another already before that")
+    )
 
 
 def _changed_records(run: RunFolder, manifest: Mapping[str, Any]) -> list[str]:

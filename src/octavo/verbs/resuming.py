@@ -9,10 +9,11 @@ from octavo.data.batches import MaskRows
 from octavo.engine.checkpoint import position
 from octavo.engine.folder import RunFolder
 from octavo.engine.material import Material
+from octavo.engine.teacher import identity_of, teacher_of
 from octavo.errors import UserError
 from octavo.options import Options
 from octavo.progress import Say
-from octavo.recipe import Recipe, SegmentRecipe, dumps
+from octavo.recipe import ClassifyRecipe, Recipe, SegmentRecipe, dumps
 from octavo.words import counted
 
 
@@ -61,8 +62,27 @@ def how_far(run: RunFolder) -> str:
     return began if len(folders) == 1 else f"{len(finished)} of {len(folders)} members are trained, {began}"
 
 
+def require_taught_by(run: RunFolder, teacher: RunFolder) -> None:
+    """Refuse to go on with a student under a teacher that answers otherwise than the one that it began with."""
+    was, now = run.manifest.get("teacher"), identity_of(teacher)
+    if was and was != now:
+        raise UserError(
+            f"{run.path}: --resume, but the ensemble in {teacher.path} is another than the one that it began with, or "
+            f"was changed (by content {now[:8]}…, was {was[:8]}…); name that one, or choose another --out"
+        )
+
+
+def _in_place(recipe: Recipe, then: Recipe) -> Recipe:
+    """Return a student's recipe with its teacher where another recipe has it: what it says counts, not where it is."""
+    if not isinstance(recipe, ClassifyRecipe) or not isinstance(then, ClassifyRecipe):
+        return recipe
+    return recipe.taught_in(then.distil.run) if recipe.distil.run and then.distil.run else recipe
+
+
 def require_same(run: RunFolder, recipe: Recipe, material: Material, origins: Mapping[str, str]) -> None:
-    """Refuse to go on with a run on another recipe, other data or other pretrained weights."""
+    """Refuse to go on with a run on another recipe, other data, under another teacher or from other weights."""
+    teacher = None if all_trained(run) else teacher_of(recipe)
+    recipe = _in_place(recipe, run.recipe)
     if run.recipe != recipe:
         pairs = zip(dumps(run.recipe).splitlines(), dumps(recipe).splitlines(), strict=False)
         was, now = next(((a, b) for a, b in pairs if a != b), ("fewer keys", "more keys"))
@@ -70,6 +90,8 @@ def require_same(run: RunFolder, recipe: Recipe, material: Material, origins: Ma
             f"{run.path}: --resume with another recipe (was: {was}; now: {now}); leave the recipe out, or "
             "choose another --out"
         )
+    if teacher:
+        require_taught_by(run, teacher)
     masks = material.labels.pixels.digest if isinstance(material.labels, MaskRows) else None
     table = material.table.to_dict() if material.table else None
     data = run.manifest["data"] | {"table": run.manifest.get("table")}

@@ -16,7 +16,7 @@ from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import Hardware, find
 from octavo.engine.job import Job
 from octavo.engine.material import Material
-from octavo.engine.teacher import require_teacher
+from octavo.engine.teacher import identity_of, require_teacher, teacher_of
 from octavo.errors import UserError
 from octavo.networks import build, weights
 from octavo.networks.loading import sha256
@@ -96,7 +96,7 @@ def train(
         )
         _share(resolved, material, hardware)
         if not done and isinstance(resolved, ClassifyRecipe):
-            require_teacher(resolved, material.classes)
+            require_teacher(resolved, material.classes, out)
         if not done:
             announce_weights(resolved, options, say)
         origins = _origins(resolved, options, before, told)
@@ -112,7 +112,8 @@ def train(
             job = _job(resolved, material, options, cache, hardware, run)
             _train_networks(run, job, told, stop, say)
             if isinstance(resolved, ClassifyRecipe):
-                run.ensemble = combine(run)
+                if not (done and run.combined):  # one that was pruned stays so
+                    run.ensemble = combine(run)
                 regrade(run, progress=told)
             else:
                 regrade_masks(run, progress=told)
@@ -188,7 +189,8 @@ def _settled(recipe: Recipe, hardware: Hardware) -> Recipe:
             segmenter = segmenter.model_copy(update={"start": _whole_path(segmenter.start)})
         return recipe.model_copy(update={"segmenter": segmenter, "data": _table_found(recipe.data)})
     assert isinstance(recipe, ClassifyRecipe)
-    return recipe.model_copy(update={"members": tuple(map(_by_whole_path, recipe.members))})
+    recipe = recipe.model_copy(update={"members": tuple(map(_by_whole_path, recipe.members))})
+    return recipe.taught_in(_whole_path(recipe.distil.run)) if recipe.distil.run else recipe
 
 
 def _by_whole_path(network: N) -> N:
@@ -215,10 +217,11 @@ def _begun(
 ) -> RunFolder:
     """Return a new run's folder with recipe, samples and manifest in it."""
     announce(recipe, material, hardware, out, say)
-    run = RunFolder.new(out, overwrite=options.overwrite)
+    run, teacher = RunFolder.new(out, overwrite=options.overwrite), teacher_of(recipe)
     manifest = material.manifest(recipe, hardware) | {
         "weights": dict(origins),
         "options": replace(options, device=hardware.kind).kept(),
+        **({"teacher": identity_of(teacher)} if teacher else {}),
     }
     run.begin(recipe, manifest, material.rows)
     return run
