@@ -18,13 +18,14 @@ from scipy.special import log_softmax, softmax
 
 from conftest import Octavo
 from octavo.cache import caches
+from octavo.data.batches import Batch, Batches, PixelRows
 from octavo.engine.folder import RunFolder
 from octavo.engine.goals import ClassifyGoal, DistilGoal
 from octavo.engine.hardware import Hardware
 from octavo.engine.job import Job
 from octavo.engine.material import prepare
-from octavo.engine.restore import batch_of, restore_all, together
-from octavo.engine.teacher import answers_of, identity_of
+from octavo.engine.restore import Shared, batch_of, restore_all, together
+from octavo.engine.teacher import _Teacher, answers_of, identity_of
 from octavo.errors import UserError
 from octavo.options import Options
 from octavo.progress import silent
@@ -336,6 +337,21 @@ def test_answers_are_found_by_what_teaches(
     assert run.member("mobile").outputs_digest() == RunFolder(folder / "student").member("mobile").outputs_digest()
 
 
+def test_frozen_members_teach_by_their_cached_features(trained: RunFolder, digits_folder: Path, tmp_path: Path) -> None:
+    recipe = trained.recipe_as(ClassifyRecipe)
+    found = prepare(recipe, str(digits_folder), None, tmp_path, False, progress=silent)
+    job = Job(recipe, recipe.members[1], 10, found.labels, found.parts, found.pixels, None, tmp_path, Hardware("cpu"))
+    teacher = _Teacher(trained, job, silent)
+    batch = Batches(PixelRows(found.pixels), found.parts["val"], found.labels, 40)[-1, 0]
+    answers = teacher(batch).numpy()
+    frozen = [member.name for member in recipe.members if recipe.train_of(member).mode == "frozen"]
+    assert frozen and list(teacher.kept) == frozen
+    stored = np.stack([trained.member(name).outputs()["val"] for name in trained.ensemble.names])
+    np.testing.assert_allclose(answers, trained.ensemble.logits(stored), atol=1e-3)
+    for name in frozen:  # to the bit what they said when they were trained
+        np.testing.assert_array_equal(teacher.kept[name].logits(batch), trained.member(name).outputs()["val"])
+
+
 def test_a_teacher_that_memory_does_not_bear(
     trained: RunFolder, digits_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,12 +362,12 @@ def test_a_teacher_that_memory_does_not_bear(
     job = Job(recipe, recipe.members[0], 10, found.labels, parts, found.pixels, None, tmp_path, Hardware("cpu"))
     whole, seen, most = answers_of(job, trained, silent), list[int](), 6
 
-    def small(members: object, batch: Any) -> np.ndarray:
+    def small(batch: Batch) -> Shared:
         seen.append(len(batch.indices))
         torch.empty(2**60 if len(batch.indices) > most else 1)
-        return together(members, batch)  # type: ignore[arg-type]
+        return Shared(batch)
 
-    monkeypatch.setattr("octavo.engine.teacher.together", small)
+    monkeypatch.setattr("octavo.engine.teacher.Shared", small)
     np.testing.assert_allclose(answers_of(replace(job, cache=tmp_path / "halved"), trained, silent), whole, atol=1e-4)
     assert seen == [23, 12, 6, 6, 6, 5]
     most = 0

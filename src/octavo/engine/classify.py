@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,49 +10,27 @@ import torch
 from torch import Tensor, nn
 
 from octavo.data.batches import PixelRows, Source
-from octavo.data.inputs import Inputs
-from octavo.engine.features import VIEW_EPOCH, Features, extractor_facts
+from octavo.engine.extracted import extracted, inputs_of, own
 from octavo.engine.folder import MemberFolder
 from octavo.engine.goals import ClassifyGoal, DistilGoal
-from octavo.engine.infer import outputs, ready
+from octavo.engine.infer import outputs
 from octavo.engine.job import Job, Prepared
-from octavo.engine.kept import kept_features
 from octavo.engine.task import FeatureInputs, Ways
 from octavo.engine.teacher import Taught, answers_of, teacher_of
 from octavo.errors import UserError
-from octavo.keyed import seed_of
-from octavo.networks import weights
 from octavo.networks.backbone import parameters
 from octavo.networks.build import start_member
-from octavo.networks.fold import Halves, halves
+from octavo.networks.fold import halves
 from octavo.networks.loading import LoadReport
 from octavo.networks.member import MemberNet
 from octavo.progress import Progress
-from octavo.recipe import ClassifyRecipe, Member
 
 Outputs = Mapping[str, np.ndarray]
 
 
-def inputs_of(job: Job) -> Inputs:
-    """Return how stored images become this member's input."""
-    recipe, member = _own(job)
-    data = recipe.data
-    mean, std = weights.normalization(member) if data.normalize == "weights" else ((0.0,) * 3, (1.0,) * 3)
-    return Inputs(
-        recipe.size_of(member),
-        data.resize,
-        mean,
-        std,
-        recipe.augment,
-        job.seed,
-        job.classes,
-        job.train.channels_last,
-    )
-
-
 def prepare(job: Job, progress: Progress) -> Prepared:
     """Return the member as its training starts, and its batches: stored pixels, or cached features of its extractor."""
-    recipe, member = _own(job)
+    recipe, member = own(job)
     return prepared_for(job, *start_member(member, recipe, job.classes, job.weights_dir, fold=job.fold), progress)
 
 
@@ -65,34 +42,14 @@ def prepared_for(job: Job, net: MemberNet, origin: LoadReport | None, progress: 
     ways: Ways = inputs
     trained: nn.Module = net
     if train.mode == "frozen" and train.cache:
-        parts = halves(net.backbone, net.head, _own(job)[1].pool, train)
-        source = _features(job, net, parts, inputs, origin.sha256 if origin else None, progress)
+        parts = halves(net.backbone, net.head, own(job)[1].pool, train)
+        source = extracted(job, net, parts, inputs, origin.sha256 if origin else None, progress)
         ways, trained = FeatureInputs(parts.pooling), parts.head
-    distil = _own(job)[0].distil
+    distil = own(job)[0].distil
     if teacher := teacher_of(job.recipe):
         ways = Taught(ways, answers_of(job, teacher, progress))
         goal = DistilGoal(goal, distil.temperature, distil.weight)
     return Prepared(net, trained, source, ways, goal, job.labels, train.batch_size, origin)
-
-
-def _features(
-    job: Job, net: MemberNet, parts: Halves, inputs: Inputs, sha256: str | None, progress: Progress
-) -> Features:
-    """Return the features of all images, computed by the network's extractor or found in the cache."""
-    recipe, member = _own(job)
-    # Not the member's own seed: members with one extractor share its features.
-    fixed = replace(inputs, seed=seed_of("views", recipe.seed))
-    ways = [inputs.plain, *(lambda b, v=v: fixed.augmented(b, VIEW_EPOCH + v) for v in range(1, job.train.views))]
-    facts = extractor_facts(member, recipe.seed, inputs.size, inputs.resize, sha256, places=parts.places)
-
-    def told(what: str, done: int, total: int, note: str = "") -> None:
-        progress(f"{job.title}: {what}", done, total, note)
-
-    body = ready(parts.body, job.hardware.device, job.train.channels_last)
-    what = f"{member.backbone}, {inputs.size} px"
-    features = kept_features(job, body, parts.width, ways, fixed, facts, job.seed, told, what=what)
-    net.backbone.cpu()
-    return features
 
 
 def outputs_of(job: Job, prepared: Prepared, best: nn.Module, folder: MemberFolder, progress: Progress) -> Outputs:
@@ -148,8 +105,3 @@ def class_weights(job: Job) -> Tensor | None:
 def balanced(counts: np.ndarray) -> Tensor:
     """Return float32 [C]: n / (C × count), as scikit-learn's class_weight="balanced"; absent classes as if once."""
     return torch.from_numpy(counts.sum() / (len(counts) * np.maximum(counts, 1))).float()
-
-
-def _own(job: Job) -> tuple[ClassifyRecipe, Member]:
-    assert isinstance(job.recipe, ClassifyRecipe) and isinstance(job.member, Member)
-    return job.recipe, job.member

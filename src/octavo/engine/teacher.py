@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,16 @@ from torch import Tensor, nn
 from octavo.cache import source_of
 from octavo.data.batches import Batch, PixelRows
 from octavo.data.render import RENDER
+from octavo.engine.extracted import extracted, inputs_of
 from octavo.engine.features import cached, key_of
 from octavo.engine.folder import RunFolder
 from octavo.engine.infer import Parts
 from octavo.engine.job import Job
-from octavo.engine.restore import Trained, restore_all, together
+from octavo.engine.restore import Shared, Trained, restore_all
 from octavo.engine.task import Ways
 from octavo.errors import UserError
+from octavo.networks.fold import Halves, halves
+from octavo.networks.member import MemberNet
 from octavo.progress import Progress
 from octavo.recipe import ClassifyRecipe, Recipe
 from octavo.words import counted
@@ -49,33 +52,88 @@ class Taught:
         return inputs, torch.cat([answers, labels[:, None].float()], dim=1)
 
 
-class _Teacher(nn.Module):
-    """A run's ensemble: batches of stored pixels to calibrated logits [B,C]; the first batch loads its networks."""
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """A frozen member as it answers from the features that it was trained on.
 
-    def __init__(self, run: RunFolder, device: torch.device) -> None:
+    Attributes:
+        features: of all images, float32 [N,F].
+        parts: extractor and head, of each fold.
+        device: where the heads are.
+        bf16: whether they compute in bfloat16.
+    """
+
+    features: np.ndarray
+    parts: tuple[Halves, ...]
+    device: torch.device
+    bf16: bool
+
+    @torch.inference_mode()
+    def logits(self, batch: Batch) -> np.ndarray:
+        """Return logits float32 [B,C]."""
+        kept = torch.from_numpy(np.array(self.features[batch.indices])).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = [part.behind(kept).float() for part in self.parts]
+        return torch.stack(logits).mean(0).cpu().numpy()
+
+
+class _Teacher(nn.Module):
+    """A run's ensemble: batches of stored pixels to calibrated logits [B,C]; the first batch loads its networks.
+
+    Frozen members answer from cached features, computed first where they aren't there any more, so that a repetition
+    of the student's training sees the same bits.
+    """
+
+    def __init__(self, run: RunFolder, job: Job, progress: Progress) -> None:
         super().__init__()
-        self.run, self.device, self.ensemble = run, device, run.ensemble
-        self.members: list[Trained] = []
+        self.run, self.job, self.ensemble, self.progress = run, job, run.ensemble, progress
+        self.members: dict[str, Trained] = {}
+        self.kept: dict[str, _Kept] = {}
         self.fitting = Parts()
 
     def forward(self, batch: Batch) -> Tensor:
-        self.members = self.members or self._loaded()
         try:
+            if not self.members:
+                self._load()
             return torch.from_numpy(self.fitting(self._answers, batch))
         except UserError as error:
             raise UserError(f"the teacher in {self.run.path}: {error}") from None
 
     def _answers(self, batch: Batch) -> np.ndarray:
-        return np.asarray(self.ensemble.logits(together(self.members, batch)), np.float32)
+        shared = Shared(batch)
+        stack = [
+            self.kept[name].logits(batch) if name in self.kept else shared.logits(self.members[name])
+            for name in self.ensemble.names
+        ]
+        return np.asarray(self.ensemble.logits(np.stack(stack)), np.float32)
 
-    def _loaded(self) -> list[Trained]:
+    def _load(self) -> None:
+        names, device = self.ensemble.names, self.job.hardware.device
         try:
-            return restore_all(self.run, self.ensemble.names, self.device)
+            members = dict(zip(names, restore_all(self.run, names, device), strict=True))
         except torch.OutOfMemoryError:
-            count = counted(len(self.ensemble.names), "network")
             raise UserError(
-                f"the teacher in {self.run.path}: out of memory while its {count} are loaded; take --device cpu"
+                f"out of memory while its {counted(len(names), 'network')} are loaded; take --device cpu"
             ) from None
+        for name in names:
+            if kept := self._kept(members[name]):
+                self.kept[name] = kept
+        self.members = members
+
+    def _kept(self, trained: Trained) -> _Kept | None:
+        """Return a member by its cached features; None where it isn't frozen, or was trained on other pixels."""
+        recipe = self.run.recipe_as(ClassifyRecipe)
+        member = next(m for m in recipe.members if m.name == trained.name)
+        job = replace(self.job, recipe=recipe, member=member, fold=None, folds=None)
+        if job.train.mode != "frozen" or not job.train.cache or trained.bf16 != job.bf16:
+            return None
+        if self.run.manifest["data"]["pixels"] != job.pixels.digest:
+            return None
+        nets = [net for net in trained.net.modules() if isinstance(net, MemberNet)]
+        parts = tuple(halves(net.backbone, net.head, member.pool, job.train) for net in nets)
+        start = self.run.member(trained.name).facts()["weights"]
+        found = extracted(job, nets[0], parts[0], inputs_of(job), start and start["sha256"], self.progress)
+        return _Kept(found.views[0], parts, job.hardware.device, job.bf16)
 
 
 def teacher_of(recipe: Recipe) -> RunFolder | None:
@@ -144,6 +202,10 @@ def answers_of(job: Job, run: RunFolder, progress: Progress) -> np.ndarray:
     Raises:
         UserError: the run isn't finished, or there isn't the memory for it.
     """
+
+    def told(what: str, done: int, total: int, note: str = "") -> None:
+        progress(f"{job.title}: teacher" + (f", {what}" if ":" in what else ""), done, total, note)
+
     images = np.union1d(job.parts["fit"], job.parts["holdout"])
     key = key_of(
         teacher=identity_of(run),
@@ -156,7 +218,7 @@ def answers_of(job: Job, run: RunFolder, progress: Progress) -> np.ndarray:
     found = cached(
         job.cache,
         key,
-        _Teacher(run, job.hardware.device),
+        _Teacher(run, job, told),
         job.classes,
         PixelRows(job.pixels),
         images,
@@ -165,7 +227,7 @@ def answers_of(job: Job, run: RunFolder, progress: Progress) -> np.ndarray:
         job.seed,
         device=job.hardware.device,
         bf16=False,
-        progress=lambda what, done, total, note="": progress(f"{job.title}: teacher", done, total, note),
+        progress=told,
         data=source_of(job.pixels.folder),
         what=f"answers of {run.path.name}",
     )
