@@ -25,7 +25,7 @@ import octavo.engine.engine
 import octavo.verbs.training
 from octavo import cli
 from octavo.engine.checkpoint import Saver
-from octavo.engine.folder import MemberFolder
+from octavo.engine.member_folder import MemberFolder
 
 
 def main() -> None:

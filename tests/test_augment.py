@@ -594,6 +594,6 @@ def test_of_large_images_no_more_becomes_floats_than_is_seen(name: str, monkeypa
     views = draw_crop(SegmentAugment.model_validate(changes), 0, 0, np.arange(3), sizes, (64, 80))
     with Floats() as floats:
         found = render(pixels, sizes, views, (64, 80))
-    monkeypatch.setattr("octavo.data.render._LARGE", 1 << 40)
+    monkeypatch.setattr("octavo.data.resample._LARGE", 1 << 40)
     torch.testing.assert_close(found, render(pixels, sizes, views, (64, 80)), atol=4e-3, rtol=0)  # bytes are rounded
     assert floats.most < 3 * 3 * 450 * 450  # the canvas has 3 × 3 × 1,100 × 1,300

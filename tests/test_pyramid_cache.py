@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from octavo.engine.checkpoint import Stop
 from octavo.engine.engine import train_member
-from octavo.engine.folder import MemberFolder
 from octavo.engine.hardware import Hardware
 from octavo.engine.job import Job
+from octavo.engine.member_folder import MemberFolder
 from octavo.engine.pyramid_cache import PyramidHead, PyramidInputs, _views
 from octavo.engine.scenes import prepare as prepare_scenes
 from octavo.engine.segment import inputs_of, prepare

@@ -22,9 +22,10 @@ from octavo.data.classes import IGNORE, dumps, load_table
 from octavo.data.masks import paint
 from octavo.engine.checkpoint import Stop
 from octavo.engine.engine import train_member
-from octavo.engine.folder import MemberFolder, RunFolder
+from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import Hardware
 from octavo.engine.job import Job
+from octavo.engine.member_folder import MemberFolder
 from octavo.engine.scenes import prepare as prepare_scenes
 from octavo.engine.segment import class_weights, inputs_of, predicted, prepare
 from octavo.errors import UserError

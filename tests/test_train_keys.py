@@ -32,12 +32,13 @@ from octavo.engine.checkpoint import Stop
 from octavo.engine.classify import class_weights, inputs_of, prepared_for
 from octavo.engine.features import Features
 from octavo.engine.fit import chosen, fit
-from octavo.engine.folder import MemberFolder, RunFolder
+from octavo.engine.folder import RunFolder
 from octavo.engine.goals import ClassifyGoal, DistilGoal
 from octavo.engine.hardware import Hardware
 from octavo.engine.job import Job, Prepared
 from octavo.engine.material import Material
 from octavo.engine.material import prepare as prepare_material
+from octavo.engine.member_folder import MemberFolder
 from octavo.engine.task import FeatureInputs, Task
 from octavo.keyed import permutation
 from octavo.networks.build import build_member, start_member

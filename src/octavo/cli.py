@@ -13,6 +13,7 @@ import typer
 
 from octavo.cli_ensemble import distil, ensemble_app
 from octavo.cli_look import look_app
+from octavo.cli_show import show_app
 from octavo.cli_trust import trust_app
 from octavo.cli_use import use_app
 from octavo.cli_weights import weights_app
@@ -47,6 +48,7 @@ app = typer.Typer(
     help="From a folder of images to the strongest honest model of it.",
 )
 app.add_typer(use_app)
+app.add_typer(show_app)
 app.add_typer(look_app)
 app.add_typer(trust_app)
 app.command()(distil)

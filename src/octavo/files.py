@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -93,3 +94,9 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """Return the rows that `write_csv` wrote."""
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def as_json(value: Mapping[str, Any]) -> bytes:
+    """Return a value as JSON of several lines; names that are no UTF-8 are read back as they were."""
+    # Their bytes become \udcXX.
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")

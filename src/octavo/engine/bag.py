@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from octavo.engine.folder import MemberFolder
 from octavo.engine.job import Job
+from octavo.engine.member_folder import MemberFolder
 
 
 def bag(job: Job, folder: MemberFolder) -> None:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from octavo.data.batches import PixelRows, Source
 from octavo.engine.extracted import extracted, inputs_of, own
-from octavo.engine.folder import MemberFolder
 from octavo.engine.goals import ClassifyGoal, DistilGoal
 from octavo.engine.infer import outputs
 from octavo.engine.job import Job, Prepared
+from octavo.engine.member_folder import MemberFolder
 from octavo.engine.task import FeatureInputs, Ways
 from octavo.engine.teacher import Taught, answers_of, teacher_of
 from octavo.errors import UserError

@@ -16,10 +16,10 @@ from octavo.engine import classify, material, scenes, segment
 from octavo.engine.bag import bag
 from octavo.engine.checkpoint import Stop, save_net
 from octavo.engine.fit import chosen, fit
-from octavo.engine.folder import MemberFolder
 from octavo.engine.infer import ready
 from octavo.engine.job import Job, Prepared
 from octavo.engine.material import Material
+from octavo.engine.member_folder import MemberFolder
 from octavo.engine.watch import Watch
 from octavo.errors import UserError
 from octavo.progress import Progress, Say, unsaid

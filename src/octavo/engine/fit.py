@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader
 
 from octavo.data.batches import Batch, Batches, Steps, loader
 from octavo.engine.checkpoint import AtomicCheckpointIO, Bar, Saver, Stop, position
-from octavo.engine.folder import MemberFolder
 from octavo.engine.hardware import seed_device
 from octavo.engine.job import Job, Prepared
+from octavo.engine.member_folder import MemberFolder
 from octavo.engine.task import Task
 from octavo.errors import UserError
 from octavo.keyed import seed_of

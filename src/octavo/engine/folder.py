@@ -1,8 +1,7 @@
-"""The run folder: the only code that knows the names of the files in it. Every file is whole or absent."""
+"""The run folder: with `member_folder` all that knows the names of its files. Every file is whole or absent."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 import shutil
@@ -13,12 +12,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
-from PIL import Image
-from safetensors.numpy import load_file, save
 
 from octavo.data.classes import ClassTable
+from octavo.engine.member_folder import MemberFolder
 from octavo.errors import UserError, suggest
-from octavo.files import STALE, read_csv, sweep, sync_folder, write_atomic, write_csv
+from octavo.files import STALE, as_json, read_csv, sweep, sync_folder, write_atomic, write_csv
 from octavo.numbers.bootstrap import group_ids
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.mask_results import SegmentReport, read_report
@@ -27,73 +25,6 @@ from octavo.recipe import Recipe, dumps, load
 
 MANIFEST = "manifest.json"
 R = TypeVar("R", bound=Recipe)
-
-
-class MemberFolder:
-    """The files of one member."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.weights = folder / "weights.safetensors"
-        self.checkpoint = folder / "last.ckpt"
-        self.best = folder / "best.safetensors"
-        self._facts = folder / "member.json"
-        self._outputs = folder / "outputs.safetensors"
-        self._history = folder / "history.csv"
-
-    @property
-    def finished(self) -> bool:
-        """Whether the member is trained; its facts are the last file that is written."""
-        return self._facts.is_file()
-
-    def facts(self) -> dict[str, Any]:
-        """Return what is known of the member: backbone, widths, normalisation, origin of its weights."""
-        return json.loads(self._facts.read_text(encoding="utf-8"))
-
-    def outputs(self) -> dict[str, np.ndarray]:
-        """Return what it says of each part of the data: a member's logits float32 [n,C], or a segmenter's confusion
-        counts int32 [n,C+1,C+1] of each image."""
-        return load_file(self._outputs)
-
-    def outputs_digest(self) -> str:
-        """Return the sha256 of the file of its outputs: other weights give another."""
-        with self._outputs.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    def fold(self, fold: int) -> MemberFolder:
-        """Return the files of one of its folds, from 0."""
-        return MemberFolder(self.folder / f"fold_{fold + 1}")
-
-    def stage_file(self, stage: int | str, name: str) -> Path:
-        """Return where the mask called `name`, predicted after an epoch (from 1) or by the `best`, is kept."""
-        folder = f"epoch_{stage:03d}" if isinstance(stage, int) else stage
-        return self.folder.parents[1] / "masks" / folder / f"{name}.png"
-
-    def predicted_file(self, part: str, name: str) -> Path:
-        """Return where the predicted mask called `name` of one part is kept."""
-        return self.folder.parents[1] / "predictions" / part / f"{name}.png"
-
-    def write_mask(self, path: Path, colours: np.ndarray) -> None:
-        """Write a mask in colours, uint8 [H,W,3], as PNG."""
-        write_atomic(path, lambda file: Image.fromarray(colours).save(file, "PNG"))
-
-    def history(self) -> list[dict[str, str]]:
-        """Return a row per epoch."""
-        return read_csv(self._history)
-
-    def finish(
-        self, facts: Mapping[str, Any], outputs: Mapping[str, np.ndarray], history: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Write what training gave, the facts last, and delete the checkpoint."""
-        write_atomic(self._outputs, save({k: np.ascontiguousarray(v) for k, v in outputs.items()}))
-        write_csv(self._history, history)
-        write_atomic(self._facts, _json(facts))
-        self.tidy()
-
-    def tidy(self) -> None:
-        """Delete what only an unfinished member needs."""
-        self.checkpoint.unlink(missing_ok=True)
-        self.best.unlink(missing_ok=True)
 
 
 class RunFolder:
@@ -187,7 +118,7 @@ class RunFolder:
         shutil.rmtree(draft, ignore_errors=True)
         write_atomic(draft / "recipe.toml", dumps(recipe).encode())
         write_csv(draft / "samples.csv", samples)
-        write_atomic(draft / MANIFEST, _json(manifest))
+        write_atomic(draft / MANIFEST, as_json(manifest))
         if self.begun:
             with self.locked():  # another process may be training the run that is to be deleted
                 shutil.rmtree(self.path)
@@ -251,7 +182,7 @@ class RunFolder:
 
     @ensemble.setter
     def ensemble(self, ensemble: Ensemble) -> None:
-        write_atomic(self.path / "ensemble.json", _json(ensemble.to_dict()))
+        write_atomic(self.path / "ensemble.json", as_json(ensemble.to_dict()))
 
     @property
     def combined(self) -> bool:
@@ -267,7 +198,7 @@ class RunFolder:
     def prune(self, ensemble: Ensemble) -> None:
         """Take another ensemble of the same members, and keep the one that training left."""
         if self.unpruned is None:
-            write_atomic(self.path / "ensemble.trained.json", _json(self.ensemble.to_dict()))
+            write_atomic(self.path / "ensemble.trained.json", as_json(self.ensemble.to_dict()))
         self.ensemble = ensemble
 
     @property
@@ -294,7 +225,7 @@ class RunFolder:
 
     @leaks.setter
     def leaks(self, found: Mapping[str, Any]) -> None:
-        write_atomic(self.path / "leaks.json", _json(found))
+        write_atomic(self.path / "leaks.json", as_json(found))
 
     @property
     def cascade(self) -> dict[str, Any] | None:
@@ -304,11 +235,11 @@ class RunFolder:
 
     @cascade.setter
     def cascade(self, fitted: Mapping[str, Any]) -> None:
-        write_atomic(self.path / "cascade.json", _json(fitted))
+        write_atomic(self.path / "cascade.json", as_json(fitted))
 
     def write_distil(self, report: Mapping[str, Any]) -> None:
         """Keep how a student does beside its teacher."""
-        write_atomic(self.path / "distil.json", _json(report))
+        write_atomic(self.path / "distil.json", as_json(report))
 
     @property
     def bf16(self) -> dict[str, Any] | None:
@@ -321,7 +252,7 @@ class RunFolder:
         if found is None:
             (self.path / "precision.json").unlink(missing_ok=True)
         else:
-            write_atomic(self.path / "precision.json", _json(found))
+            write_atomic(self.path / "precision.json", as_json(found))
 
     def in_bf16(self, name: str, device: str) -> bool:
         """Tell whether `octavo ensemble precision --apply` let a member answer in bfloat16 on this kind of device."""
@@ -355,8 +286,3 @@ class RunFolder:
         path = self.path / "predictions" / f"{split}.csv"
         write_csv(path, rows)
         return path
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    # Bytes of names that are no UTF-8 become \udcXX, which JSON reads back as they were.
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")

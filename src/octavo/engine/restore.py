@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from octavo.data.batches import Batch
 from octavo.data.inputs import Inputs
 from octavo.engine.features import extractor_facts, key_of
-from octavo.engine.folder import MemberFolder, RunFolder
+from octavo.engine.folder import RunFolder
 from octavo.engine.infer import on_all, ready
+from octavo.engine.member_folder import MemberFolder
 from octavo.errors import UserError, lookup
 from octavo.networks.build import build_member
 from octavo.networks.fold import answering

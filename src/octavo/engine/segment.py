@@ -16,10 +16,10 @@ from octavo.data.inputs import SceneInputs
 from octavo.data.masks import paint
 from octavo.engine.classify import balanced
 from octavo.engine.fit import reestimate
-from octavo.engine.folder import MemberFolder
 from octavo.engine.goals import SegmentGoal, enlarged
 from octavo.engine.job import Job, Prepared
 from octavo.engine.losses import make_loss
+from octavo.engine.member_folder import MemberFolder
 from octavo.engine.pyramid_cache import PyramidHead, PyramidInputs, pyramid_features
 from octavo.engine.stages import StageMasks, chosen_images
 from octavo.errors import UserError
