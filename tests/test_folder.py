@@ -114,3 +114,17 @@ def test_finished_run_shares_its_weights_as_numpy(trained: RunFolder) -> None:
     arrays = load_file(trained.member("squeeze").weights)
     assert arrays["head.0.weight"].shape == (10, 512)
     assert len(trained.member("vgg").history()) == 40 and trained.member("vgg").facts()["features"] == 512
+
+
+def test_damaged_json_is_told_with_its_file(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run")
+    (run.path / "cascade.json").write_text("{")
+    with pytest.raises(UserError, match=r"cascade\.json: damaged, no JSON .*; put it back from a copy, or delete it"):
+        _ = run.cascade
+
+
+def test_a_student_is_gone_on_with_by_its_own_command(tmp_path: Path) -> None:
+    run = RunFolder.new(tmp_path / "run")
+    taught = RECIPE.model_copy(update={"distil": RECIPE.distil.model_copy(update={"run": "/the teacher"})})
+    run.begin(taught, {"classes": NAMES}, [])
+    assert run.resume == f"octavo distil '/the teacher' --student a --out {run.path} --resume"

@@ -23,7 +23,7 @@ from octavo.numbers.calibration import NONE
 from octavo.numbers.cascade import NEVER, Cascade, confidences, prefixes_of
 from octavo.numbers.results import PrecisionReport
 from octavo.options import Options
-from octavo.verbs.precision import precision
+from octavo.verbs.precision import apply, precision
 from octavo.verbs.training import train
 
 CPU = torch.device("cpu")
@@ -118,7 +118,10 @@ def test_bfloat16_is_applied_where_few_answers_change(
     assert not restore(copied, copied.ensemble.names[0], CPU).bf16
     code, out, _ = run_cli("ensemble", "precision", str(copied.path), "--changed", "100")
     assert code == 0 and "nothing is changed" in out and not copied.bf16
-    code, out, _ = run_cli("ensemble", "precision", str(copied.path), "--changed", "100", "--apply")
+    moved = copied.path.with_name("moved")
+    shutil.copytree(copied.manifest["data"]["root"], moved)
+    words = ("--changed", "100", "--apply", "--data", moved)
+    code, out, _ = run_cli("ensemble", "precision", str(copied.path), *words)
     assert code == 0 and "in bfloat16 on a cpu from now on" in out
     kept = json.loads((copied.path / "precision.json").read_text())
     assert kept["scored"] == 40 and 0 <= kept["changed"] <= 1 and kept["device"] == "cpu"
@@ -138,6 +141,8 @@ def test_bfloat16_that_is_slower_is_not_applied(
     copied: RunFolder, run_cli: Octavo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PrecisionReport, "speedup", property(lambda self: 0.5))
+    code, out, _ = run_cli("ensemble", "precision", str(copied.path), "--changed", "100")
+    assert code == 0 and "--apply would be refused: bfloat16 isn't faster" in out
     code, _, err = run_cli("ensemble", "precision", str(copied.path), "--changed", "100", "--apply")
     assert code == 2 and "bfloat16 isn't faster on this cpu (× 0.50); nothing is changed" in err and not copied.bf16
 
@@ -158,8 +163,8 @@ def test_the_changed_answers_are_counted(copied: RunFolder, monkeypatch: pytest.
     labels = copied.labels("val")
     whole = copied.ensemble.logits(np.stack(list(stored.values()))).argmax(1)
     assert report.float32.value == (whole == labels).mean()
-    with pytest.raises(UserError, match=r"50.00% of the answers change in bfloat16, 10.00% may; nothing is changed"):
-        precision(copied, 10, apply=True)
+    with pytest.raises(UserError, match=r"50.00% of the answers change in bfloat16, 10.00% may; allow more"):
+        apply(copied, precision(copied, 10))
     assert not copied.bf16
 
 

@@ -76,7 +76,7 @@ def test_of_a_run(trained: RunFolder, tmp_path: Path, run_cli: Octavo) -> None:
     assert run.metrics == before and [len(step.members) for step in report.steps] == [3, 2, 1]
     assert report.steps[0].loss.value == 0 and not report.flattered and report.scored == len(run.labels("val"))
     code, out, error = run_cli("ensemble", "prune", run.path, "--budget", 99, "--apply")
-    assert code == 0 and "1 member may have a weight now" in out, error
+    assert code == 0 and "1 member left in the ensemble" in out, error
     (left,) = report.steps[-1].members
     weights = dict(zip(run.ensemble.names, run.ensemble.weights, strict=True))
     assert weights == {name: float(name == left) for name in weights}
@@ -96,6 +96,14 @@ def test_a_pruned_run_stays_so(trained: RunFolder, digits_folder: Path, tmp_path
     assert run.unpruned == was and run.ensemble.weights == (0.0, 1.0, 0.0)
     code, _, error = run_cli("train", "--resume", "--out", run.path, "--no-report")
     assert code == 0 and run.ensemble.weights == (0.0, 1.0, 0.0), error
+    assert run_cli("ensemble", "prune", run.path, "--apply", "--undo")[0] == 2
+    code, out, _ = run_cli("ensemble", "prune", run.path, "--undo")
+    assert code == 0 and "as training left it" in out and run.ensemble == was and run.unpruned is None
+    assert run.metrics == trained.metrics
+    code, _, error = run_cli("ensemble", "prune", run.path, "--undo")
+    assert code == 2 and "as training left it already" in error
+    code, out, error = run_cli("ensemble", "prune", run.path, "--budget", 0.2)
+    assert code == 0 and "beware: one of 40 images is 2.5 points" in error, out
 
 
 def test_what_can_not_be_pruned(trained: RunFolder, segmented: RunFolder) -> None:

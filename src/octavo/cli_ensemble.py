@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from octavo.errors import UserError
 from octavo.terminal import (
     CacheOption,
     DataOption,
@@ -20,10 +21,10 @@ from octavo.terminal import (
     console,
     print_tables,
     progress_shown,
-    refuse,
 )
 from octavo.words import counted
 
+MovedOption = Annotated[str | None, typer.Option("--data", help="Where the run's data are now, if they were moved.")]
 ensemble_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Make a run's ensemble cheaper.")
 
 
@@ -36,6 +37,7 @@ def main() -> None:
 def cascade(
     run: RunArgument,
     budget: Annotated[float, typer.Option("--budget", help="Points of accuracy that may be lost.")] = 0.2,
+    data: MovedOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Let sure images stop at the first members: fit thresholds, tell speed and loss; predict --cascade uses them."""
@@ -44,9 +46,11 @@ def cascade(
     from octavo.verbs.cascade import cascade as fit
 
     with progress_shown() as progress:
-        report = fit(RunFolder.open(run), budget, device=device, progress=progress)
+        report = fit(RunFolder.open(run), budget, data=data, device=device, progress=progress)
     print_tables(cascade_tables(report))
     console().print(report.rule, markup=False, soft_wrap=False)
+    _warn_of_few(budget, report.fitted)
+    typer.echo(f"predict by it: octavo predict {run} IMAGES --out labels.csv --cascade")
 
 
 @ensemble_app.command()
@@ -54,21 +58,46 @@ def prune(
     run: RunArgument,
     budget: Annotated[float, typer.Option("--budget", help="Points of accuracy that may be lost.")] = 0.2,
     apply: Annotated[bool, typer.Option("--apply", help="Give the dropped members no weight from now on.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Take the ensemble back that training left.")] = False,
 ) -> None:
     """Find the fewest members within a budget of accuracy, and tell what is lost on the validation images."""
     from octavo.engine.folder import RunFolder
     from octavo.numbers.tables import prune_table
     from octavo.verbs.prune import prune as run_pruning
+    from octavo.verbs.prune import undo as take_back
 
+    renewed = f"metrics.json is renewed; octavo report {run} renews report.html"
+    if undo:
+        _one_of({"--apply": apply, "--undo": undo})
+        take_back(RunFolder.open(run))
+        typer.echo(f"{run}: the ensemble is as training left it; {renewed}")
+        return
     with progress_shown() as progress:
         report = run_pruning(RunFolder.open(run), budget, apply=apply, progress=progress)
     print_tables([prune_table(report)])
     console().print(report.rule, markup=False, soft_wrap=False)
+    _warn_of_few(budget, report.chosen_by)
+    left = len(report.steps[-1].members)
     if apply:
-        left = counted(len(report.steps[-1].members), "member")
-        typer.echo(f"{run}: {left} may have a weight now; metrics.json is renewed")
+        typer.echo(f"{run}: {counted(left, 'member')} left in the ensemble; {renewed}; --undo takes it back")
+    elif left == len(report.steps[0].members):
+        typer.echo("no member can be dropped within the budget; nothing is changed")
     else:
         typer.echo("nothing is changed; --apply does it")
+
+
+def _warn_of_few(budget: float, images: int) -> None:
+    """Say when a budget is less than one image more or less."""
+    if 0 < budget < 100 / images:
+        typer.echo(
+            f"beware: one of {counted(images, 'image')} is {100 / images:.1f} points; a budget of {budget:g} is none",
+            err=True,
+        )
+
+
+def _one_of(options: dict[str, bool]) -> None:
+    if sum(options.values()) > 1:
+        raise UserError(f"{' and '.join(options)}: one of them")
 
 
 def distil(
@@ -138,22 +167,28 @@ def precision(
     ] = 0.5,
     apply: Annotated[bool, typer.Option("--apply", help="Let its members answer in bfloat16 from now on.")] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Let them answer as they were trained again.")] = False,
+    data: MovedOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Try bfloat16 for members that were trained in float32: answers that change, accuracy, speed."""
     from octavo.engine.folder import RunFolder
     from octavo.numbers.tables import precision_table
-    from octavo.verbs.precision import precision as tried
-    from octavo.verbs.precision import undo as as_trained
+    from octavo.verbs import precision as verb
 
+    folder = RunFolder.open(run)
     if undo:
-        refuse({"--apply": apply}, "--undo")
-        as_trained(RunFolder.open(run))
+        _one_of({"--apply": apply, "--undo": undo})
+        verb.undo(folder)
         typer.echo(f"{run}: answers as it was trained")
         return
     with progress_shown() as progress:
-        report = tried(RunFolder.open(run), changed, apply=apply, device=device, progress=progress)
+        report = verb.precision(folder, changed, data=data, device=device, progress=progress)
     print_tables([precision_table(report)])
     console().print(report.rule, markup=False, soft_wrap=False)
-    said = f"answers in bfloat16 on a {report.device} from now on" if apply else "nothing is changed; --apply does it"
-    typer.echo(f"{run}: {said}" if apply else said)
+    if apply:
+        verb.apply(folder, report)
+        typer.echo(f"{run}: answers in bfloat16 on a {report.device} from now on; --undo takes it back")
+    elif why := verb.against(report):
+        typer.echo(f"nothing is changed, and --apply would be refused: {why}")
+    else:
+        typer.echo("nothing is changed; --apply does it")

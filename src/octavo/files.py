@@ -100,3 +100,17 @@ def as_json(value: Mapping[str, Any]) -> bytes:
     """Return a value as JSON of several lines; names that are no UTF-8 are read back as they were."""
     # Their bytes become \udcXX.
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file of Octavo's holds.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{path}: damaged, no JSON ({error}); put it back from a copy, or delete it and make it anew"
+        ) from None

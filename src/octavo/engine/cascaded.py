@@ -19,7 +19,9 @@ def cascade_of(run: RunFolder) -> Cascade:
     Raises:
         UserError: none was, or the ensemble is another one by now.
     """
-    kept, again = run.cascade, f"octavo ensemble cascade {run.path} --budget 0.2"
+    kept = run.cascade
+    budget = 0.2 if kept is None else 100 * kept["report"]["budget"]
+    again = f"octavo ensemble cascade {run.path} --budget {budget:g}"
     if kept is None:
         raise UserError(f"{run.path}: no cascade yet; fit one by {again}")
     found, ensemble = Cascade.from_dict(kept["cascade"], f"{run.path}/cascade.json"), run.ensemble

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +15,12 @@ from filelock import FileLock, Timeout
 from octavo.data.classes import ClassTable
 from octavo.engine.member_folder import MemberFolder
 from octavo.errors import UserError, suggest
-from octavo.files import STALE, as_json, read_csv, sweep, sync_folder, write_atomic, write_csv
+from octavo.files import STALE, as_json, read_csv, read_json, sweep, sync_folder, write_atomic, write_csv
 from octavo.numbers.bootstrap import group_ids
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.mask_results import SegmentReport, read_report
 from octavo.numbers.results import Report
-from octavo.recipe import Recipe, dumps, load
+from octavo.recipe import ClassifyRecipe, Recipe, dumps, load
 
 MANIFEST = "manifest.json"
 R = TypeVar("R", bound=Recipe)
@@ -70,7 +69,11 @@ class RunFolder:
     @property
     def resume(self) -> str:
         """The command that goes on with it."""
-        return f"octavo train --resume --out {shlex.quote(str(self.path))}"
+        out, recipe = shlex.quote(str(self.path)), self.recipe if self.begun else None
+        if isinstance(recipe, ClassifyRecipe) and recipe.distil.run:
+            teacher, student = shlex.quote(recipe.distil.run), recipe.members[0].name
+            return f"octavo distil {teacher} --student {student} --out {out} --resume"
+        return f"octavo train --resume --out {out}"
 
     @property
     def recipe(self) -> Recipe:
@@ -91,7 +94,7 @@ class RunFolder:
     @property
     def manifest(self) -> dict[str, Any]:
         """Versions, hashes of data and weights, seed, hardware."""
-        return json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+        return read_json(self.path / MANIFEST)
 
     @property
     def table(self) -> ClassTable:
@@ -178,7 +181,7 @@ class RunFolder:
         path = self.path / "ensemble.json"
         if not path.is_file():
             raise UserError(f"{self.path}: this run is not finished; go on with `{self.resume}`")
-        return Ensemble.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return Ensemble.from_dict(read_json(path))
 
     @ensemble.setter
     def ensemble(self, ensemble: Ensemble) -> None:
@@ -193,13 +196,19 @@ class RunFolder:
     def unpruned(self) -> Ensemble | None:
         """The ensemble as training left it; None where it still is that."""
         path = self.path / "ensemble.trained.json"
-        return Ensemble.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        return Ensemble.from_dict(read_json(path)) if path.is_file() else None
 
     def prune(self, ensemble: Ensemble) -> None:
         """Take another ensemble of the same members, and keep the one that training left."""
         if self.unpruned is None:
             write_atomic(self.path / "ensemble.trained.json", as_json(self.ensemble.to_dict()))
         self.ensemble = ensemble
+
+    def unprune(self) -> None:
+        """Take the ensemble back that training left."""
+        if (kept := self.unpruned) is not None:
+            self.ensemble = kept
+            (self.path / "ensemble.trained.json").unlink()
 
     @property
     def metrics(self) -> Report | SegmentReport:
@@ -221,7 +230,7 @@ class RunFolder:
     def leaks(self) -> dict[str, Any] | None:
         """Which images parts of the data share, and how they were looked for; None where nobody did."""
         path = self.path / "leaks.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_json(path) if path.is_file() else None
 
     @leaks.setter
     def leaks(self, found: Mapping[str, Any]) -> None:
@@ -231,7 +240,7 @@ class RunFolder:
     def cascade(self) -> dict[str, Any] | None:
         """The cascade that was fitted last, and how it did; None where none was."""
         path = self.path / "cascade.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_json(path) if path.is_file() else None
 
     @cascade.setter
     def cascade(self, fitted: Mapping[str, Any]) -> None:
@@ -245,7 +254,7 @@ class RunFolder:
     def bf16(self) -> dict[str, Any] | None:
         """What was found of members that were trained in float32 and answer in bfloat16; None where none do."""
         path = self.path / "precision.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_json(path) if path.is_file() else None
 
     @bf16.setter
     def bf16(self, found: Mapping[str, Any] | None) -> None:

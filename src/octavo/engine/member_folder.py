@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file, save
 
-from octavo.files import as_json, read_csv, write_atomic, write_csv
+from octavo.files import as_json, read_csv, read_json, write_atomic, write_csv
 
 
 class MemberFolder:
@@ -34,7 +33,7 @@ class MemberFolder:
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of the member: backbone, widths, normalisation, origin of its weights."""
-        return json.loads(self._facts.read_text(encoding="utf-8"))
+        return read_json(self._facts)
 
     def outputs(self) -> dict[str, np.ndarray]:
         """Return what it says of each part of the data: a member's logits float32 [n,C], or a segmenter's confusion

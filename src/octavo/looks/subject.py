@@ -36,12 +36,14 @@ class Subject:
         device: where networks run, if a look needs them: `auto`, `cpu`, `cuda` or `mps`.
         progress: told how far a look is.
         say: told what a look lacks.
+        data: where its data are now; None: where they were.
     """
 
     run: RunFolder
     device: str = "auto"
     progress: Progress = field(default=silent, kw_only=True)
     say: Say = field(default=unsaid, kw_only=True)
+    data: str | None = field(default=None, kw_only=True)
 
     @cached_property
     def manifest(self) -> Mapping[str, Any]:
@@ -86,9 +88,12 @@ class Subject:
         return Path(kept) if kept else cache_dir()
 
     def _root(self) -> str:
-        root = str(self.manifest["data"]["root"])
+        root = self.data or str(self.manifest["data"]["root"])
         if not root.startswith("torchvision:") and not Path(root).exists():
-            raise UserError(f"{self.run.path}: its data are gone from {root}; put them back there")
+            raise UserError(
+                f"{self.run.path}: its data are gone from {root}; put them back there, or where the command has --data "
+                "name their place"
+            )
         return root
 
     def _unchanged(self, files: tuple[str, ...]) -> None:
@@ -284,13 +289,18 @@ def kept_mask(path: Path) -> np.ndarray:
 
 
 def subject_of(
-    run: RunFolder, device: str = "auto", *, progress: Progress = silent, say: Say = unsaid
+    run: RunFolder,
+    device: str = "auto",
+    *,
+    data: str | None = None,
+    progress: Progress = silent,
+    say: Say = unsaid,
 ) -> ClassifySubject | SegmentSubject:
-    """Return what is looked at in a run.
+    """Return what is looked at in a run, whose data may lie elsewhere now.
 
     Raises:
         UserError: the run is not finished.
     """
     kind = SegmentSubject if isinstance(run.recipe, SegmentRecipe) else ClassifySubject
     run.metrics  # noqa: B018 (raises where the run isn't finished)
-    return kind(run, device, progress=progress, say=say)
+    return kind(run, device, data=data, progress=progress, say=say)

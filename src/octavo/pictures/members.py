@@ -103,20 +103,22 @@ def cost_plot(
     front: np.ndarray,
     growing: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Figure:
-    """Return accuracy against milliseconds per image; a line joins the systems that none beats.
+    """Return accuracy against milliseconds per image; a line joins what nothing beats.
 
     Args:
         names: S systems, the ensemble last; at most nine get a legend's entry of their own.
         milliseconds: [S], above 0.
         accuracy: S shares, 0–1.
-        front: which of them are on the Pareto front, bool [S].
+        front: which of them, and of `growing`, are on the Pareto front, bool [S] or [S+K].
         growing: milliseconds and accuracy [K] of the ensemble's first 1, 2, … K members, the fastest first.
     """
     figure = Figure((8.2, 4.2), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
-    best = sorted(np.flatnonzero(front).tolist(), key=lambda i: milliseconds[i])
-    front_values = [100 * accuracy[i].value for i in best]
-    line = axes.plot(milliseconds[best], front_values, color=PALE, linestyle="--", linewidth=1.2, zorder=1)
+    times, values = milliseconds, np.array([own.value for own in accuracy])
+    if growing is not None:
+        times, values = np.append(times, growing[0]), np.append(values, growing[1])
+    best = sorted(np.flatnonzero(front).tolist(), key=lambda i: times[i])
+    line = axes.plot(times[best], 100 * values[best], color=PALE, linestyle="--", linewidth=1.2, zorder=1)
     entries: list[tuple[str, Artist]] = [("Pareto front", line[0])]
     if growing is not None:
         style = {"color": _colour(len(names) - 1), "linewidth": 1.4, "marker": ".", "markersize": 5, "zorder": 2}

@@ -34,12 +34,15 @@ _RULE = (
 )
 
 
-def cascade(run: RunFolder, budget: float, *, device: str = "auto", progress: Progress = silent) -> CascadeReport:
+def cascade(
+    run: RunFolder, budget: float, *, data: str | None = None, device: str = "auto", progress: Progress = silent
+) -> CascadeReport:
     """Fit a cascade to a run, write it into the run's `cascade.json`, and return how it does.
 
     Args:
-        run: a finished run of two classifiers with weight or more, whose data are where they were.
+        run: a finished run of two classifiers with weight or more.
         budget: points of accuracy that may be lost, 0–100, on the images that thresholds are fitted on.
+        data: where the run's data are now; None: where they were.
         device: where members are timed.
         progress: told how far it is.
 
@@ -49,7 +52,7 @@ def cascade(run: RunFolder, budget: float, *, device: str = "auto", progress: Pr
     """
     if not 0 <= budget < 100:
         raise UserError(f"--budget {budget:g}: expected points of accuracy from 0 to 100, such as 0.2")
-    subject = subject_of(run, device, progress=progress)
+    subject = subject_of(run, device, data=data, progress=progress)
     if not isinstance(subject, ClassifySubject):
         raise UserError(f"{run.path}: a segmenter; a cascade is of several classifiers")
     require_clean(run, "a cascade that is tried on them loses more than is told")

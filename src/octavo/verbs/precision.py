@@ -24,25 +24,23 @@ _RULE = (
 
 
 def precision(
-    run: RunFolder, changed: float, *, apply: bool = False, device: str = "auto", progress: Progress = silent
+    run: RunFolder, changed: float, *, data: str | None = None, device: str = "auto", progress: Progress = silent
 ) -> PrecisionReport:
     """Return what bfloat16 changes in the answers of a run's ensemble, and how much faster it is.
 
     Args:
-        run: a finished run of classifiers, whose data are where they were.
+        run: a finished run of classifiers.
         changed: percent of the validation images whose most probable class may become another, 0–100.
-        apply: let these members answer in bfloat16 on this kind of device from now on; the run's report stays that
-            of the outputs it was graded on.
+        data: where the run's data are now; None: where they were.
         device: where they run.
         progress: told how far it is.
 
     Raises:
-        UserError: a share out of range, a segmenter, a run that was trained in bfloat16, data that are gone, or, with
-            `apply`, more changes than are allowed, or no gain in speed.
+        UserError: a share out of range, a segmenter, a run that was trained in bfloat16, or data that are gone.
     """
     if not 0 <= changed <= 100:
         raise UserError(f"--changed {changed:g}: expected percent of the answers, from 0 to 100, such as 0.5")
-    subject = subject_of(run, device, progress=progress)
+    subject = subject_of(run, device, data=data, progress=progress)
     if not isinstance(subject, ClassifySubject):
         raise UserError(f"{run.path}: a segmenter; octavo ensemble is for classifiers")
     recipe, ensemble = subject.recipe, run.ensemble
@@ -57,20 +55,29 @@ def precision(
         logits[ensemble.names.index(name)], *own = _half(subject, name, device)
         times += own
         progress("bfloat16", done + 1, len(tried))
-    report = _compared(subject, tried, logits, changed / 100, times, device)
-    if apply:
-        if report.changed > report.allowed:
-            raise UserError(
-                f"{run.path}: {report.changed:.2%} of the answers change in bfloat16, {report.allowed:.2%} may; "
-                "nothing is changed, allow more by --changed"
-            )
-        if report.speedup <= 1:
-            raise UserError(
-                f"{run.path}: bfloat16 isn't faster on this {report.device} (× {report.speedup:.2f}); "
-                "nothing is changed"
-            )
-        run.bf16 = report.model_dump(mode="json")
-    return report
+    return _compared(subject, tried, logits, changed / 100, times, device)
+
+
+def against(report: PrecisionReport) -> str:
+    """Return why a run had better not answer in bfloat16; empty where nothing speaks against it."""
+    if report.changed > report.allowed:
+        return (
+            f"{report.changed:.2%} of the answers change in bfloat16, {report.allowed:.2%} may; allow more by --changed"
+        )
+    return "" if report.speedup > 1 else f"bfloat16 isn't faster on this {report.device} (× {report.speedup:.2f})"
+
+
+def apply(run: RunFolder, report: PrecisionReport) -> None:
+    """Let the members that were tried answer in bfloat16 on this kind of device from now on.
+
+    The run's own numbers stay those of the outputs it was graded on.
+
+    Raises:
+        UserError: more answers change than are allowed, or it isn't faster.
+    """
+    if why := against(report):
+        raise UserError(f"{run.path}: {why}; nothing is changed")
+    run.bf16 = report.model_dump(mode="json")
 
 
 def undo(run: RunFolder) -> None:

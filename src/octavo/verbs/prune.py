@@ -65,6 +65,18 @@ def prune(run: RunFolder, budget: float, *, apply: bool = False, progress: Progr
     return report
 
 
+def undo(run: RunFolder, *, progress: Progress = silent) -> None:
+    """Give a pruned run the ensemble back that training left, and grade it anew.
+
+    Raises:
+        UserError: it wasn't pruned.
+    """
+    if run.unpruned is None:
+        raise UserError(f"{run.path}: its ensemble is as training left it already")
+    run.unprune()
+    regrade(run, progress=progress)
+
+
 def _outputs(run: RunFolder, names: tuple[str, ...], part: str) -> np.ndarray:
     return np.stack([run.member(name).outputs()[part] for name in names])
 
