@@ -140,7 +140,7 @@ def test_a_run_answers_in_stages(trained: RunFolder, digits_folder: Path, tmp_pa
     stops = stages.stops(answers)
     expected_ids = answers.argmax(2)[stops, np.arange(len(stops))]
     assert (found.ids == expected_ids).mean() > 0.97  # batches of another size round otherwise
-    whole = {"cascade": replace(stages, thresholds=(NEVER, NEVER)).to_dict()}
+    whole = (run.cascade or {}) | {"cascade": replace(stages, thresholds=(NEVER, NEVER)).to_dict()}
     run.cascade = whole
     np.testing.assert_allclose(
         predict(run, [images], device="cpu", cascaded=True).probabilities,
