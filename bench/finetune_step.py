@@ -100,7 +100,6 @@ class Ready(IterableDataset[Batch]):
                 self.turns.done(self.name)
             self.turns.wait(self.name)
             yield batch
-        self.turns.done(self.name)
 
 
 class Made:
@@ -246,6 +245,7 @@ def octavo(net: MemberNet, batches: list[Batch], turns: Turns, given: argparse.N
             inference_mode=True,
         )
         trainer.fit(task, DataLoader(Ready(name, turns, batches), batch_size=None))
+        turns.done(name)  # nobody asks for a batch after the last
 
 
 if __name__ == "__main__":

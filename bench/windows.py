@@ -1,12 +1,12 @@
 """Memory and time of predicting a large image in windows, beside the same network on whole images.
 
-    python bench/windows.py RUN [--sides 2500 5000 10000] [--whole 1000 2000] [--full] [--image FILE] [--window 1024]
+    python bench/windows.py RUN [--sides 2500 5000 10000] [--whole 1000 2000] [--full] [--image FILE] [--window 768]
 
 RUN is a finished run of a segmenter whose data are where they were. The image of SIDE × SIDE pixels is made of its
 validation photographs (or of FILE), laid side by side, and saved as a PNG. Each side is `octavo predict` in a process
 of its own, on the CPU, from the file to the mask's file:
 
-    windowed   as Octavo does it unasked, in windows of 1,024 with an overlap of 128 (--window chooses others); images
+    windowed   as Octavo does it unasked, in windows of 768 with an overlap of 128 (--window chooses others); images
                of up to 4 million pixels at the network's scale go whole all the same, which is said
     whole      by a --window that is larger than the image: one pass of the network, as far as memory goes. A side is
                left out where the one before it, its part above the baseline grown by pixels, says more than --limit

@@ -147,12 +147,14 @@ def show_masks(score: MaskScore) -> None:
 
 def show_look(look: Look) -> None:
     """Print the tables of a look at a run, and what it sees."""
+    from rich.markup import escape
+
     from octavo.numbers.tables import plain, titled
     from octavo.page.cells import columns_of
 
     for table in look.tables:
         columns = columns_of(table)
-        shown = titled(table.title, [column.title for column in columns])
+        shown = titled(table.title, [escape(column.title) for column in columns])
         for row in zip(*(column.cells for column in columns), strict=True):
             shown.add_row(*(plain(text) for text, _ in row))
         print_tables([shown])

@@ -107,7 +107,7 @@ def predict_masks(
         flips: average the probabilities of the mirrored images.
         scales: average the probabilities of the image at these factors.
         window: least side of the windows that every image is cut into; by default images of more than 4 million pixels
-            are, into windows of 1,024.
+            are, into windows of 768.
         overlap: of neighbouring windows, in pixels; 128 by default.
         progress: told after every image, and within large ones.
 
