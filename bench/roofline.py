@@ -36,12 +36,12 @@ from torch.utils.flop_counter import flop_registry
 from octavo.engine.hardware import find, matrix_rate
 
 KINDS = {
+    "resize and warp": ("upsample", "grid_sampl"),
     "convolution": ("conv",),
     "matrix product": ("mm", "linear", "matmul"),
-    "normalisation": ("norm",),
+    "normalisation": ("batch_norm", "layer_norm", "group_norm"),
     "optimiser": ("_fused_", "_foreach_"),
     "pooling": ("pool",),
-    "resize and warp": ("upsample", "grid_sampl"),
     "activation": ("relu", "threshold", "gelu", "silu", "sigmoid", "hardswish", "dropout", "softmax", "nll_loss"),
     "copies and casts": ("copy", "clone", "cat", "flip", "index", "pad", "stack", "select_backward", "gather"),
 }
@@ -74,6 +74,11 @@ class Timed(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func.overloadpacket not in flop_registry:
+            with self:  # without gradients conv2d and the like come whole, and would not be counted
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
         entered = time.perf_counter()
         self._wait()
         start = time.perf_counter()

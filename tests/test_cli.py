@@ -159,7 +159,9 @@ def test_evaluate_draws_accuracy_against_cost(run_cli: Octavo, trained: RunFolde
     run = Path(shutil.copytree(trained.path, tmp_path / "run"))
     code, out, _ = run_cli("evaluate", run, "--cost", "--device", "cpu")
     assert code == 0 and out.index("Accuracy and time") < out.index("The ensemble from one member to all")
-    assert "median [ms per image]" in out and "Milliseconds per image on" in out and str(run / "plots" / "cost.png") in out
+    assert (
+        "median [ms per image]" in out and "Milliseconds per image on" in out and str(run / "plots" / "cost.png") in out
+    )
     assert (run / "plots" / "cost.png").stat().st_size > 10_000
 
 
