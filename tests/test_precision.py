@@ -87,7 +87,14 @@ def test_a_shared_extractor_runs_once_and_says_the_same(shared: RunFolder) -> No
 
 def test_a_shared_extractor_is_counted_once_and_runs_once_in_a_cascade(shared: RunFolder) -> None:
     names = ["a", "b", "c"]
-    assert sharing(shared, names) == [["a", "b"], ["c"]]
+    assert sharing(shared, names, CPU) == [["a", "b"], ["c"]]
+    shared.bf16 = {"device": "cpu", "members": ["a"]}
+    assert sharing(shared, names, CPU) == [["a"], ["b"], ["c"]]
+    assert sharing(shared, names, torch.device("cuda")) == [["a", "b"], ["c"]]
+    mixed = restore_all(shared, names, CPU)
+    assert [member.bf16 for member in mixed] == [True, False, False]
+    assert np.isfinite(together(mixed, batch_of(IMAGES))).all()
+    shared.bf16 = None
     subject = ClassifySubject(shared, "cpu")
     timings = timings_of(subject, names)
     order, added = in_order(subject, timings)

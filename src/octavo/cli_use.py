@@ -86,10 +86,10 @@ def evaluate(
                 raise UserError("--cost: is of the run's own validation images; leave --data and --split out")
             report = run_evaluation(folder, **given, progress=progress)
     show(report, all_classes)
-    if cost:
-        _show_cost(folder, device)
     if out:
         write_atomic(out, report.to_json().encode())
+    if cost:
+        _show_cost(folder, device)
 
 
 def _show_cost(folder: RunFolder, device: str) -> None:

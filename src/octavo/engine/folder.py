@@ -266,7 +266,7 @@ class RunFolder:
     def in_bf16(self, name: str, device: str) -> bool:
         """Tell whether `octavo ensemble precision --apply` let a member answer in bfloat16 on this kind of device."""
         found = self.bf16
-        return found is not None and found["device"] == device and name in found["members"]
+        return found is not None and found["device"] == device and name in found.get("members", ())
 
     def explained(self, name: str) -> Path:
         """Return where a file lies that a look at the run left, such as `confusion.json`."""

@@ -140,7 +140,7 @@ def restore_all(run: RunFolder, names: Sequence[str], device: torch.device) -> l
     first: dict[str, Trained] = {}
     found = []
     for name in names:
-        trained, key = restore(run, name, device), _extractor(run, name)
+        trained, key = _fitted(run, name, device), _extractor(run, name, device)
         if key in first:
             shared = first[key].halves[0][0]
             trained = replace(trained, halves=tuple((shared, head) for _, head in trained.halves))
@@ -149,15 +149,22 @@ def restore_all(run: RunFolder, names: Sequence[str], device: torch.device) -> l
     return found
 
 
-def sharing(run: RunFolder, names: Sequence[str]) -> list[list[str]]:
-    """Return the members in groups that have one extractor, in the order of the first of each group."""
+def _fitted(run: RunFolder, name: str, device: torch.device) -> Trained:
+    try:
+        return restore(run, name, device)
+    except torch.OutOfMemoryError:
+        raise UserError(f"{run.path}: out of {device.type} memory while {name} is loaded; take --device cpu") from None
+
+
+def sharing(run: RunFolder, names: Sequence[str], device: torch.device) -> list[list[str]]:
+    """Return the members in groups that have one extractor on a device, in the order of the first of each group."""
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(_extractor(run, name), []).append(name)
+        groups.setdefault(_extractor(run, name, device), []).append(name)
     return list(groups.values())
 
 
-def _extractor(run: RunFolder, name: str) -> str:
+def _extractor(run: RunFolder, name: str, device: torch.device) -> str:
     """Return what members must have in common to share an extractor; a member's own name where nothing is shared."""
     recipe, facts = run.recipe_as(ClassifyRecipe), run.member(name).facts()
     member = next(m for m in recipe.members if m.name == name)
@@ -165,7 +172,8 @@ def _extractor(run: RunFolder, name: str) -> str:
     if train.mode == "finetune" or not start:
         return name
     own = extractor_facts(member, recipe.seed, facts["size"], facts["resize"], start["sha256"])
-    return key_of(**own, mean=facts["mean"], std=facts["std"], precision=train.precision, head=_begins(member, recipe))
+    bf16 = train.precision == "bf16" or run.in_bf16(name, device.type)
+    return key_of(**own, mean=facts["mean"], std=facts["std"], bf16=bf16, head=_begins(member, recipe))
 
 
 def _begins(member: Member, recipe: ClassifyRecipe) -> bool:

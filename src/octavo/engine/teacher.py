@@ -26,7 +26,6 @@ from octavo.networks.fold import Halves, halves
 from octavo.networks.member import MemberNet
 from octavo.progress import Progress
 from octavo.recipe import ClassifyRecipe, Recipe
-from octavo.words import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,12 +108,7 @@ class _Teacher(nn.Module):
 
     def _load(self) -> None:
         names, device = self.ensemble.names, self.job.hardware.device
-        try:
-            members = dict(zip(names, restore_all(self.run, names, device), strict=True))
-        except torch.OutOfMemoryError:
-            raise UserError(
-                f"out of memory while its {counted(len(names), 'network')} are loaded; take --device cpu"
-            ) from None
+        members = dict(zip(names, restore_all(self.run, names, device), strict=True))
         for name in names:
             if kept := self._kept(members[name]):
                 self.kept[name] = kept
@@ -168,7 +162,7 @@ def identity_of(run: RunFolder) -> str:
     return key_of(
         ensemble=ensemble.to_dict(),
         members={name: [member.facts(), member.outputs_digest()] for name, member in files.items()},
-        bf16=half and [half["device"], sorted(half["members"])],
+        bf16=half and [half["device"], sorted(half.get("members", ()))],
     )
 
 

@@ -25,7 +25,7 @@ ALIGN = 32
 """Windows begin at multiples of this, the coarsest stride of the networks."""
 WINDOW, OVERLAP = 768, 128
 """Sides in pixels where nothing else is asked for: 10,000² pixels and seven classes then take less than 2 GiB with
-VGG16 in float32, at a tenth more time than with 1,024."""
+VGG16 in float32, at a sixth more time than with 1,024."""
 WHOLE = 4_000_000
 """Pixels, at the network's scale, up to which an image goes through the network whole."""
 _ROWS = 256  # rows that are enlarged, or whose classes are chosen, at a time

@@ -104,9 +104,10 @@ def in_order(subject: ClassifySubject, timings: Sequence[Timing]) -> tuple[list[
         timings: of these members, each by itself.
     """
     own = {timing.name: timing.milliseconds for timing in timings}
-    groups, later = sharing(subject.run, list(own)), dict(own)
+    device, later = find(subject.device).device, dict(own)
+    groups = sharing(subject.run, list(own), device)
     for group in groups:
-        nets = restore_all(subject.run, group, find(subject.device).device) if len(group) > 1 else []
+        nets = restore_all(subject.run, group, device) if len(group) > 1 else []
         for net, other in zip(nets, nets[1:] + nets[:1], strict=True):
             beside = time_member(net, _batch(subject), beside=[other])
             later[net.name] = min(own[net.name], beside.milliseconds)
