@@ -63,7 +63,10 @@ def time_member(
         for other in beside:
             shared.logits(other)
         begun = clock()
-        shared.logits(trained)
+        if beside:
+            shared.logits(trained)
+        else:
+            trained.logits(batch)
         return clock() - begun
 
     images = len(batch.sizes)

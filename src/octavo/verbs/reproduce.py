@@ -200,7 +200,7 @@ def _as_then(manifest: Mapping[str, Any], options: Options, out: Path) -> Option
 
 def _prune_alike(run: RunFolder, again: RunFolder, say: Say) -> None:
     """Give the repetition of a run that was pruned the pruned ensemble too, where training led to the same one."""
-    if run.unpruned in (None, run.ensemble) or again.unpruned is not None:
+    if run.unpruned is None or run.unpruned == run.ensemble or again.unpruned is not None:
         return
     same = again.ensemble == run.unpruned
     if same:
