@@ -36,19 +36,18 @@ def prepare(job: Job, progress: Progress) -> Prepared:
 
 def prepared_for(job: Job, net: MemberNet, origin: LoadReport | None, progress: Progress) -> Prepared:
     """Return what trains `net`, which starts from the file `origin`."""
-    inputs, train = inputs_of(job), job.train
+    inputs, train, (recipe, member) = inputs_of(job), job.train, own(job)
     goal = ClassifyGoal(job.classes, class_weights(job), train.label_smoothing)
     source: Source = PixelRows(job.pixels)
     ways: Ways = inputs
     trained: nn.Module = net
     if train.mode == "frozen" and train.cache:
-        parts = halves(net.backbone, net.head, own(job)[1].pool, train)
+        parts = halves(net.backbone, net.head, member.pool, train)
         source = extracted(job, net, parts, inputs, origin.sha256 if origin else None, progress)
         ways, trained = FeatureInputs(parts.pooling), parts.head
-    distil = own(job)[0].distil
-    if teacher := teacher_of(job.recipe):
+    if teacher := teacher_of(recipe):
         ways = Taught(ways, answers_of(job, teacher, progress))
-        goal = DistilGoal(goal, distil.temperature, distil.weight)
+        goal = DistilGoal(goal, recipe.distil.temperature, recipe.distil.weight)
     return Prepared(net, trained, source, ways, goal, job.labels, train.batch_size, origin)
 
 

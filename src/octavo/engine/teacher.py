@@ -155,15 +155,19 @@ def identity_of(run: RunFolder) -> str:
     Raises:
         UserError: it isn't finished.
     """
+    _require_finished(run)
     ensemble, half = run.ensemble, run.bf16
-    if unfinished := [name for name in ensemble.names if not run.member(name).finished]:
-        raise UserError(f"{run.path}: {unfinished[0]} is not trained yet; go on with `{run.resume}`")
     files = {name: run.member(name) for name in ensemble.names}
     return key_of(
         ensemble=ensemble.to_dict(),
         members={name: [member.facts(), member.outputs_digest()] for name, member in files.items()},
         bf16=half and [half["device"], sorted(half.get("members", ()))],
     )
+
+
+def _require_finished(run: RunFolder) -> None:
+    if unfinished := [name for name in run.ensemble.names if not run.member(name).finished]:
+        raise UserError(f"{run.path}: {unfinished[0]} is not trained yet; go on with `{run.resume}`")
 
 
 def require_teacher(recipe: ClassifyRecipe, classes: Sequence[str], out: Path) -> None:
@@ -176,7 +180,7 @@ def require_teacher(recipe: ClassifyRecipe, classes: Sequence[str], out: Path) -
     if not run:
         return
     run.recipe_as(ClassifyRecipe)
-    identity_of(run)  # refuses one that isn't finished
+    _require_finished(run)
     if run.path.resolve().is_relative_to(out.resolve()):
         raise UserError(f"--out {out}: the run that teaches lies there; choose another")
     taught = tuple(run.manifest["classes"])

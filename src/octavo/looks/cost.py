@@ -104,12 +104,12 @@ def in_order(subject: ClassifySubject, timings: Sequence[Timing]) -> tuple[list[
         timings: of these members, each by itself.
     """
     own = {timing.name: timing.milliseconds for timing in timings}
-    device, later = find(subject.device).device, dict(own)
+    batch, device, later = _batch(subject), find(subject.device).device, dict(own)
     groups = sharing(subject.run, list(own), device)
     for group in groups:
         nets = restore_all(subject.run, group, device) if len(group) > 1 else []
         for net, other in zip(nets, nets[1:] + nets[:1], strict=True):
-            beside = time_member(net, _batch(subject), beside=[other])
+            beside = time_member(net, batch, beside=[other])
             later[net.name] = min(own[net.name], beside.milliseconds)
     place = {name: number for number, group in enumerate(groups) for name in group}
     order: list[str] = []
