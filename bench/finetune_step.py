@@ -1,20 +1,22 @@
 """One training step of ResNet-152 and VGG16: Octavo's Trainer beside a plain PyTorch loop and timm's own step.
 
     python bench/finetune_step.py [--size 64] [--batch 32] [--steps 12] [--device cpu] [--networks resnet152 vgg16]
-                                  [--sides plain fused timm octavo "octavo bf16"]
+                                  [--burst 1] [--sides plain fused timm "timm bf16" octavo "octavo bf16"]
 
 All sides train the same network from the same weights on the same batches, made before (random pixels, 50 classes),
-with SGD and momentum; the data pipeline isn't in this, see bench/loader.py. Sides take steps in turns, one process:
+with SGD and momentum; the data pipeline isn't in this, see bench/loader.py: batches lie on the device. Sides take turns
+of --burst steps, in one process (on a GPU some ten, since it is waited for at the end of a turn):
 
     plain       forward, cross-entropy, backward, SGD as PyTorch has it by default, float32, the usual memory order
     fused       the same with SGD(fused=True), which is Octavo's optimiser: what its Trainer adds is against this one
-    timm        as `plain`, with timm's own optimiser and loss
+    timm        as `plain`, with timm's own optimiser and loss, as its train.py does by default
+    timm bf16   the same in bfloat16 and channels-last order, by its --amp --amp-dtype bfloat16 --channels-last
     octavo      `Task` under Lightning's Trainer, float32, the usual memory order
     octavo bf16 the same in bfloat16 and channels-last order
 
-A step's time is from the end of the one before. The median of the steps after the second is shown, of what Octavo takes
-more or less than each other side the median over the rounds, in which every side takes a step, and what share of the
-measured rate of matrix products the network's operations come to.
+A step's time is from the end of the one before, a turn's is divided by its steps. The median of the turns after the
+first two steps is shown, of what each side's speed is to some others' the median over the rounds, in which every side
+takes a turn, and what share of the measured rate of matrix products the network's operations come to.
 """
 
 from __future__ import annotations
@@ -43,16 +45,17 @@ from octavo.networks.member import MemberNet
 from octavo.recipe import ClassifyRecipe, Train, load
 
 CLASSES = 50
-SIDES = ("plain", "fused", "timm", "octavo", "octavo bf16")
+SIDES = ("plain", "fused", "timm", "timm bf16", "octavo", "octavo bf16")
+RIVALS = SIDES[:4]
 
 
 class Turns:
-    """Lets several threads run one at a time, a step each in their order."""
+    """Lets several threads run one at a time, `burst` steps each in their order."""
 
-    def __init__(self, names: list[str]) -> None:
-        self.names, self.at, self.changed = names, 0, threading.Condition()
+    def __init__(self, names: list[str], burst: int, device: torch.device) -> None:
+        self.names, self.burst, self.device, self.at, self.changed = names, burst, device, 0, threading.Condition()
         self.seconds: dict[str, list[float]] = {name: [] for name in names}
-        self.begun, self.failed = 0.0, ""
+        self.begun, self.steps, self.failed = 0.0, 0, ""
 
     def wait(self, name: str) -> None:
         """Return when it is this side's turn.
@@ -64,7 +67,8 @@ class Turns:
             self.changed.wait_for(lambda: self.failed or self.names[self.at] == name)
         if self.failed:
             raise SystemExit(self.failed)
-        self.begun = time.perf_counter()
+        if not self.steps:
+            self.begun = time.perf_counter()
 
     def run(self, name: str, side: Callable[[Turns], None]) -> None:
         """Be the thread of a side; let the others end where it fails."""
@@ -76,10 +80,14 @@ class Turns:
                 self.changed.notify_all()
 
     def done(self, name: str) -> None:
-        """Note the time of a step, and give the turn to the next side."""
-        if torch.cuda.is_available():
+        """Count a step; after the turn's last note their time, and give the turn to the next side."""
+        self.steps += 1
+        if self.steps < self.burst:
+            return
+        if self.device.type == "cuda":
             torch.cuda.synchronize()
-        self.seconds[name].append(time.perf_counter() - self.begun)
+        self.seconds[name].append((time.perf_counter() - self.begun) / self.burst)
+        self.steps = 0
         with self.changed:
             self.at = (self.at + 1) % len(self.names)
             self.changed.notify_all()
@@ -123,6 +131,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--burst", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--networks", nargs="+", default=["resnet152", "vgg16"])
     parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES)
@@ -134,16 +143,19 @@ def main() -> None:
 
 def measure(network: str, given: argparse.Namespace) -> None:
     """Let all sides of a network take their steps in turns."""
-    device, count = torch.device(given.device), given.steps + 2
-    batches = [batch_of(given, step) for step in range(count)]
+    device, first = torch.device(given.device), -(-2 // given.burst)
+    count = (first + given.steps) * given.burst
+    made = [batch_of(given, step).to(device) for step in range(min(count, 14))]
+    batches = [made[step % len(made)] for step in range(count)]
     ways: dict[str, Callable[[Turns], None]] = {
         "plain": lambda turns: plain(net_of(network, given), batches, turns, device, "plain"),
         "fused": lambda turns: plain(net_of(network, given), batches, turns, device, "fused"),
-        "timm": lambda turns: timm(net_of(network, given), batches, turns, device),
+        "timm": lambda turns: timm(net_of(network, given), batches, turns, device, bf16=False),
+        "timm bf16": lambda turns: timm(net_of(network, given), batches, turns, device, bf16=True),
         "octavo": lambda turns: octavo(net_of(network, given), batches, turns, given, bf16=False),
         "octavo bf16": lambda turns: octavo(net_of(network, given), batches, turns, given, bf16=True),
     }
-    turns = Turns(list(given.sides))
+    turns = Turns(list(given.sides), given.burst, device)
     if len(given.sides) == 1:  # in this thread, where bench/roofline.py sees it
         ways[given.sides[0]](turns)
     else:
@@ -154,7 +166,7 @@ def measure(network: str, given: argparse.Namespace) -> None:
             thread.join()
         if turns.failed:
             raise SystemExit(turns.failed)
-    told(network, given, {name: np.array(seconds[2:]) for name, seconds in turns.seconds.items()}, device)
+    told(network, given, {name: np.array(seconds[first:]) for name, seconds in turns.seconds.items()}, device)
 
 
 def told(network: str, given: argparse.Namespace, seconds: dict[str, np.ndarray], device: torch.device) -> None:
@@ -166,7 +178,7 @@ def told(network: str, given: argparse.Namespace, seconds: dict[str, np.ndarray]
         middle = float(np.median(own))
         share = flops / middle / rates["bf16" in name]
         beside = "   ".join(
-            f"{np.median(other / own):.3f} × {rival}" for rival, other in seconds.items() if rival in ("plain", "fused")
+            f"{np.median(other / own):.3f} × {rival}" for rival, other in seconds.items() if rival in RIVALS
         )
         print(f"  {name:12} {1000 * middle:8.1f} ms   speed {beside}   {share:.0%} of the matrix rate")
 
@@ -208,21 +220,26 @@ def plain(net: nn.Module, batches: list[Batch], turns: Turns, device: torch.devi
         turns.done(name)
 
 
-def timm(net: nn.Module, batches: list[Batch], turns: Turns, device: torch.device) -> None:
-    """Train as timm's train.py does without mixed precision."""
+def timm(net: nn.Module, batches: list[Batch], turns: Turns, device: torch.device, *, bf16: bool) -> None:
+    """Train as timm's train.py does, without mixed precision or with that of bfloat16 (which scales no loss)."""
     import timm.loss
     import timm.optim
 
-    net.to(device)
+    name = "timm bf16" if bf16 else "timm"
+    net.to(device, memory_format=torch.channels_last if bf16 else torch.preserve_format)
     optimizer = timm.optim.create_optimizer_v2(net, "momentum", lr=1e-3, momentum=0.9)
     criterion = timm.loss.LabelSmoothingCrossEntropy(0.0)
     for batch in batches:
-        turns.wait("timm")
+        turns.wait(name)
         images, labels = batch.inputs.to(device), batch.labels.to(device)
-        criterion(net(images), labels).backward()
+        if bf16:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = criterion(net(images), labels)
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        turns.done("timm")
+        turns.done(name)
 
 
 def octavo(net: MemberNet, batches: list[Batch], turns: Turns, given: argparse.Namespace, *, bf16: bool) -> None:

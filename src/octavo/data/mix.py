@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from octavo.data.resample import on
 from octavo.keyed import permutation, seed_of, uniform
 from octavo.recipe import Augment
 
@@ -49,7 +49,7 @@ def mix(images: Tensor, labels: Tensor, classes: int, augment: Augment, seed: in
         return images, labels
     cut = augment.cutmix > 0 and (augment.mixup == 0 or uniform(seed, _MIX, step, _WHICH, n=1)[0] < 0.5)
     share = _share(augment.cutmix if cut else augment.mixup, seed, step)
-    partner = torch.from_numpy(permutation(len(images), seed_of("mix", seed), step)).to(images.device)
+    partner = on(images.device, permutation(len(images), seed_of("mix", seed), step))
     if cut:
         images, share = _cut(images, images[partner], share, uniform(seed, _MIX, step, _PLACE, n=2))
     else:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from octavo.data.augment import Size, Views
 from octavo.data.classes import IGNORE
-from octavo.data.resample import boxed, cut, filtered, places, read_whole, sample, shrink, shrink_part, shrinkage
+from octavo.data.resample import boxed, cut, filtered, on, places, read_whole, sample, shrink, shrink_part, shrinkage
 
 RENDER = 3
 """Version of what is drawn here, in `augment` and in `resample`, raised when pictures change, so that no old features
@@ -54,7 +54,9 @@ def _render(pixels: Tensor, sizes: np.ndarray, views: Views, size: Size) -> Tens
     whole = upright & boxed(matrix, sizes, size)
     shrinks = upright & ~whole & (np.abs(scale) > 1).any(axis=1)
     reduced = ~upright & (shrinkage(matrix, size) > _ALIASED).any(axis=1)
-    rest, copied = ~(whole | shrinks | reduced), read_whole(sizes, matrix, size)
+    rest = ~(whole | shrinks | reduced)
+    one_by_one = pixels.device.type == "cpu"  # a GPU filters a batch at once, and has no resize of bytes
+    copied = read_whole(sizes, matrix, size) & one_by_one
     methods = (
         (whole, cut),
         (shrinks, filtered),
@@ -68,7 +70,7 @@ def _render(pixels: Tensor, sizes: np.ndarray, views: Views, size: Size) -> Tens
             if chosen.all():
                 out = method(pixels, sizes, matrix, size).float()
             elif chosen.any():
-                rows = torch.from_numpy(np.flatnonzero(chosen)).to(pixels.device)
+                rows = on(pixels.device, np.flatnonzero(chosen))
                 out[rows] = method(pixels[rows], sizes[chosen], matrix[chosen], size).float()
         out = out.div_(255)
         if not whole.all():
@@ -89,9 +91,9 @@ def render_masks(masks: Tensor, sizes: np.ndarray, image_sizes: np.ndarray, view
     matrix = views.matrix.numpy().astype(np.float64)
     enlarged = np.asarray(sizes, np.float64) / np.asarray(image_sizes, np.float64)
     matrix = matrix * np.concatenate([enlarged[:, ::-1], np.ones((len(enlarged), 1))], axis=1)[:, :, None]
-    m = torch.from_numpy(matrix.astype(np.float32)).to(masks.device)[..., None, None]
+    m = on(masks.device, matrix.astype(np.float32))[..., None, None]
     x, y = places(m, matrix, size)
-    limit = torch.from_numpy(np.asarray(sizes, np.int64)).to(masks.device)[..., None, None]
+    limit = on(masks.device, np.asarray(sizes, np.int64))[..., None, None]
     column, row = x.floor().long(), y.floor().long()
     inside = (column >= 0) & (column < limit[:, 1]) & (row >= 0) & (row < limit[:, 0])
     place = (row.clamp_(0, masks.shape[1] - 1) * masks.shape[2] + column.clamp_(0, masks.shape[2] - 1)).flatten(1)
@@ -104,8 +106,8 @@ def _recolour(images: Tensor, views: Views) -> Tensor:
 
     Each is a blend, clamped to [0, 1], with black, with the mean grey, or with the image in grey.
     """
-    order = views.order.to(images.device)
-    factors = views.factors.to(images.device).gather(1, order)
+    order = on(images.device, views.order.numpy())
+    factors = on(images.device, views.factors.numpy()).gather(1, order)
     for stage in range(3):
         change, factor = order[:, stage, None, None], factors[:, stage, None, None]
         grey = images[:, 0] * _LUMA[0] + images[:, 1] * _LUMA[1] + images[:, 2] * _LUMA[2]
@@ -117,5 +119,5 @@ def _recolour(images: Tensor, views: Views) -> Tensor:
 
 def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Return (images - mean) / std for each channel of images [B, 3, H, W], which are changed in place."""
-    shape = (1, -1, 1, 1)
-    return images.sub_(images.new_tensor(mean).view(shape)).div_(images.new_tensor(std).view(shape))
+    means, stds = on(images.device, np.array([mean, std], np.float32))[..., None, None]
+    return images.sub_(means).div_(stds)

@@ -23,6 +23,11 @@ def _edges(matrix: np.ndarray, size: Size) -> np.ndarray:
     return np.stack([corner, corner + scale * size], axis=1)
 
 
+def on(device: torch.device, values: np.ndarray) -> Tensor:
+    """Return an array on a device, without waiting for what a GPU is still computing."""
+    return torch.from_numpy(values).to(device, non_blocking=device.type == "cuda")
+
+
 def boxed(matrix: np.ndarray, sizes: np.ndarray, size: Size) -> np.ndarray:
     """Tell which upright views show a box of whole pixels within the image, bool [B]."""
     edges = _edges(matrix, size)
@@ -42,10 +47,12 @@ def shrinkage(matrix: np.ndarray, size: Size) -> np.ndarray:
 def cut(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Tensor:
     """Return boxes of whole pixels, resized where they are of another size, and mirrored, as bytes [B, 3, H, W].
 
-    On a GPU, whose resize doesn't take bytes, they are resized as floats and rounded.
+    On a GPU, whose resize doesn't take bytes, they are resized as floats, all at once, and rounded.
     """
-    out = images.new_empty((len(images), 3, *size))
     edges = np.rint(_edges(matrix, size)).astype(int)
+    if images.device.type != "cpu":
+        return cut_at_once(images, edges, size)
+    out = images.new_empty((len(images), 3, *size))
     (tops, lefts), (bottoms, rights) = (edges.min(axis=1).T.tolist(), edges.max(axis=1).T.tolist())
     mirrored = (edges[:, 0] > edges[:, 1]).tolist()
     boxes = zip(images, out, tops, bottoms, lefts, rights, mirrored, strict=True)
@@ -54,6 +61,13 @@ def cut(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Te
         axes = [axis for axis, turned in ((1, down), (2, across)) if turned]
         place.copy_(piece.flip(axes) if axes else piece)
     return out
+
+
+def cut_at_once(images: Tensor, edges: np.ndarray, size: Size) -> Tensor:
+    """Return the boxes between `edges` [B, 2 (begin, end), 2 (down, across)] as `cut` does, by two matrix products."""
+    begin, end = edges[:, 0].astype(np.float64), edges[:, 1].astype(np.float64)
+    inner = np.sort(edges, axis=1)
+    return _weighed(images, inner[:, 0], inner[:, 1], begin, (end - begin) / size, size).round_().clamp_(0, 255).byte()
 
 
 def _resized(image: Tensor, size: Size) -> Tensor:
@@ -67,31 +81,34 @@ def _resized(image: Tensor, size: Size) -> Tensor:
     return out if out.dtype == torch.uint8 else out.round_().clamp_(0, 255).byte()
 
 
-def _triangle(lengths: Tensor, start: Tensor, step: Tensor, n: int, stored: int) -> Tensor:
+def _triangle(first: Tensor, last: Tensor, start: Tensor, step: Tensor, n: int, stored: int) -> Tensor:
     """Return the weights [B, n, stored] of an antialiased resize along one axis, as Pillow's BILINEAR has them.
 
-    The i-th output lies at start + step (i + 0.5); only the first `lengths` [B] of `stored` pixels count.
+    The i-th output lies at start + step (i + 0.5); only the pixels from `first` [B] to `last`, of `stored`, count.
     """
     centre = start[:, None] + step[:, None] * (torch.arange(n, device=start.device) + 0.5)
     at = torch.arange(stored, device=start.device) + 0.5
     away = (at - centre[..., None]).abs_().div_(step.abs().clamp(min=1)[:, None, None])
-    weights = (1 - away).clamp_(min=0).mul_((at < lengths[:, None])[:, None])
+    weights = (1 - away).clamp_(min=0).mul_(((at > first[:, None]) & (at < last[:, None]))[:, None])
     return weights.div_(weights.sum(dim=-1, keepdim=True).clamp_(min=1e-6))
 
 
+def _weighed(
+    images: Tensor, first: np.ndarray, last: np.ndarray, start: np.ndarray, step: np.ndarray, size: Size
+) -> Tensor:
+    """Return [B, 3, H, W] from images by two matrix products; places, down and across, are [B, 2] (see `_triangle`)."""
+    count, _, height, width = images.shape
+    down, across = on(images.device, np.stack([first, last, start, step]).astype(np.float32)).unbind(-1)
+    rows, columns = _triangle(*down, size[0], height), _triangle(*across, size[1], width)
+    wide = torch.bmm(images.float().reshape(count, 3 * height, width), columns.mT)
+    return torch.matmul(rows[:, None], wide.view(count, 3, height, size[1]))
+
+
 def filtered(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Tensor:
-    """Return the upright views [B, 3, H, W] of the images, antialiased, by two matrix products."""
+    """Return the upright views [B, 3, H, W] of the images, antialiased."""
     reach = np.maximum(np.abs(matrix[:, [1, 0], [1, 0]]), 1)  # a triangle's half width, in stored pixels
     images, sizes, matrix = _part(images, sizes, matrix, size, reach)
-    count, _, height, width = images.shape
-    length, step, start = (
-        torch.from_numpy(v.astype(np.float32)).to(images.device)
-        for v in (sizes, matrix[:, [1, 0], [1, 0]], matrix[:, [1, 0], 2])
-    )
-    rows = _triangle(length[:, 0], start[:, 0], step[:, 0], size[0], height)
-    columns = _triangle(length[:, 1], start[:, 1], step[:, 1], size[1], width)
-    across = torch.bmm(images.float().reshape(count, 3 * height, width), columns.mT)
-    return torch.matmul(rows[:, None], across.view(count, 3, height, size[1]))
+    return _weighed(images, np.zeros_like(sizes), sizes, matrix[:, [1, 0], 2], matrix[:, [1, 0], [1, 0]], size)
 
 
 def _smaller(sizes: np.ndarray, matrix: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
@@ -183,8 +200,8 @@ def sample(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) ->
     to the rounding of places in a canvas of another size (4e-6).
     """
     images, sizes, matrix = _part(images, sizes, matrix, size, np.ones((len(sizes), 2)))
-    m = torch.from_numpy(matrix.astype(np.float32)).to(images.device)[..., None, None]
-    limit = torch.from_numpy(sizes.astype(np.float32)).to(images.device)[..., None, None]
+    m = on(images.device, matrix.astype(np.float32))[..., None, None]
+    limit = on(images.device, sizes.astype(np.float32))[..., None, None]
     x, y = places(m, matrix, size)
     inside = torch.ones_like(x, dtype=torch.bool)
     grid = torch.empty((*x.shape, 2), device=images.device)

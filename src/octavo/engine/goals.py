@@ -81,7 +81,7 @@ class ClassifyGoal(Goal):
     def sums(self, loss: Tensor, logits: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
         """Return float32 [3]: loss × images, images, right answers by `labels` (also where targets are mixed)."""
         right = (logits.argmax(1) == labels).sum()
-        count = torch.tensor(float(len(labels)), device=logits.device)
+        count = logits.new_full((), len(labels))
         return torch.stack([loss.detach().float() * count, count, right.float()])
 
     def progress(self, tally: Tensor) -> str:
@@ -166,7 +166,7 @@ class SegmentGoal(Goal):
         """Return float32 [3]: loss × images, images, share of right pixels × images."""
         known = targets != IGNORE
         right = ((logits.argmax(1) == targets) & known).sum() / known.sum().clamp(min=1)
-        count = torch.tensor(float(len(targets)), device=logits.device)
+        count = logits.new_full((), len(targets))
         return torch.stack([loss.detach().float() * count, count, right.float() * count])
 
     def progress(self, tally: Tensor) -> str:
