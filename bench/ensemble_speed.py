@@ -4,8 +4,8 @@
 
 RUN is a finished run of classifiers whose data are where they were. Validation images, decoded, in an order drawn by
 chance (those of the half that a cascade was not fitted on, with --cascade) and repeated up to --images, go through
-resizing, normalising and the networks in batches of 64, to logits in memory. The sides take turns; the median of their
-repeats counts:
+resizing, normalising and the networks in batches of 64, to logits in memory; on a GPU a cascade sorts 512 at a time, as
+`octavo predict --cascade` does. The sides take turns; the median of their repeats counts:
 
     eager        every network of the run by itself, float32, as torchvision lays it out in memory, whole
     float32      the same networks in float32, shared work once, repeats folded, in the run's memory format
@@ -32,8 +32,9 @@ from sides import limits, machine
 from torch import nn
 
 from octavo.data.batches import Batch
-from octavo.engine.cascaded import cascade_of, in_stages
+from octavo.engine.cascaded import TOGETHER, cascade_of, in_stages
 from octavo.engine.folder import RunFolder
+from octavo.engine.graphs import OFTEN
 from octavo.engine.hardware import find
 from octavo.engine.restore import Trained, batch_of, restore, restore_all, together
 from octavo.engine.sets import first_half
@@ -57,7 +58,8 @@ def main() -> None:
     pool = np.flatnonzero(~first_half(run)) if given.cascade else np.arange(count)
     pool = np.random.default_rng(0).permutation(pool)
     places = [int(pool[i % len(pool)]) for i in range(given.images)]
-    batches = [batch_of([subject.picture(i) for i in places[at : at + BATCH]]) for at in range(0, len(places), BATCH)]
+    batches = batches_of(subject, places, BATCH)
+    wide = batches_of(subject, places, TOGETHER) if device.type == "cuda" else batches
     nets = dict(zip(ensemble.names, restore_all(run, ensemble.names, device), strict=True))
     exact = [replace(net, bf16=False) for net in nets.values()]
     sides: dict[str, Callable[[Batch], np.ndarray]] = {
@@ -75,17 +77,19 @@ def main() -> None:
     answers: dict[str, np.ndarray] = {}
     for name, side in sides.items():
         start = time.perf_counter()
-        side(batches[0])  # first passes allocate memory, choose algorithms and compile
+        for _ in range(OFTEN if device.type == "cuda" else 1):
+            side(batches[0])  # first passes allocate memory, choose algorithms, compile or record
         if name == "compiled":
             print(f"compiled: first batch after {time.perf_counter() - start:.0f} s")
     for _ in range(given.repeats):
         for name, side in sides.items():
             start = time.perf_counter()
-            answers[name] = np.concatenate([side(batch).argmax(1) for batch in batches])
+            parts = wide if name == "cascade" else batches
+            answers[name] = np.concatenate([side(batch).argmax(1) for batch in parts])
             seconds[name].append(time.perf_counter() - start)
     first = statistics.median(seconds["eager"])
     truth = subject.labels[places]
-    print(machine(), limits(), sep="\n")
+    print(machine(), limits(device), sep="\n")
     print(f"{given.run}: {len(nets)} networks, {given.images} images, load {os.getloadavg()[0]:.1f}")
     for name, found in seconds.items():
         middle = statistics.median(found)
@@ -95,6 +99,12 @@ def main() -> None:
             f"{name:8} {given.images / middle:8.1f} images/s   × {first / middle:5.2f}   accuracy {right:.4f}   "
             f"other answers {other:.2%}   10,000 images in {10_000 * middle / given.images / 60:.1f} min"
         )
+
+
+def batches_of(subject: ClassifySubject, places: list[int], size: int) -> list[Batch]:
+    """Return decoded images in batches."""
+    starts = range(0, len(places), size)
+    return [batch_of([subject.picture(i) for i in places[at : at + size]]) for at in starts]
 
 
 def compiled_halves(trained: Trained) -> tuple[tuple[nn.Module, nn.Module], ...]:

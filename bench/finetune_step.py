@@ -231,6 +231,7 @@ def timm(net: nn.Module, batches: list[Batch], turns: Turns, device: torch.devic
     criterion = timm.loss.LabelSmoothingCrossEntropy(0.0)
     for batch in batches:
         turns.wait(name)
+        torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = True  # as its train.py does
         images, labels = batch.inputs.to(device), batch.labels.to(device)
         if bf16:
             images = images.contiguous(memory_format=torch.channels_last)
@@ -239,6 +240,7 @@ def timm(net: nn.Module, batches: list[Batch], turns: Turns, device: torch.devic
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = False
         turns.done(name)
 
 

@@ -457,8 +457,10 @@ def test_normalize_is_torchvisions() -> None:
     torch.testing.assert_close(normalize(images.clone(), mean, std), tv.normalize(images, mean, std))
 
 
+@pytest.mark.parametrize("large", [1 << 20, 100])
 @pytest.mark.parametrize("size", [(17, 30), (64, 64), (1, 5)])
-def test_boxes_cut_at_once_are_those_cut_one_by_one(size: Size) -> None:
+def test_boxes_cut_at_once_are_those_cut_one_by_one(size: Size, large: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.data.resample._LARGE", large)
     pixels, sizes = canvas(mixed())
     crops = Augment(crop=(0.05, 1.0), hflip=0.5, vflip=0.5)
     views = draw(crops, 0, 3, np.arange(len(sizes)), sizes, 64, "crop")
@@ -467,7 +469,7 @@ def test_boxes_cut_at_once_are_those_cut_one_by_one(size: Size) -> None:
     edges = np.rint(_edges(matrix, size)).astype(int)
     assert (edges[:, 0] > edges[:, 1]).any()
     one_by_one = cut(pixels, sizes, matrix, size)
-    at_once = cut_at_once(pixels, edges, size)
+    at_once = cut_at_once(pixels, sizes, matrix, size)
     assert at_once.dtype == torch.uint8
     away = (at_once.int() - one_by_one.int()).abs()
     assert away.max() <= 1  # the CPU rounds between the two axes too

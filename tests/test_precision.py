@@ -14,6 +14,7 @@ import torch
 from conftest import Octavo
 from octavo.engine.cascaded import in_stages
 from octavo.engine.folder import RunFolder
+from octavo.engine.graphs import Replayed
 from octavo.engine.restore import batch_of, restore, restore_all, sharing, together
 from octavo.errors import UserError
 from octavo.looks.cost import in_order, timings_of
@@ -73,10 +74,12 @@ def test_a_shared_extractor_runs_once_and_says_the_same(shared: RunFolder) -> No
     members = restore_all(shared, ["a", "b", "c"], CPU)
     bodies = [member.halves[0][0] for member in members]
     assert bodies[0] is bodies[1] and bodies[2] is not bodies[0]
-    assert isinstance(members[0].halves[0][1][0], FoldedLinear)
+    folded = members[0].halves[0][1]
+    assert isinstance(folded, Replayed) and isinstance(folded.net[0], FoldedLinear)
     runs: list[object] = []
     for body in {bodies[0], bodies[2]}:
-        body.register_forward_hook(lambda *args: runs.append(args[0]))
+        assert isinstance(body, Replayed)
+        body.net.register_forward_hook(lambda *args: runs.append(args[0]))
     batch = batch_of(IMAGES)
     found = together(members, batch)
     assert len(runs) == 2
@@ -105,7 +108,9 @@ def test_a_shared_extractor_is_counted_once_and_runs_once_in_a_cascade(shared: R
 
     nets = dict(zip(names, restore_all(shared, names, CPU), strict=True))
     runs: list[int] = []
-    nets["a"].halves[0][0].register_forward_hook(lambda module, x, out: runs.append(len(out)))
+    nets["a"].halves[0][0].net.register_forward_hook(  # type: ignore[attr-defined]
+        lambda module, x, out: runs.append(len(out))
+    )
     whole = replace(shared.ensemble, combine="weighted", weights=(0.4, 0.3, 0.3), calibration=NONE, own=())
     prefixes, batch = prefixes_of(whole, ["a", "c", "b"]), batch_of(IMAGES)
     found = in_stages(Cascade(prefixes, (NEVER, NEVER)), [nets[name] for name in ("a", "c", "b")], batch)

@@ -40,7 +40,7 @@ def task(seed: int = 1, whole: nn.Module | None = None, **train: Any) -> Task:
     spec = Train.model_validate(train)
     goal = ClassifyGoal(3, label_smoothing=spec.label_smoothing)
     made = Task(whole or net(), FeatureInputs(), spec, goal, steps=STEPS, seed=seed)
-    made._trainer = types.SimpleNamespace(strategy=Strategy(), global_rank=0)  # type: ignore[assignment]
+    made._trainer = types.SimpleNamespace(strategy=Strategy(), global_rank=0, world_size=1)  # type: ignore[assignment]
     return made
 
 

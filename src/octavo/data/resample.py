@@ -49,9 +49,9 @@ def cut(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Te
 
     On a GPU, whose resize doesn't take bytes, they are resized as floats, all at once, and rounded.
     """
-    edges = np.rint(_edges(matrix, size)).astype(int)
     if images.device.type != "cpu":
-        return cut_at_once(images, edges, size)
+        return cut_at_once(images, sizes, matrix, size)
+    edges = np.rint(_edges(matrix, size)).astype(int)
     out = images.new_empty((len(images), 3, *size))
     (tops, lefts), (bottoms, rights) = (edges.min(axis=1).T.tolist(), edges.max(axis=1).T.tolist())
     mirrored = (edges[:, 0] > edges[:, 1]).tolist()
@@ -63,11 +63,12 @@ def cut(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Te
     return out
 
 
-def cut_at_once(images: Tensor, edges: np.ndarray, size: Size) -> Tensor:
-    """Return the boxes between `edges` [B, 2 (begin, end), 2 (down, across)] as `cut` does, by two matrix products."""
-    begin, end = edges[:, 0].astype(np.float64), edges[:, 1].astype(np.float64)
-    inner = np.sort(edges, axis=1)
-    return _weighed(images, inner[:, 0], inner[:, 1], begin, (end - begin) / size, size).round_().clamp_(0, 255).byte()
+def cut_at_once(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Tensor:
+    """Return the same by two matrix products."""
+    images, _, matrix = _part(images, sizes, matrix, size, np.zeros((len(sizes), 2)))
+    edges = np.rint(_edges(matrix, size))
+    begin, step = edges[:, 0], (edges[:, 1] - edges[:, 0]) / size
+    return _weighed(images, edges.min(axis=1), edges.max(axis=1), begin, step, size).round_().clamp_(0, 255).byte()
 
 
 def _resized(image: Tensor, size: Size) -> Tensor:
@@ -81,11 +82,13 @@ def _resized(image: Tensor, size: Size) -> Tensor:
     return out if out.dtype == torch.uint8 else out.round_().clamp_(0, 255).byte()
 
 
-def _triangle(first: Tensor, last: Tensor, start: Tensor, step: Tensor, n: int, stored: int) -> Tensor:
+def _triangle(places: Tensor, n: int, stored: int) -> Tensor:
     """Return the weights [B, n, stored] of an antialiased resize along one axis, as Pillow's BILINEAR has them.
 
-    The i-th output lies at start + step (i + 0.5); only the pixels from `first` [B] to `last`, of `stored`, count.
+    `places` [4, B] are first, last, start and step: the i-th output lies at start + step (i + 0.5), and only the pixels
+    from first to last, of `stored`, count.
     """
+    first, last, start, step = places
     centre = start[:, None] + step[:, None] * (torch.arange(n, device=start.device) + 0.5)
     at = torch.arange(stored, device=start.device) + 0.5
     away = (at - centre[..., None]).abs_().div_(step.abs().clamp(min=1)[:, None, None])
@@ -99,7 +102,7 @@ def _weighed(
     """Return [B, 3, H, W] from images by two matrix products; places, down and across, are [B, 2] (see `_triangle`)."""
     count, _, height, width = images.shape
     down, across = on(images.device, np.stack([first, last, start, step]).astype(np.float32)).unbind(-1)
-    rows, columns = _triangle(*down, size[0], height), _triangle(*across, size[1], width)
+    rows, columns = _triangle(down, size[0], height), _triangle(across, size[1], width)
     wide = torch.bmm(images.float().reshape(count, 3 * height, width), columns.mT)
     return torch.matmul(rows[:, None], wide.view(count, 3, height, size[1]))
 

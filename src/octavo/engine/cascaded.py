@@ -12,6 +12,10 @@ from octavo.engine.restore import Shared, Trained
 from octavo.errors import UserError
 from octavo.numbers.cascade import Cascade, confidences
 
+TOGETHER = 512
+"""Images that should go through the stages together on a GPU, where the few that each leaves unsure cost as much as a
+full batch."""
+
 
 def cascade_of(run: RunFolder) -> Cascade:
     """Return the cascade that was fitted to a run.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from octavo.data.batches import PixelRows, Source
 from octavo.engine.extracted import extracted, inputs_of, own
 from octavo.engine.goals import ClassifyGoal, DistilGoal
+from octavo.engine.graphs import Replayed
 from octavo.engine.infer import outputs
 from octavo.engine.job import Job, Prepared
 from octavo.engine.member_folder import MemberFolder
@@ -57,9 +58,10 @@ def outputs_of(job: Job, prepared: Prepared, best: nn.Module, folder: MemberFold
     Raises:
         UserError: they aren't finite.
     """
+    replayed = Replayed(best)
     logits = {
         part: outputs(
-            best,
+            replayed,
             prepared.ways.plain,
             prepared.in_order(indices),
             job.hardware.device,

@@ -22,6 +22,7 @@ from octavo.cache import locked, mark_used, note_facts
 from octavo.data.batches import Batch, Source, in_order
 from octavo.data.inputs import Inputs, SceneInputs
 from octavo.data.render import RENDER
+from octavo.engine.graphs import Replayed
 from octavo.errors import UserError
 from octavo.files import sync_folder, write_atomic
 from octavo.keyed import uniform
@@ -211,7 +212,7 @@ def _compute(
     out = np.lib.format.open_memmap(part, mode="r+" if done else "w+", dtype=np.float32, shape=shape)
     _reserve(part)
     loader = in_order(source, indices, np.zeros(shape[1], np.int64), size)
-    net.to(device).eval()
+    replayed = Replayed(net.to(device).eval())
     total, count = len(loader) * len(ways), 0
     with _marks(out, marker) as reached:
         for view, way in enumerate(ways):
@@ -219,7 +220,7 @@ def _compute(
                 count += 1
                 if count <= done:
                     continue
-                out[view, batch.indices] = _features(net, way, batch, device, bf16)
+                out[view, batch.indices] = _features(replayed, way, batch, device, bf16)
                 reached(count)
                 progress("features", count, total, f"view {view + 1}/{len(ways)}" if len(ways) > 1 else "")
             count = max(count, (view + 1) * len(loader))
@@ -276,7 +277,7 @@ def _reserve(path: Path) -> None:
 
 @torch.inference_mode()
 def _features(
-    net: nn.Module, way: Callable[[Batch], Tensor], batch: Batch, device: torch.device, bf16: bool
+    net: Callable[[Tensor], Tensor], way: Callable[[Batch], Tensor], batch: Batch, device: torch.device, bf16: bool
 ) -> np.ndarray:
     batch = batch.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

@@ -60,7 +60,7 @@ def outputs(
     """Return what `net` (in eval mode, on `device`) says of every image, float32 [n,…], in the order of `batches`.
 
     Args:
-        net: from a network's input to logits [B,C] or features [B,F].
+        net: from a network's input to logits [B,C] or features [B,F]; a `Replayed` is faster on a GPU.
         way: from a batch to the network's input.
         batches: loader or list of batches.
         device: where to compute.

@@ -14,6 +14,7 @@ from octavo.data.batches import Batch
 from octavo.data.inputs import Inputs
 from octavo.engine.features import extractor_facts, key_of
 from octavo.engine.folder import RunFolder
+from octavo.engine.graphs import Replayed
 from octavo.engine.infer import on_all, ready
 from octavo.engine.member_folder import MemberFolder
 from octavo.errors import UserError, lookup
@@ -23,6 +24,11 @@ from octavo.networks.loading import load_member
 from octavo.networks.member import Bag, MemberNet
 from octavo.progress import Progress, silent
 from octavo.recipe import Augment, ClassifyRecipe, Member, Train
+
+AT_ONCE = 64
+"""Images that a network is given at once; a larger batch goes through it in parts."""
+Part = Callable[[Tensor], Tensor]
+"""An extractor, from a network's input to features, or a head, from these to logits."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Trained:
     inputs: Inputs
     device: torch.device
     bf16: bool
-    halves: tuple[tuple[nn.Module, nn.Module], ...] = ()
+    halves: tuple[tuple[Part, Part], ...] = ()
 
     def __post_init__(self) -> None:
         """Take the network whole where it has no halves."""
@@ -86,7 +92,7 @@ class Shared:
         """Begin with a batch of stored pixels."""
         self.batch = batch
         self._inputs: dict[object, Tensor] = {}
-        self._features: dict[nn.Module, Tensor] = {}
+        self._features: dict[Part, Tensor] = {}
 
     @torch.inference_mode()
     def logits(self, member: Trained) -> np.ndarray:
@@ -99,8 +105,8 @@ class Shared:
                 if body not in self._features:
                     if look not in self._inputs:
                         self._inputs[look] = own.plain(self.batch.to(member.device))
-                    self._features[body] = body(self._inputs[look])
-                logits.append(head(self._features[body]).float())
+                    self._features[body] = _in_parts(body, self._inputs[look])
+                logits.append(_in_parts(head, self._features[body]).float())
         return torch.stack(logits).mean(0).cpu().numpy()
 
     @torch.inference_mode()
@@ -111,6 +117,10 @@ class Shared:
         chosen._inputs = {look: x[place.to(x.device)] for look, x in self._inputs.items()}
         chosen._features = {body: x[place.to(x.device)] for body, x in self._features.items()}
         return chosen
+
+
+def _in_parts(part: Part, x: Tensor) -> Tensor:
+    return torch.cat([part(rows) for rows in x.split(AT_ONCE)]) if len(x) > AT_ONCE else part(x)
 
 
 def together(members: Sequence[Trained], batch: Batch) -> np.ndarray:
@@ -207,7 +217,8 @@ def restore(run: RunFolder, name: str, device: torch.device, *, bf16: bool | Non
     if all(each.backbone is nets[0].backbone for each in nets):
         halves = [(halves[0][0], head) for _, head in halves]
     inputs = replace(inputs_of(facts, train), channels_last=channels_last)
-    return Trained(name, net, inputs, device, bf16, tuple(halves))
+    replayed = {part: Replayed(part) for half in halves for part in half}
+    return Trained(name, net, inputs, device, bf16, tuple((replayed[body], replayed[head]) for body, head in halves))
 
 
 def inputs_of(facts: Mapping[str, Any], train: Train) -> Inputs:

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from octavo.data.batches import Batch
 from octavo.engine.goals import Goal
+from octavo.engine.graphs import Replayed
 from octavo.engine.hardware import seed_device
 from octavo.engine.schedule import factor
 from octavo.keyed import seed_of
@@ -78,6 +79,7 @@ class Task(pl.LightningModule):
         super().__init__()
         self.net, self.inputs, self.train_spec, self.goal = net, inputs, train, goal
         self.steps, self.seed = steps, seed
+        self.replayed = Replayed(net, gathers=train.accumulate > 1)
         self.averaged = None
         if train.ema:
             self.averaged = AveragedModel(net, multi_avg_fn=partial(_ema, train.ema), use_buffers=True)
@@ -134,8 +136,8 @@ class Task(pl.LightningModule):
         self.thaw(batch.epoch)
         inputs, targets = self.inputs.training(batch)
         seed_device(self.device, seed_of(self.seed, "step", batch.epoch, batch.step, self.global_rank))
-        logits = self.net(inputs)
-        logits = logits.float()
+        # Processes that train together exchange gradients while they are made, which no record has.
+        logits = (self.replayed if self.trainer.world_size == 1 else self.net)(inputs).float()
         loss = self.goal.loss(logits, targets)
         if batch.step == 0:
             self.tally.zero_()
@@ -160,6 +162,10 @@ class Task(pl.LightningModule):
             )
         if self.averaged:
             self.averaged.update_parameters(self.net)
+
+    def on_train_end(self) -> None:
+        """Give memory back that steps alone need."""
+        self.replayed.forget()
 
     def on_validation_epoch_start(self) -> None:
         """Begin the sums of the held-out images."""

@@ -7,7 +7,7 @@ import numpy as np
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
 from octavo.engine.infer import on_all
-from octavo.engine.restore import batch_of, restore
+from octavo.engine.restore import AT_ONCE, batch_of, restore
 from octavo.engine.timing import BATCH, time_member
 from octavo.errors import UserError
 from octavo.looks.subject import ClassifySubject, subject_of
@@ -16,7 +16,6 @@ from octavo.numbers.metrics import METRICS, accuracy_of
 from octavo.numbers.results import PrecisionReport
 from octavo.progress import Progress, silent
 
-_AT_ONCE = 64
 _RULE = (
     "Every validation image goes through the members in bfloat16 and channels-last order; its answer is set against "
     "that of the stored outputs. Times are per image, in batches of 16, resizing in them and decoding not."
@@ -98,8 +97,8 @@ def _half(subject: ClassifySubject, name: str, device: str) -> tuple[np.ndarray,
     before = time_member(restore(subject.run, name, target, bf16=False), batch).milliseconds
     half = restore(subject.run, name, target, bf16=True)
     after = time_member(half, batch).milliseconds
-    starts = range(0, count, _AT_ONCE)
-    batches = (batch_of([subject.picture(i) for i in range(at, min(at + _AT_ONCE, count))]) for at in starts)
+    starts = range(0, count, AT_ONCE)
+    batches = (batch_of([subject.picture(i) for i in range(at, min(at + AT_ONCE, count))]) for at in starts)
 
     def told(what: str, done: int, total: int, note: str = "") -> None:
         subject.progress(what, done, len(starts), note)

@@ -14,19 +14,17 @@ from scipy.special import softmax
 from octavo.data.batches import Batch
 from octavo.data.store import ImageDecoder, decoded
 from octavo.data.walk import list_images
-from octavo.engine.cascaded import cascade_of, in_stages
+from octavo.engine.cascaded import TOGETHER, cascade_of, in_stages
 from octavo.engine.embedding import split_layer
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
 from octavo.engine.infer import Parts
-from octavo.engine.restore import batch_of, restore, restore_all, together
+from octavo.engine.restore import AT_ONCE, batch_of, restore, restore_all, together
 from octavo.engine.sets import METHOD, sets_of
 from octavo.errors import UserError, lookup
 from octavo.files import write_csv
 from octavo.progress import Progress, silent
 from octavo.recipe import ClassifyRecipe
-
-BATCH = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +118,9 @@ def predict(
     stages = cascade_of(run) if cascaded else None
     used = [n for n, w in zip(ensemble.names, ensemble.weights, strict=True) if w > 0]
     asked = [member] if member else stages.names if stages else used
-    trained = restore_all(run, asked, find(device).device)
+    target = find(device).device
+    trained = restore_all(run, asked, target)
+    at_once = TOGETHER if stages and target.type == "cuda" else AT_ONCE
     paths = list_images(images)
     ids = shown(paths, images)
 
@@ -133,7 +133,7 @@ def predict(
         )
 
     names, errors, parts, fitting = [], {}, [], Parts()
-    for done, files, batch in _batches(paths, side, errors):
+    for done, files, batch in _batches(paths, side, errors, at_once):
         names += [ids[path] for path in files]
         if batch:
             parts.append(fitting(answers, batch))
@@ -185,12 +185,12 @@ def shown(paths: Sequence[Path], given: Sequence[str | Path]) -> dict[Path, str]
 
 
 def _batches(
-    paths: Sequence[Path], side: int, errors: dict[Path, str]
+    paths: Sequence[Path], side: int, errors: dict[Path, str], at_once: int = AT_ONCE
 ) -> Iterator[tuple[int, list[Path], Batch | None]]:
     """Yield (files done, readable files, their batch); what can't be read goes into `errors`."""
     stream = zip(paths, decoded(paths, ImageDecoder(side)), strict=True)
     done = 0
-    while group := list(islice(stream, BATCH)):
+    while group := list(islice(stream, at_once)):
         done += len(group)
         errors |= {path: image for path, image in group if isinstance(image, str)}
         good = [(path, image) for path, image in group if not isinstance(image, str)]
