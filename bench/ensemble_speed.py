@@ -61,7 +61,8 @@ def main() -> None:
     batches = batches_of(subject, places, BATCH)
     wide = batches_of(subject, places, TOGETHER) if device.type == "cuda" else batches
     nets = dict(zip(ensemble.names, restore_all(run, ensemble.names, device), strict=True))
-    exact = [replace(net, bf16=False) for net in nets.values()]
+    again = restore_all(run, ensemble.names, device)  # what a GPU records is of one precision
+    exact = [replace(net, bf16=False) for net in again]
     sides: dict[str, Callable[[Batch], np.ndarray]] = {
         "eager": one_by_one([eager(restore(run, name, device, bf16=False)) for name in ensemble.names], run),
         "float32": lambda batch: run.ensemble.logits(together(exact, batch)),
