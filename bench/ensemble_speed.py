@@ -29,14 +29,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 from sides import limits, machine
-from torch import nn
 
 from octavo.data.batches import Batch
-from octavo.engine.cascaded import TOGETHER, cascade_of, in_stages
+from octavo.engine.cascaded import cascade_of, in_stages, together_of
 from octavo.engine.folder import RunFolder
-from octavo.engine.graphs import OFTEN
+from octavo.engine.graphs import OFTEN, Replayed
 from octavo.engine.hardware import find
-from octavo.engine.restore import Trained, batch_of, restore, restore_all, together
+from octavo.engine.restore import Part, Trained, batch_of, restore, restore_all, together
 from octavo.engine.sets import first_half
 from octavo.looks.subject import ClassifySubject
 
@@ -59,7 +58,7 @@ def main() -> None:
     pool = np.random.default_rng(0).permutation(pool)
     places = [int(pool[i % len(pool)]) for i in range(given.images)]
     batches = batches_of(subject, places, BATCH)
-    wide = batches_of(subject, places, TOGETHER) if device.type == "cuda" else batches
+    wide = batches_of(subject, places, together_of(0)) if device.type == "cuda" else batches
     nets = dict(zip(ensemble.names, restore_all(run, ensemble.names, device), strict=True))
     again = restore_all(run, ensemble.names, device)  # what a GPU records is of one precision
     exact = [replace(net, bf16=False) for net in again]
@@ -108,9 +107,14 @@ def batches_of(subject: ClassifySubject, places: list[int], size: int) -> list[B
     return [batch_of([subject.picture(i) for i in places[at : at + size]]) for at in starts]
 
 
-def compiled_halves(trained: Trained) -> tuple[tuple[nn.Module, nn.Module], ...]:
+def compiled_halves(trained: Trained) -> tuple[tuple[Part, Part], ...]:
     """Return a member's extractors and heads, compiled for the first batch's shape."""
-    return tuple((torch.compile(body), torch.compile(head)) for body, head in trained.halves)  # pyright: ignore[reportReturnType]
+    return tuple((compiled(body), compiled(head)) for body, head in trained.halves)
+
+
+def compiled(part: Part) -> Part:
+    """Return an extractor or head, compiled; what would be replayed is called."""
+    return torch.compile(part.net if isinstance(part, Replayed) else part)
 
 
 def eager(trained: Trained) -> Trained:

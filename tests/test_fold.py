@@ -73,6 +73,8 @@ def test_a_folded_layer_says_the_same(side: int) -> None:
 class _Trainer:
     """What a Task needs of Lightning's, without the loop."""
 
+    global_step = 1
+
     def __init__(self, optimizer) -> None:
         self.optimizers = [optimizer]
 

@@ -65,16 +65,14 @@ def test_the_manifest_says_what_it_ran_on() -> None:
 
 
 def test_computes_steadily_and_leaves_torch_as_it_was() -> None:
-    threads, memory, tiny = torch.get_num_threads(), torch.utils.deterministic, torch.full((1 << 20,), 1e-39)
+    threads, memory = torch.get_num_threads(), torch.utils.deterministic
     for kind, expected in (("cpu", True), ("mps", False)):
         with pytest.raises(ZeroDivisionError), Hardware(kind).steady():
             assert torch.are_deterministic_algorithms_enabled() is expected
             assert torch.get_num_threads() == threads
-            assert not (tiny * 1).any()  # on all threads
             raise ZeroDivisionError
         assert not torch.are_deterministic_algorithms_enabled()
         assert memory.fill_uninitialized_memory is True
-        assert (tiny * 1).all()
 
 
 @pytest.mark.parametrize(("half", "faster"), [(4.0, True), (1.1, False), (0.5, False)])

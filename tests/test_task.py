@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from octavo.data.batches import Batch
 from octavo.engine.goals import ClassifyGoal
-from octavo.engine.task import OPTIMIZERS, FeatureInputs, Task
+from octavo.engine.task import OPTIMIZERS, FeatureInputs, Task, _swept
 from octavo.networks.member import MemberNet
 from octavo.recipe import Train
 
@@ -149,3 +149,21 @@ def test_state_holds_weights_average_sums_and_history() -> None:
     assert other.history == made.history
     assert torch.equal(other.tally, made.tally)
     assert int(other.averaged.n_averaged) == 1  # type: ignore[union-attr, arg-type]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_moments_that_shrink_for_ever_become_zero_and_no_weight_moves_by_it(name: str) -> None:
+    spec = Train.model_validate({"optimizer": name, "lr": 0.01, "momentum": 0.9})
+    weights = [nn.Parameter(torch.tensor([1.0, 1.0])) for _ in range(2)]
+    optimizers = [OPTIMIZERS[name]([{"params": [w]}], spec, True) for w in weights]
+    for step in range(1200):
+        for weight, optimizer in zip(weights, optimizers, strict=True):
+            weight.grad = torch.tensor([1.0, 0.0 if step else 1.0])  # the second gets one gradient only
+            optimizer.step()
+        if step % 100 == 99:
+            _swept(optimizers[1])
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=0)
+    key = "momentum_buffer" if name == "sgd" else "exp_avg"
+    left, swept = (optimizer.state[weight][key] for optimizer, weight in zip(optimizers, weights, strict=True))
+    assert 0 < left[1] < 1e-38  # rounding keeps it there
+    assert swept.tolist() == [left[0].item(), 0]

@@ -23,12 +23,12 @@ _LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision rounds it
 def render(pixels: Tensor, sizes: np.ndarray, views: Views, size: int | Size) -> Tensor:
     """Return the pictures that `views` describe, float32 [B, 3, H, W] in [0, 1], on the device of `pixels`.
 
-    Each picture depends on its own image and view alone. Pixels taken as they are come out exactly as stored / 255,
-    mirrored ones too. Upright views of whole pixels are cut out and resized as torchvision and Pillow resize bytes
-    (bilinear, antialiased, rounded to bytes); other upright views that shrink are filtered alike, without rounding; all
-    others are bilinear, with black outside of the image, and are taken from a filtered smaller copy where they shrink
-    by more than 1.5. Of large images no more becomes floats than the view reads: memory is bounded by output and view,
-    not by what is stored.
+    Each picture depends on its own image and view alone (on a GPU to one level of grey). Pixels taken as they are come
+    out exactly as stored / 255, mirrored ones too. Upright views of whole pixels are cut out and resized as torchvision
+    and Pillow resize bytes (bilinear, antialiased, rounded to bytes); other upright views that shrink are filtered
+    alike, without rounding; all others are bilinear, with black outside of the image, and are taken from a filtered
+    smaller copy where they shrink by more than 1.5. Of large images no more becomes floats than the view reads: memory
+    is bounded by output and view, not by what is stored.
 
     Args:
         pixels: uint8 [B, 3, H, W], each image in the top left corner.

@@ -64,7 +64,7 @@ def cut(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Te
 
 
 def cut_at_once(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Tensor:
-    """Return the same by two matrix products."""
+    """Return the same, to one level of grey, by two matrix products."""
     images, _, matrix = _part(images, sizes, matrix, size, np.zeros((len(sizes), 2)))
     edges = np.rint(_edges(matrix, size))
     begin, step = edges[:, 0], (edges[:, 1] - edges[:, 0]) / size
@@ -72,12 +72,12 @@ def cut_at_once(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Siz
 
 
 def _resized(image: Tensor, size: Size) -> Tensor:
-    """Return bytes [1, 3, H, W] at another size: bilinear, antialiased."""
+    """Return bytes [1, 3, H, W] of a CPU at another size: bilinear, antialiased."""
     if image.shape[2:] == size:
         return image
     factor = max(old / new for old, new in zip(image.shape[2:], size, strict=True))
     # PyTorch's arithmetic on bytes fails on lines of pixels, and has too few digits for strong reductions.
-    given = image if image.device.type == "cpu" and min(*size, *image.shape[2:]) > 1 and factor < 8 else image.float()
+    given = image if min(*size, *image.shape[2:]) > 1 and factor < 8 else image.float()
     out = F.interpolate(given, size=size, mode="bilinear", antialias=True)
     return out if out.dtype == torch.uint8 else out.round_().clamp_(0, 255).byte()
 

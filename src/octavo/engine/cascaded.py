@@ -8,13 +8,11 @@ import numpy as np
 
 from octavo.data.batches import Batch
 from octavo.engine.folder import RunFolder
-from octavo.engine.restore import Shared, Trained
+from octavo.engine.restore import AT_ONCE, Shared, Trained
 from octavo.errors import UserError
 from octavo.numbers.cascade import Cascade, confidences
 
-TOGETHER = 512
-"""Images that should go through the stages together on a GPU, where the few that each leaves unsure cost as much as a
-full batch."""
+_TOGETHER, _SIDE = 512, 256
 
 
 def cascade_of(run: RunFolder) -> Cascade:
@@ -35,6 +33,14 @@ def cascade_of(run: RunFolder) -> Cascade:
     if now.keys() != then.keys() or any(abs(now[name] - then[name]) > 1e-9 for name in now):
         raise UserError(f"{run.path}: its ensemble has changed since the cascade was fitted; fit it again by {again}")
     return found
+
+
+def together_of(side: int) -> int:
+    """Return how many images, stored with that shorter side, should go through the stages together on a GPU.
+
+    There the few that a stage leaves unsure cost as much as a full batch. Larger images are fewer, for memory's sake.
+    """
+    return max(AT_ONCE, _TOGETHER * _SIDE**2 // max(side, _SIDE) ** 2)
 
 
 def in_stages(stages: Cascade, trained: Sequence[Trained], batch: Batch) -> np.ndarray:

@@ -39,9 +39,8 @@ class _Data(pl.LightningDataModule):
         self.job, self.prepared, self.start = job, prepared, start
 
     def setup(self, stage: str) -> None:
-        """In a process that DDP started, do as in the one that started it, and see to a clean end."""
+        """In a process that DDP started, hush Lightning as in the one that started it, and see to a clean end."""
         _hush()
-        torch.set_flush_denormal(True)  # see `Hardware.steady`
         if distributed.is_initialized():
             # Gloo's threads abort a process that ends as a member (pytorch/pytorch#179291).
             atexit.register(_leave)

@@ -10,6 +10,7 @@ for the stream of the recording.
 
 from __future__ import annotations
 
+import functools
 import gc
 import warnings
 from collections import Counter
@@ -25,15 +26,16 @@ from torch.func import functional_call
 OFTEN = 3
 """Which batch of one shape is recorded: those before have chosen algorithms and shown what memory they need."""
 _WARM = 3
-"""Calls on a stream of their own before one is recorded, in which libraries set themselves up."""
+"""Calls on a stream of their own before one is recorded, in which libraries set themselves up, and one more."""
 
 
 class Replayed:
     """Calls a network; once batches of one shape have come often, theirs are recorded and replayed.
 
-    That is so in training, the backward pass too, and in inference mode, where a smaller batch is filled up. Batches of
-    other shapes go the usual way, and so does everything on other devices, in networks that can't be recorded (a
-    warning says so), and where memory might not bear a second set of activations.
+    That is so in training, the backward pass too, and in inference mode, where smaller batches are filled up and larger
+    ones, if they come as often, recorded instead. Batches of other shapes go the usual way, and so does everything on
+    other devices, in networks that wait for the GPU in their midst (a warning says so), and where memory might not bear
+    a second set of activations.
     """
 
     def __init__(self, net: nn.Module, *, gathers: bool = False) -> None:
@@ -53,16 +55,15 @@ class Replayed:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return what the network says of a batch [B,…]."""
-        if x.device.type != "cuda" or not (self.net.training or torch.is_inference_mode_enabled()):
+        inference = torch.is_inference_mode_enabled()
+        if not (isinstance(x, Tensor) and x.is_cuda and (self.net.training or inference)):
             return self.net(x)
         self._watch()
-        kind, rows = (x.shape[1:], x.stride(), x.dtype, torch.is_inference_mode_enabled(), _precision()), len(x)
-        if self._kind is None:
-            self._seen[kind, rows] += 1
-            if self._seen[kind, rows] == OFTEN:
-                self._kind, self._record = kind, self._recorded(x) if _room(x.device) else None
+        kind, rows = (x.shape[1:], x.stride(), x.dtype, inference, _precision()), len(x)
+        if self._kind is None or (inference and kind == self._kind and self._record and rows > self._record.rows):
+            self._look(kind, x)
         record = self._record
-        if not record or kind != self._kind or rows > record.rows or (rows < record.rows and self.net.training):
+        if not record or kind != self._kind or rows > record.rows or (rows < record.rows and not inference):
             return self.net(x)
         return record(x)
 
@@ -73,9 +74,23 @@ class Replayed:
             self.forget()
             self._trained = trained
 
+    def _look(self, kind: object, x: Tensor) -> None:
+        """Count a batch; record its kind if it has come often, and if memory bears as much as the one before took."""
+        self._seen[kind, len(x)] += 1
+        if self._seen[kind, len(x)] == OFTEN - 1:
+            torch.cuda.reset_peak_memory_stats(x.device)
+        if self._seen[kind, len(x)] == OFTEN:
+            took = torch.cuda.max_memory_allocated(x.device) - torch.cuda.memory_allocated(x.device)
+            self._kind, self._record = kind, None
+            gc.collect()
+            torch.cuda.empty_cache()
+            if torch.cuda.mem_get_info(x.device)[0] > 2 * took:
+                self._record = self._recorded(x)
+
     def _recorded(self, x: Tensor) -> _Record | None:
         try:
-            return _Record(self.net, x, gathers=self.gathers)
+            with torch.cuda.device(x.device):
+                return _Record(self.net, x, gathers=self.gathers)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             warnings.warn(f"{type(self.net).__name__} is not recorded as a CUDA graph: {reason}", stacklevel=2)
@@ -97,24 +112,28 @@ class _Record:
             return functional_call(net, own, (self.given,))
 
         def back(said: Tensor, change: Tensor) -> Any:
-            return torch.autograd.grad(said, inputs, change, allow_unused=True)
+            with torch.autocast("cuda", enabled=False):  # as Lightning has it
+                return torch.autograd.grad(said, inputs, change, allow_unused=True)
 
         def whole() -> None:
             said = ahead()
             if inputs:
                 back(said, torch.zeros_like(said))
 
+        self.ahead, self.back = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         enabled, dtype = _precision()
         with torch.autocast("cuda", dtype, enabled=enabled, cache_enabled=False), _unchanged(net, x.device), _fastest():
             with _apart():
                 for _ in range(_WARM):
                     whole()
-            self.ahead, self.back = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.ahead, capture_error_mode="thread_local"):
+                with _never_waiting():
+                    whole()
+            pool = torch.cuda.graph_pool_handle() if inputs else _pool()
+            with torch.cuda.graph(self.ahead, pool=pool, capture_error_mode="thread_local"):
                 said = ahead()
             self.change = torch.zeros_like(said)
             if inputs:
-                with torch.cuda.graph(self.back, pool=self.ahead.pool(), capture_error_mode="thread_local"):
+                with torch.cuda.graph(self.back, pool=pool, capture_error_mode="thread_local"):
                     self.gradients = back(said, self.change)
         self.said = said.detach()
 
@@ -154,11 +173,10 @@ def _precision() -> tuple[bool, torch.dtype]:
     return torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
 
 
-def _room(device: torch.device) -> bool:
-    """Tell whether memory bears twice what has been needed at the most."""
-    gc.collect()
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) > 2 * torch.cuda.max_memory_allocated(device)
+@functools.cache
+def _pool() -> Any:
+    """Return the memory that all records without gradients share: they run one at a time, and outputs are copied."""
+    return torch.cuda.graph_pool_handle()
 
 
 @contextmanager
@@ -166,20 +184,37 @@ def _apart() -> Iterator[None]:
     """Work on a stream of its own, after what was begun and before what comes."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        torch.cuda.current_stream().wait_stream(stream)
+
+
+@contextmanager
+def _never_waiting() -> Iterator[None]:
+    """Raise RuntimeError where the GPU is waited for: a recording would fail there, and leave torch 2.11 unusable."""
+    was = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Synchronization debug mode")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
         yield
-    torch.cuda.current_stream().wait_stream(stream)
+    finally:
+        torch.cuda.set_sync_debug_mode(was)
 
 
 @contextmanager
 def _unchanged(net: nn.Module, device: torch.device) -> Iterator[None]:
     """Keep batch norm's statistics and the random state from what is done to warm up."""
     before = [(buffer, buffer.clone()) for buffer in net.buffers()]
-    with torch.random.fork_rng(devices=[device]):
-        yield
-    with torch.no_grad():
-        for buffer, was in before:
-            buffer.copy_(was)
+    try:
+        with torch.random.fork_rng(devices=[device]):
+            yield
+    finally:
+        with torch.no_grad():
+            for buffer, was in before:
+                buffer.copy_(was)
 
 
 @contextmanager

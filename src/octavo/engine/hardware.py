@@ -80,14 +80,11 @@ class Hardware:
 
         Setting the number of threads, even to what it is, keeps MKL from taking fewer for small matrices. Some
         operations (sums by index, as in Swin's position tables) are added up in any order without the algorithms.
-        Numbers below 1e-38 count as zero: the moments of a unit that gets no gradient sink there, and Intel's
-        processors take eight times as long for an optimiser's step on them.
         """
         torch.set_num_threads(torch.get_num_threads())
         was = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
         memory: Any = torch.utils.deterministic
-        filled, flushed = memory.fill_uninitialized_memory, _flushes()
-        torch.set_flush_denormal(True)
+        filled = memory.fill_uninitialized_memory
         if self.kind == "cpu":
             torch.use_deterministic_algorithms(True, warn_only=True)
             memory.fill_uninitialized_memory = False  # slow, and for finding bugs
@@ -96,7 +93,6 @@ class Hardware:
         finally:
             torch.use_deterministic_algorithms(was[0], warn_only=was[1])
             memory.fill_uninitialized_memory = filled
-            torch.set_flush_denormal(flushed)
 
 
 def seed_device(device: torch.device, seed: int) -> None:
@@ -142,11 +138,6 @@ def matrix_rate(device: torch.device, bf16: bool, side: int | None = None) -> fl
         (a @ a)[0, 0].item()
         best = min(best, time.perf_counter() - start)
     return 2 * side**3 / best
-
-
-def _flushes() -> bool:
-    """Tell whether numbers too small for float32's exponents count as zero."""
-    return float(torch.tensor([1e-39]) * 1) == 0
 
 
 def _processor() -> str:

@@ -50,7 +50,8 @@ class Pooling:
 
     def spread(self, x: Tensor) -> Tensor:
         """Return the features [B,C×K] of places [B,C×G]."""
-        return (x.unflatten(1, (self.channels, -1)) @ self.weights.to(x).mT).flatten(1)
+        weights = self.weights.to(x.device, x.dtype, non_blocking=x.is_cuda)
+        return (x.unflatten(1, (self.channels, -1)) @ weights.mT).flatten(1)
 
     @property
     def repeats(self) -> bool:
@@ -112,13 +113,15 @@ class FoldedLinear(nn.Module):
         self.columns = nn.ParameterList(_sums(linear, pooling))
         self.bias = nn.Parameter(linear.bias.detach().clone())
         self.register_buffer("kept", torch.tensor([1.0, 0.0]))
+        for number, alike in enumerate(pooling.alike):
+            self.register_buffer(f"shown{number}", pooling.weights[alike[:, 0]].mT, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the Linear says of places [B,C×G]."""
         x = x.unflatten(1, (self.pooling.channels, -1))
         out = self.bias
-        for alike, columns in zip(self.pooling.alike, self.columns, strict=True):
-            shown = x if x.shape[2] == 1 else x @ self.pooling.weights[alike[:, 0]].to(x).mT
+        for number, columns in enumerate(self.columns):
+            shown = x if x.shape[2] == 1 else x @ self.get_buffer(f"shown{number}").to(x.dtype)
             out = out + F.linear(shown.flatten(1), columns)
         return out
 

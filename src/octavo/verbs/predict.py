@@ -14,7 +14,7 @@ from scipy.special import softmax
 from octavo.data.batches import Batch
 from octavo.data.store import ImageDecoder, decoded
 from octavo.data.walk import list_images
-from octavo.engine.cascaded import TOGETHER, cascade_of, in_stages
+from octavo.engine.cascaded import cascade_of, in_stages, together_of
 from octavo.engine.embedding import split_layer
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
@@ -120,7 +120,7 @@ def predict(
     asked = [member] if member else stages.names if stages else used
     target = find(device).device
     trained = restore_all(run, asked, target)
-    at_once = TOGETHER if stages and target.type == "cuda" else AT_ONCE
+    at_once = together_of(side) if stages and target.type == "cuda" else AT_ONCE
     paths = list_images(images)
     ids = shown(paths, images)
 
