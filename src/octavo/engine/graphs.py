@@ -10,13 +10,13 @@ for the stream of the recording.
 
 from __future__ import annotations
 
-import functools
 import gc
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -128,14 +128,16 @@ class _Record:
                     whole()
                 with _never_waiting():
                     whole()
-            pool = torch.cuda.graph_pool_handle() if inputs else _pool()
-            with torch.cuda.graph(self.ahead, pool=pool, capture_error_mode="thread_local"):
+            self.pool = torch.cuda.graph_pool_handle() if inputs else _pool(x.device)
+            with torch.cuda.graph(self.ahead, pool=self.pool, capture_error_mode="thread_local"):
                 said = ahead()
             self.change = torch.zeros_like(said)
             if inputs:
-                with torch.cuda.graph(self.back, pool=pool, capture_error_mode="thread_local"):
+                with torch.cuda.graph(self.back, pool=self.pool, capture_error_mode="thread_local"):
                     self.gradients = back(said, self.change)
         self.said = said.detach()
+        if not inputs:
+            _ANSWERING.add(self)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return what the network says of a batch [b,…] of at most `rows`."""
@@ -173,10 +175,14 @@ def _precision() -> tuple[bool, torch.dtype]:
     return torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
 
 
-@functools.cache
-def _pool() -> Any:
-    """Return the memory that all records without gradients share: they run one at a time, and outputs are copied."""
-    return torch.cuda.graph_pool_handle()
+_ANSWERING: WeakSet[_Record] = WeakSet()
+"""Records without gradients: they share memory, since they run one at a time and their outputs are copied."""
+
+
+def _pool(device: torch.device) -> Any:
+    """Return the memory that records without gradients share on a device."""
+    shared = (record.pool for record in _ANSWERING if record.given.device == device)
+    return next(shared, None) or torch.cuda.graph_pool_handle()
 
 
 @contextmanager
