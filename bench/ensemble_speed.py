@@ -38,6 +38,7 @@ from octavo.engine.hardware import find
 from octavo.engine.restore import Part, Trained, batch_of, restore, restore_all, together
 from octavo.engine.sets import first_half
 from octavo.looks.subject import ClassifySubject
+from octavo.recipe import ClassifyRecipe
 
 BATCH = 64
 
@@ -58,7 +59,11 @@ def main() -> None:
     pool = np.random.default_rng(0).permutation(pool)
     places = [int(pool[i % len(pool)]) for i in range(given.images)]
     batches = batches_of(subject, places, BATCH)
-    wide = batches_of(subject, places, together_of(0)) if device.type == "cuda" else batches
+    wide = (
+        batches_of(subject, places, together_of(run.recipe_as(ClassifyRecipe).stored_side))
+        if device.type == "cuda"
+        else batches
+    )
     nets = dict(zip(ensemble.names, restore_all(run, ensemble.names, device), strict=True))
     again = restore_all(run, ensemble.names, device)  # what a GPU records is of one precision
     exact = [replace(net, bf16=False) for net in again]
@@ -68,7 +73,8 @@ def main() -> None:
         "octavo": lambda batch: run.ensemble.logits(together(list(nets.values()), batch)),
     }
     if given.compile:
-        compiled = [replace(net, halves=compiled_halves(net)) for net in nets.values()]
+        made: dict[Part, Part] = {}
+        compiled = [replace(net, halves=compiled_halves(net, made)) for net in nets.values()]
         sides["compiled"] = lambda batch: run.ensemble.logits(together(compiled, batch))
     if given.cascade:
         stages = cascade_of(run)
@@ -107,14 +113,11 @@ def batches_of(subject: ClassifySubject, places: list[int], size: int) -> list[B
     return [batch_of([subject.picture(i) for i in places[at : at + size]]) for at in starts]
 
 
-def compiled_halves(trained: Trained) -> tuple[tuple[Part, Part], ...]:
-    """Return a member's extractors and heads, compiled for the first batch's shape."""
-    return tuple((compiled(body), compiled(head)) for body, head in trained.halves)
-
-
-def compiled(part: Part) -> Part:
-    """Return an extractor or head, compiled; what would be replayed is called."""
-    return torch.compile(part.net if isinstance(part, Replayed) else part)
+def compiled_halves(trained: Trained, made: dict[Part, Part]) -> tuple[tuple[Part, Part], ...]:
+    """Return a member's extractors and heads, compiled for the first batch's shape; `made` has those of the others."""
+    for part in (part for half in trained.halves for part in half):
+        made.setdefault(part, torch.compile(part.net if isinstance(part, Replayed) else part))
+    return tuple((made[body], made[head]) for body, head in trained.halves)
 
 
 def eager(trained: Trained) -> Trained:

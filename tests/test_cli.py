@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import octavo
 from conftest import Octavo
@@ -125,6 +127,16 @@ def test_check(run_cli: Octavo, digits_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "data" / "train_10" / "3_2.png").write_bytes(b"nothing")
     code, out, _ = run_cli("check", tmp_path / "data")
     assert code == 1 and "3_2.png" in out
+
+
+def test_check_of_photographs_that_are_reduced(run_cli: Octavo, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for name in ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (700, 600, 3), np.uint8)).save(tmp_path / name)
+    shutil.copy(tmp_path / "a" / "1.jpg", tmp_path / "b" / "3.jpg")
+    code, out, _ = run_cli("check", tmp_path)
+    assert code == 0 and "5 images, 2 classes" in out and "a/1.jpg" in out  # one image, two labels
 
 
 def test_describe(run_cli: Octavo) -> None:

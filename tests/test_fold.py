@@ -70,6 +70,11 @@ def test_a_folded_layer_says_the_same(side: int) -> None:
     torch.testing.assert_close(FoldedLinear(full, pooling)(x), full(Pool(side)(x)), atol=1e-5, rtol=1e-5)
 
 
+def test_a_folded_layer_lies_where_the_layer_did() -> None:
+    folded = FoldedLinear(nn.Linear(4 * 49, 5, device="meta"), narrow(2))
+    assert {tensor.device.type for tensor in (*folded.parameters(), *folded.buffers())} == {"meta"}
+
+
 class _Trainer:
     """What a Task needs of Lightning's, without the loop."""
 

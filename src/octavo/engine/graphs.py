@@ -51,7 +51,7 @@ class Replayed:
         self._seen: Counter[object] = Counter()
         self._kind: object = None
         self._record: _Record | None = None
-        self._trained = -1
+        self._trained, self._needs = -1, 0
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return what the network says of a batch [B,…]."""
@@ -61,7 +61,11 @@ class Replayed:
         self._watch()
         kind, rows = (x.shape[1:], x.stride(), x.dtype, inference, _precision()), len(x)
         if self._kind is None or (inference and kind == self._kind and self._record and rows > self._record.rows):
-            self._look(kind, x)
+            self._seen[kind, rows] += 1
+            if self._seen[kind, rows] == OFTEN - 1:
+                return self._measured(x)
+            if self._seen[kind, rows] == OFTEN:
+                self._record_or_not(kind, x)
         record = self._record
         if not record or kind != self._kind or rows > record.rows or (rows < record.rows and not inference):
             return self.net(x)
@@ -74,18 +78,23 @@ class Replayed:
             self.forget()
             self._trained = trained
 
-    def _look(self, kind: object, x: Tensor) -> None:
-        """Count a batch; record its kind if it has come often, and if memory bears as much as the one before took."""
-        self._seen[kind, len(x)] += 1
-        if self._seen[kind, len(x)] == OFTEN - 1:
-            torch.cuda.reset_peak_memory_stats(x.device)
-        if self._seen[kind, len(x)] == OFTEN:
-            took = torch.cuda.max_memory_allocated(x.device) - torch.cuda.memory_allocated(x.device)
-            self._kind, self._record = kind, None
-            gc.collect()
-            torch.cuda.empty_cache()
-            if torch.cuda.mem_get_info(x.device)[0] > 2 * took:
-                self._record = self._recorded(x)
+    def _measured(self, x: Tensor) -> Tensor:
+        """Call the network and note the memory that it needs; that of a backward pass is seen at the next call."""
+        before = torch.cuda.memory_allocated(x.device)
+        torch.cuda.reset_peak_memory_stats(x.device)
+        out = self.net(x)
+        self._needs = torch.cuda.max_memory_allocated(x.device) - before
+        return out
+
+    def _record_or_not(self, kind: object, x: Tensor) -> None:
+        """Record a kind of batches, if memory bears twice what the one before needed; else give up."""
+        if not torch.is_inference_mode_enabled():
+            self._needs = torch.cuda.max_memory_allocated(x.device) - torch.cuda.memory_allocated(x.device)
+        gc.collect()
+        torch.cuda.empty_cache()
+        record = self._recorded(x) if torch.cuda.mem_get_info(x.device)[0] > 2 * self._needs else None
+        if record or not self._record:
+            self._kind, self._record = kind, record
 
     def _recorded(self, x: Tensor) -> _Record | None:
         try:

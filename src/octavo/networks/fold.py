@@ -115,6 +115,7 @@ class FoldedLinear(nn.Module):
         self.register_buffer("kept", torch.tensor([1.0, 0.0]))
         for number, alike in enumerate(pooling.alike):
             self.register_buffer(f"shown{number}", pooling.weights[alike[:, 0]].mT, persistent=False)
+        self.to(linear.weight.device)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the Linear says of places [B,C×G]."""

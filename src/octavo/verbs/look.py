@@ -113,7 +113,7 @@ def _look_at(path: Path) -> Seen:
     except (BrokenImage, OSError) as error:
         return Seen(broken=str(error))
     pixels = hashlib.sha256(str(image.shape).encode())
-    pixels.update(image.data)
+    pixels.update(np.ascontiguousarray(image).data)
     return Seen(header, content, pixels.digest(), suspicious="; ".join(_suspicions(path, header, image)))
 
 
