@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import accuracy_score
 
+from octavo.engine.graphs import OFTEN
 from octavo.engine.restore import batch_of
 from octavo.engine.timing import LEAST, REPEATS, SECONDS, time_member
 from octavo.numbers.disagreement import agreement, both_wrong, disagreement
@@ -66,7 +68,7 @@ def test_equal_systems_are_all_on_the_front() -> None:
 class Slow:
     """A member that takes as long as it is told, and the clock that shows it."""
 
-    name, bf16 = "slow", False
+    name, bf16, device = "slow", False, torch.device("cpu")
 
     def __init__(self, *seconds: float) -> None:
         self.now, self.seconds, self.calls = 100.0, seconds, 0
@@ -82,7 +84,7 @@ class Slow:
 
 def timed(slow: Slow, images: int = 4) -> Any:
     batch = batch_of([np.zeros((8, 8, 3), np.uint8)] * images)
-    member: Any = SimpleNamespace(name=slow.name, bf16=slow.bf16, logits=slow.logits)
+    member: Any = SimpleNamespace(name=slow.name, bf16=slow.bf16, logits=slow.logits, device=slow.device)
     return time_member(member, batch, slow.clock)
 
 
@@ -90,6 +92,13 @@ def test_time_is_the_median_after_a_warm_up() -> None:
     found = timed(Slow(2.0, 0.1, 0.3, 0.2, 0.2, 0.2, 0.5, 0.2))
     assert found.repeats == REPEATS and found.images == 4 and found.name == "slow"
     assert (found.milliseconds, found.fastest, found.slowest) == pytest.approx((50, 25, 125))
+
+
+def test_on_a_gpu_batches_are_timed_once_they_are_replayed() -> None:
+    slow = Slow(2.0, 2.0, 9.0, *[0.1] * REPEATS)
+    slow.device = torch.device("cuda")
+    found = timed(slow)
+    assert (OFTEN, found.repeats, found.slowest) == (3, REPEATS, pytest.approx(25))
 
 
 def test_a_slow_member_is_timed_a_few_times_alone() -> None:
