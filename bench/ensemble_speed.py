@@ -59,11 +59,8 @@ def main() -> None:
     pool = np.random.default_rng(0).permutation(pool)
     places = [int(pool[i % len(pool)]) for i in range(given.images)]
     batches = batches_of(subject, places, BATCH)
-    wide = (
-        batches_of(subject, places, together_of(run.recipe_as(ClassifyRecipe).stored_side))
-        if device.type == "cuda"
-        else batches
-    )
+    size = together_of(run.recipe_as(ClassifyRecipe).stored_side, device)
+    wide = batches_of(subject, places, size) if size > BATCH else batches
     nets = dict(zip(ensemble.names, restore_all(run, ensemble.names, device), strict=True))
     again = restore_all(run, ensemble.names, device)  # what a GPU records is of one precision
     exact = [replace(net, bf16=False) for net in again]

@@ -10,7 +10,19 @@ from torch import Tensor
 
 from octavo.data.augment import Size, Views
 from octavo.data.classes import IGNORE
-from octavo.data.resample import boxed, cut, filtered, on, places, read_whole, sample, shrink, shrink_part, shrinkage
+from octavo.data.resample import (
+    boxed,
+    cut,
+    cut_at_once,
+    filtered,
+    on,
+    places,
+    read_whole,
+    sample,
+    shrink,
+    shrink_part,
+    shrinkage,
+)
 
 RENDER = 3
 """Version of what is drawn here, in `augment` and in `resample`, raised when pictures change, so that no old features
@@ -58,7 +70,7 @@ def _render(pixels: Tensor, sizes: np.ndarray, views: Views, size: Size) -> Tens
     one_by_one = pixels.device.type == "cpu"  # a GPU filters a batch at once, and has no resize of bytes
     copied = read_whole(sizes, matrix, size) & one_by_one
     methods = (
-        (whole, cut),
+        (whole, cut if one_by_one else cut_at_once),
         (shrinks, filtered),
         (reduced & copied, shrink),
         (reduced & ~copied, shrink_part),

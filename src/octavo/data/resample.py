@@ -45,12 +45,7 @@ def shrinkage(matrix: np.ndarray, size: Size) -> np.ndarray:
 
 
 def cut(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Tensor:
-    """Return boxes of whole pixels, resized where they are of another size, and mirrored, as bytes [B, 3, H, W].
-
-    On a GPU, whose resize doesn't take bytes, they are resized as floats, all at once, and rounded.
-    """
-    if images.device.type != "cpu":
-        return cut_at_once(images, sizes, matrix, size)
+    """Return boxes of whole pixels, resized where they are of another size, and mirrored, as bytes [B, 3, H, W]."""
     edges = np.rint(_edges(matrix, size)).astype(int)
     out = images.new_empty((len(images), 3, *size))
     (tops, lefts), (bottoms, rights) = (edges.min(axis=1).T.tolist(), edges.max(axis=1).T.tolist())
@@ -64,7 +59,7 @@ def cut(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Te
 
 
 def cut_at_once(images: Tensor, sizes: np.ndarray, matrix: np.ndarray, size: Size) -> Tensor:
-    """Return the same, to one level of grey, by two matrix products."""
+    """Return the same, to one level of grey, by two matrix products: for a GPU, whose resize doesn't take bytes."""
     images, _, matrix = _part(images, sizes, matrix, size, np.zeros((len(sizes), 2)))
     edges = np.rint(_edges(matrix, size))
     begin, step = edges[:, 0], (edges[:, 1] - edges[:, 0]) / size

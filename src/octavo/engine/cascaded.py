@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from octavo.data.batches import Batch
 from octavo.engine.folder import RunFolder
@@ -35,11 +36,13 @@ def cascade_of(run: RunFolder) -> Cascade:
     return found
 
 
-def together_of(side: int) -> int:
-    """Return how many images, stored with that shorter side, should go through the stages together on a GPU.
+def together_of(side: int, device: torch.device) -> int:
+    """Return how many images, stored with that shorter side, should go through the stages together.
 
-    There the few that a stage leaves unsure cost as much as a full batch. Larger images are fewer, for memory's sake.
+    On a GPU the few that a stage leaves unsure cost as much as a full batch. Large images are fewer, for memory's sake.
     """
+    if device.type != "cuda":
+        return AT_ONCE
     return max(AT_ONCE, _TOGETHER * _SIDE**2 // max(side, _SIDE) ** 2)
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 import gc
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from weakref import WeakSet
 
@@ -124,19 +124,10 @@ class _Record:
             with torch.autocast("cuda", enabled=False):  # as Lightning has it
                 return torch.autograd.grad(said, inputs, change, allow_unused=True)
 
-        def whole() -> None:
-            said = ahead()
-            if inputs:
-                back(said, torch.zeros_like(said))
-
         self.ahead, self.back = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         enabled, dtype = _precision()
         with torch.autocast("cuda", dtype, enabled=enabled, cache_enabled=False), _unchanged(net, x.device), _fastest():
-            with _apart():
-                for _ in range(_WARM):
-                    whole()
-                with _never_waiting():
-                    whole()
+            _warm_up(ahead, back if inputs else None)
             self.pool = torch.cuda.graph_pool_handle() if inputs else _pool(x.device)
             with torch.cuda.graph(self.ahead, pool=self.pool, capture_error_mode="thread_local"):
                 said = ahead()
@@ -192,6 +183,17 @@ def _pool(device: torch.device) -> Any:
     """Return the memory that records without gradients share on a device."""
     shared = (record.pool for record in _ANSWERING if record.given.device == device)
     return next(shared, None) or torch.cuda.graph_pool_handle()
+
+
+def _warm_up(ahead: Callable[[], Tensor], back: Callable[[Tensor, Tensor], Any] | None) -> None:
+    """Run what is to be recorded until libraries are set up, and once more to see that it never waits for the GPU."""
+    with _apart():
+        for at in range(_WARM + 1):
+            with _never_waiting() if at == _WARM else nullcontext():
+                said = ahead()
+                if back:
+                    back(said, torch.zeros_like(said))
+                del said  # and its activations, before the next ones
 
 
 @contextmanager

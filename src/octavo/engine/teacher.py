@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from octavo.cache import source_of
 from octavo.data.batches import Batch, PixelRows
 from octavo.data.render import RENDER
+from octavo.data.resample import on
 from octavo.engine.extracted import extracted, inputs_of
 from octavo.engine.features import cached, key_of
 from octavo.engine.folder import RunFolder
@@ -47,7 +48,7 @@ class Taught:
     def training(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the input of a training step, and float32 [B,C+1]: the teacher's logits and, last, the class id."""
         inputs, labels = self.ways.training(batch)
-        answers = torch.from_numpy(np.array(self.answers[batch.indices])).to(labels.device)
+        answers = on(labels.device, np.array(self.answers[batch.indices]))
         return inputs, torch.cat([answers, labels[:, None].float()], dim=1)
 
 

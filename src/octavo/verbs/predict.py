@@ -120,7 +120,7 @@ def predict(
     asked = [member] if member else stages.names if stages else used
     target = find(device).device
     trained = restore_all(run, asked, target)
-    at_once = together_of(side) if stages and target.type == "cuda" else AT_ONCE
+    at_once = together_of(side, target) if stages else AT_ONCE
     paths = list_images(images)
     ids = shown(paths, images)
 
