@@ -77,13 +77,13 @@ def _resized(image: Tensor, size: Size) -> Tensor:
     return out if out.dtype == torch.uint8 else out.round_().clamp_(0, 255).byte()
 
 
-def _triangle(places: Tensor, n: int, stored: int) -> Tensor:
+def _triangle(axis: Tensor, n: int, stored: int) -> Tensor:
     """Return the weights [B, n, stored] of an antialiased resize along one axis, as Pillow's BILINEAR has them.
 
-    `places` [4, B] are first, last, start and step: the i-th output lies at start + step (i + 0.5), and only the pixels
+    `axis` [4, B] are first, last, start and step: the i-th output lies at start + step (i + 0.5), and only the pixels
     from first to last, of `stored`, count.
     """
-    first, last, start, step = places
+    first, last, start, step = axis
     centre = start[:, None] + step[:, None] * (torch.arange(n, device=start.device) + 0.5)
     at = torch.arange(stored, device=start.device) + 0.5
     away = (at - centre[..., None]).abs_().div_(step.abs().clamp(min=1)[:, None, None])
@@ -94,7 +94,7 @@ def _triangle(places: Tensor, n: int, stored: int) -> Tensor:
 def _weighed(
     images: Tensor, first: np.ndarray, last: np.ndarray, start: np.ndarray, step: np.ndarray, size: Size
 ) -> Tensor:
-    """Return [B, 3, H, W] from images by two matrix products; places, down and across, are [B, 2] (see `_triangle`)."""
+    """Return [B, 3, H, W] from images by two matrix products; the others are [B, 2], down and across (`_triangle`)."""
     count, _, height, width = images.shape
     down, across = on(images.device, np.stack([first, last, start, step]).astype(np.float32)).unbind(-1)
     rows, columns = _triangle(down, size[0], height), _triangle(across, size[1], width)
