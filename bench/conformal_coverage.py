@@ -18,6 +18,7 @@ import time
 import numpy as np
 from scipy.special import softmax
 from scipy.stats import betabinom
+from sides import guarded
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from octavo.engine.folder import RunFolder
@@ -95,4 +96,4 @@ def row(halves: list[tuple[np.ndarray, ...]], method: str, coverage: float) -> s
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

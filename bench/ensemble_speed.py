@@ -28,7 +28,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from sides import limits, machine
+from sides import guarded, limits, machine
 
 from octavo.data.batches import Batch
 from octavo.engine.cascaded import cascade_of, in_stages, together_of
@@ -129,4 +129,4 @@ def one_by_one(nets: list[Trained], run: RunFolder) -> Callable[[Batch], np.ndar
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

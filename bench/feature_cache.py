@@ -14,7 +14,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from sides import octavo, report_of, slice_of
+from sides import guarded, octavo, report_of, slice_of
 
 IMAGES = {"train": 2500, "val": 500}
 
@@ -47,4 +47,4 @@ def train(data: Path, out: Path, size: int, epochs: int, cache: str) -> tuple[fl
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

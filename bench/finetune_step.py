@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from sides import limits, machine
+from sides import guarded, limits, machine
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.flop_counter import FlopCounterMode
@@ -38,7 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from octavo.data.batches import Batch
 from octavo.engine.fit import _quiet
 from octavo.engine.goals import ClassifyGoal
-from octavo.engine.hardware import matrix_rate
+from octavo.engine.hardware import find, matrix_rate
 from octavo.engine.task import Task
 from octavo.networks.build import build_member
 from octavo.networks.member import MemberNet
@@ -136,14 +136,14 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=["resnet152", "vgg16"])
     parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES)
     given = parser.parse_args()
-    print(machine("timm", "pytorch-lightning"), limits(torch.device(given.device)), sep="\n", flush=True)
+    print(machine("timm", "pytorch-lightning"), limits(find(given.device).device), sep="\n", flush=True)
     for network in given.networks:
         measure(network, given)
 
 
 def measure(network: str, given: argparse.Namespace) -> None:
     """Let all sides of a network take their steps in turns."""
-    device, first = torch.device(given.device), -(-2 // given.burst)
+    device, first = find(given.device).device, -(-2 // given.burst)
     count = (first + given.steps) * given.burst
     made = [batch_of(given, step).to(device) for step in range(min(count, 14))]
     batches = [made[step % len(made)] for step in range(count)]
@@ -268,4 +268,4 @@ def octavo(net: MemberNet, batches: list[Batch], turns: Turns, given: argparse.N
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -32,7 +32,7 @@ import torch
 import torchvision
 from PIL import Image
 from safetensors.torch import save_file
-from sides import cpu_seconds, limits, machine, octavo, report_of, slice_of
+from sides import cpu_seconds, guarded, limits, machine, octavo, report_of, slice_of
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import v2
@@ -73,6 +73,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS)
+    parser.add_argument("--holdout", type=float, default=0.0, help="data.holdout of Octavo's side")
+    parser.add_argument("--norm", choices=("none", "batch"), default="none", help="head.norm of its members")
     parser.add_argument("--write", type=Path, metavar="FOLDER")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--member", help=argparse.SUPPRESS)
@@ -109,11 +111,21 @@ def recipe_of(given: argparse.Namespace, folder: Path) -> Path:
     octet = _octet(given).model_dump(mode="json", exclude_unset=True)
     train = {"mode": "frozen", "epochs": given.epochs, "batch_size": given.batch, "optimizer": "adamw"}
     changed = octet | {
-        "data": {"size": given.size, "resize": "stretch", "stored": given.size, "normalize": "none", "holdout": 0},
+        "data": {
+            "size": given.size,
+            "resize": "stretch",
+            "stored": given.size,
+            "normalize": "none",
+            "holdout": given.holdout,
+        },
         "augment": {"hflip": 0},
         "train": train | {"lr": LR, "weight_decay": DECAY, "precision": "32"},
         "ensemble": {"combine": "mean_logit"},
-        "members": [member | {"weights": weights_of(member["backbone"], folder)} for member in octet["members"]],
+        "members": [
+            member
+            | {"weights": weights_of(member["backbone"], folder), "head": member.get("head", {}) | {"norm": given.norm}}
+            for member in octet["members"]
+        ],
     }
     file = folder / "heads.toml"
     file.write_text(tomli_w.dumps(changed))
@@ -200,4 +212,4 @@ def fastai(net: MemberNet, data: Pictures, batch: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

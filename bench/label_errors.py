@@ -33,6 +33,7 @@ import numpy as np
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 from scipy.special import softmax
+from sides import guarded
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -161,4 +162,4 @@ def cross_validated(features: np.ndarray, labels: np.ndarray, strength: float, s
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

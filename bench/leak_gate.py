@@ -29,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance
+from sides import guarded
 
 from octavo.data import store, torchvision_data
 from octavo.leaks.find import find_leaks
@@ -267,4 +268,4 @@ def tiles(train: list[str], val: list[str], folder: Path, given: argparse.Namesp
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from sides import cpu_seconds, machine
+from sides import cpu_seconds, guarded, machine
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
@@ -38,6 +38,7 @@ from octavo.data import readers
 from octavo.data.batches import Batches, PixelRows, Steps, loader
 from octavo.data.inputs import Inputs
 from octavo.data.store import ImageDecoder, build
+from octavo.errors import UserError
 from octavo.recipe import Augment
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -77,6 +78,9 @@ def main() -> None:
         return
     if given.make and not given.source:
         parser.error("--make: expected --from, a folder of pictures")
+    count = given.make or sum(len(list(given.folder.glob(f"*/*{end}"))) for end in (".jpg", ".jpeg"))
+    if count < given.batch:
+        parser.error(f"{given.folder}: {count} JPEG files in class folders, expected a batch of {given.batch} or more")
     if given.make:
         make(given.source, given.folder, given.make)
     print(machine("timm", "pillow"))
@@ -99,6 +103,8 @@ def main() -> None:
 def make(source: Path, folder: Path, count: int) -> None:
     """Write `count` JPEG files of 500×375 px in two class folders, of the pictures found below `source`."""
     paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".png", ".jpg"))
+    if not paths:
+        raise UserError(f"--from {source}: no PNG or JPEG file below it")
     for index in range(count):
         place = folder / f"class{index % 2}" / f"{index:05d}.jpg"
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -193,4 +199,4 @@ SIDES: dict[str, Callable[[argparse.Namespace], tuple[int, Epoch]]] = {
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

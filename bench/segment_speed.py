@@ -28,7 +28,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from sides import guarded
 from torch import Tensor, nn
+
+from octavo.engine.hardware import find
 
 CLASSES = 7
 
@@ -87,6 +90,7 @@ def main() -> None:
     if given.side:
         measure(given)
         return
+    find(given.device)  # refuses what isn't there before any side starts
     threads = f", {torch.get_num_threads()} threads" if given.device == "cpu" else ""
     print(
         f"batch {given.batch} of {given.size}×{given.size}, {given.device}{threads}, "
@@ -130,7 +134,7 @@ def asked(process: subprocess.Popen[str], word: str = "step") -> float:
 def measure(given: argparse.Namespace) -> None:
     """Be the process of one side: for each line read take a step and print its seconds; at last print the memory."""
     torch.manual_seed(0)
-    device = torch.device(given.device)
+    device = find(given.device).device
     shape = (given.batch, 3, given.size, given.size)
     images = torch.rand(shape).to(device, memory_format=torch.channels_last)
     labels = torch.randint(CLASSES, (given.batch, *shape[2:])).to(device)
@@ -237,4 +241,4 @@ def table(found: dict[str, dict[str, Figures]], batch: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

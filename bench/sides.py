@@ -10,11 +10,22 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+
+from octavo.errors import UserError
+
+
+def guarded(main: Callable[[], None]) -> None:
+    """Run a benchmark; a mistake ends with one line and exit code 2."""
+    try:
+        main()
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def machine(*packages: str) -> str:

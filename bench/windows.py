@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from sides import limits, machine
+from sides import guarded, limits, machine
 
 from octavo.data.pixels import decode
 from octavo.data.png import write_png
@@ -190,4 +190,4 @@ def picture(tiles: list[np.ndarray], side: int, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

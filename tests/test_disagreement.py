@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from sklearn.metrics import accuracy_score
 
 from octavo.engine.graphs import OFTEN
 from octavo.engine.restore import batch_of
-from octavo.engine.timing import LEAST, REPEATS, SECONDS, time_member
+from octavo.engine.timing import LEAST, REPEATS, SECONDS, Turn, time_in_turns, too_busy
 from octavo.numbers.disagreement import agreement, both_wrong, disagreement
 from octavo.numbers.pareto import pareto
 
@@ -82,10 +86,13 @@ class Slow:
         return self.now
 
 
+def member_of(slow: Slow) -> Any:
+    return SimpleNamespace(name=slow.name, bf16=slow.bf16, logits=slow.logits, device=slow.device)
+
+
 def timed(slow: Slow, images: int = 4) -> Any:
     batch = batch_of([np.zeros((8, 8, 3), np.uint8)] * images)
-    member: Any = SimpleNamespace(name=slow.name, bf16=slow.bf16, logits=slow.logits, device=slow.device)
-    return time_member(member, batch, slow.clock)
+    return time_in_turns([Turn(member_of(slow))], batch, slow.clock)[0]
 
 
 def test_time_is_the_median_after_a_warm_up() -> None:
@@ -104,3 +111,46 @@ def test_on_a_gpu_batches_are_timed_once_they_are_replayed() -> None:
 def test_a_slow_member_is_timed_a_few_times_alone() -> None:
     slow = Slow(SECONDS + 1)
     assert timed(slow).repeats == LEAST and slow.calls == LEAST + 1
+
+
+def test_members_are_timed_in_turns() -> None:
+    """What slows the machine down for a while slows all of them."""
+    one, calls = Slow(0.0), list[str]()
+
+    def named(name: str, factor: float) -> Any:
+        def logits(batch: Any) -> np.ndarray:
+            calls.append(name)
+            one.now += factor * (1.0 if len(calls) < 8 else 5.0)  # busy from the fifth round on
+            return np.zeros((len(batch.sizes), 3), np.float32)
+
+        return SimpleNamespace(name=name, bf16=False, logits=logits, device=torch.device("cpu"))
+
+    told: list[tuple[int, int]] = []
+    batch = batch_of([np.zeros((8, 8, 3), np.uint8)] * 4)
+    turns = [Turn(named("fast", 0.1)), Turn(named("slow", 0.2))]
+    fast, slow = time_in_turns(turns, batch, one.clock, lambda what, done, total, note="": told.append((done, total)))
+    assert calls == ["fast", "slow"] * (1 + REPEATS)
+    assert slow.milliseconds == pytest.approx(2 * fast.milliseconds)
+    assert told[0][0] == 1 and told[-1][0] == told[-1][1] == 2 * (1 + REPEATS)
+
+
+def test_other_programs_are_told_of() -> None:
+    """A second process that computes all the while is seen; this one's own work isn't others'."""
+    burn = "import time\nprint(flush=True)\nwhile True: pass"
+    slow = Slow(0.0)
+
+    def logits(batch: Any) -> np.ndarray:
+        begun = time.perf_counter()
+        while time.perf_counter() - begun < 0.15:
+            pass
+        return np.zeros((len(batch.sizes), 3), np.float32)
+
+    slow.logits = logits  # type: ignore[method-assign]
+    batch, cores = batch_of([np.zeros((8, 8, 3), np.uint8)]), psutil.cpu_count() or 1
+    (quiet,) = time_in_turns([Turn(member_of(slow))], batch)
+    with subprocess.Popen([sys.executable, "-c", burn], stdout=subprocess.PIPE) as other:
+        assert other.stdout and other.stdout.readline()
+        (busy,) = time_in_turns([Turn(member_of(slow))], batch)
+        other.kill()
+    assert 0 <= quiet.others <= 1 and busy.others > 0.4 / cores  # others of this test's machine may compute too
+    assert not too_busy(0.05) and "took 48% of this machine's processors" in too_busy(0.48)

@@ -30,7 +30,8 @@ from octavo.errors import UserError
 from octavo.options import Options
 from octavo.progress import silent
 from octavo.recipe import ClassifyRecipe
-from octavo.verbs.distil import compared, distil, recipe_of
+from octavo.verbs.distil import distil, recipe_of
+from octavo.verbs.graduate import compared, graduate
 from octavo.verbs.reproduce import reproduce
 from octavo.verbs.training import train
 
@@ -140,6 +141,11 @@ def test_a_stopped_student_goes_on(copied: RunFolder, tmp_path: Path, run_cli: O
     assert code == 0 and "no run there yet to go on with; it starts from the beginning" in err
     code, out, err = run_cli(*words)
     assert code == 0 and "student" in out and "all is trained" in err, err
+    kept = tmp_path / "s" / "distil.json"
+    was = kept.read_bytes()
+    kept.unlink()
+    code, out, err = run_cli("train", "--resume", "--out", tmp_path / "s", "--no-report")
+    assert code == 0 and "best single" in out and kept.read_bytes() == was, err
 
 
 def test_what_cannot_teach_is_refused(
@@ -163,12 +169,16 @@ def test_what_cannot_teach_is_refused(
 def test_other_images_are_not_compared(copied: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(copied.path, tmp_path / "other")
     other = RunFolder.open(tmp_path / "other")
+    graduate(other, copied)
+    assert other.distil and other.distil["share"] in (None, pytest.approx(1.0))
+    (other.path / "distil.json").unlink()
+    graduate(other, RunFolder(tmp_path / "nowhere"))
     real = RunFolder.labels
     monkeypatch.setattr(
         RunFolder, "labels", lambda self, part: real(self, part)[::-1] if self.path == other.path else real(self, part)
     )
-    with pytest.raises(UserError, match="its validation images aren't those of"):
-        compared(copied, other)
+    graduate(other, copied)
+    assert other.distil is None
 
 
 def test_a_teacher_is_known_by_what_it_answers(trained: RunFolder, copied: RunFolder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from octavo.errors import UserError
+from octavo.numbers.calibration import Calibration
 from octavo.numbers.ensemble import COMBINE, Ensemble
 from octavo.numbers.grade import class_results, grade
 from octavo.numbers.metrics import METRICS
@@ -252,3 +254,18 @@ def test_optimism_is_what_choosing_on_the_scored_images_adds() -> None:
     assert told.optimism.gap["accuracy"].value >= 0
     assert told.optimism.weights == pytest.approx(dict(zip(NAMES, tuned.weights, strict=True)), abs=1e-8)
     assert report().optimism is None
+
+
+def test_a_calibration_that_made_things_worse_is_told() -> None:
+    """Fitted on a handful of images that all are right by a hair but one: a temperature far too low."""
+    fit = draw(90, 1)
+    few = Ensemble.fit(NAMES, "mean_logit", fit[0], fit[1])
+    cold = replace(few, calibration=Calibration("temperature", (20.0,)))
+    for ensemble, told in ((few, False), (cold, True)):
+        fitted = {"fit": (fit[0][:, :5], fit[1][:5]), "fitted_on": "holdout"}
+        logits, labels = draw(240, 2)
+        found = grade(NAMES, logits, labels, CLASSES, ensemble, split="val", replicates=50, **fitted)  # pyright: ignore[reportArgumentType]
+        assert any("calibration made the ensemble's probabilities worse" in w for w in found.warnings) == told
+    (warning,) = (w for w in found.warnings if w.startswith("calibration"))
+    before = METRICS["nll"](cold.combined(logits), labels)[0]
+    assert f"NLL {before:.2f} before" in warning and "fitted on 5 images (holdout)" in warning

@@ -16,8 +16,9 @@ from octavo.engine.cascaded import in_stages
 from octavo.engine.folder import RunFolder
 from octavo.engine.graphs import Replayed
 from octavo.engine.restore import batch_of, restore, restore_all, sharing, together
+from octavo.engine.timing import Timing
 from octavo.errors import UserError
-from octavo.looks.cost import in_order, timings_of
+from octavo.looks.cost import costs_of
 from octavo.looks.subject import ClassifySubject
 from octavo.networks.fold import FoldedLinear
 from octavo.numbers.calibration import NONE
@@ -99,11 +100,12 @@ def test_a_shared_extractor_is_counted_once_and_runs_once_in_a_cascade(shared: R
     assert np.isfinite(together(mixed, batch_of(IMAGES))).all()
     shared.bf16 = None
     subject = ClassifySubject(shared, "cpu")
-    timings = timings_of(subject, names)
-    order, added = in_order(subject, timings)
+    costs = costs_of(subject, names)
+    order, added = costs.in_order(names)
     assert abs(order.index("a") - order.index("b")) == 1  # the second of them adds its head alone
     second = max(order.index("a"), order.index("b"))
-    own = {timing.name: timing.milliseconds for timing in timings}
+    own = {timing.name: timing.milliseconds for timing in costs.own}
+    assert costs.in_order(["a", "c"])[1] == sorted([own["a"], own["c"]])
     assert added[second] < 0.5 * own[order[second]] and sorted(order) == names
 
     nets = dict(zip(names, restore_all(shared, names, CPU), strict=True))
@@ -164,14 +166,14 @@ def test_the_changed_answers_are_counted(copied: RunFolder, monkeypatch: pytest.
     names = copied.ensemble.names
     stored = {name: copied.member(name).outputs()["val"] for name in names}
 
-    def half(subject: object, name: str, device: str) -> tuple[np.ndarray, float, float]:
+    def half(subject: object, name: str, device: str) -> tuple[np.ndarray, list[Timing]]:
         other = stored[name].copy()
         other[::2] = 30 * np.eye(10)[(copied.ensemble.logits(np.stack(list(stored.values())))[::2].argmax(1) + 1) % 10]
-        return other, 2.0, 0.5
+        return other, [Timing(name, ms, ms, ms, 3, 16, bf16, 0.3) for ms, bf16 in ((2.0, False), (0.5, True))]
 
     monkeypatch.setattr("octavo.verbs.precision._half", half)
     report = precision(copied, 60)
-    assert report.changed == 0.5 and report.speedup == 4
+    assert report.changed == 0.5 and report.speedup == 4 and "other programs took 30%" in report.beware
     labels = copied.labels("val")
     whole = copied.ensemble.logits(np.stack(list(stored.values()))).argmax(1)
     assert report.float32.value == (whole == labels).mean()

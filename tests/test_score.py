@@ -127,6 +127,21 @@ def test_numbers_that_are_not_among_numeric_names_are_refused(tmp_path: Path) ->
         score(file, data)
 
 
+def test_classes_that_the_truth_lacks_are_taken_where_asked(tmp_path: Path) -> None:
+    """By the same macro F1 as scikit-learn's, in which such a class has 0."""
+    rows = [("1.png", "cat"), ("2.png", "fox"), ("3.png", "dog"), ("4.png", "cat")]
+    file = written(tmp_path, rows)
+    with pytest.raises(UserError, match=r'1 of 4 labels are no class names: line 3 "fox".*; .*--extra-classes'):
+        score(file, FOUR)
+    found = score(file, FOUR, replicates=20, extra_classes=True)
+    words, right = [label for _, label in rows], ["cat", "cat", "dog", "owl"]
+    assert found.macro_f1.value == pytest.approx(f1_score(right, words, average="macro", zero_division=0), abs=1e-9)
+    assert [(row.name, row.support) for row in found.per_class] == [("cat", 2), ("dog", 1), ("owl", 1), ("fox", 0)]
+    numbers = written(tmp_path, [(f"{i}.png", "7") for i in range(1, 5)])
+    with pytest.raises(UserError, match="labels are no class ids"):
+        score(numbers, FOUR, extra_classes=True)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from octavo.engine.watch import Watch
+from octavo.engine.watch import ENOUGH, Watch
 
 NORM, PLAIN = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), nn.Conv2d(3, 4, 1)
 
@@ -36,6 +36,7 @@ def tell(
     reestimate: bool = False,
     first: bool = True,
     start: int = 0,
+    steps: int = ENOUGH,
 ) -> None:
     """Show a watch the numbers of epochs from `start`."""
     for epoch, row in enumerate(rows, start):
@@ -48,7 +49,8 @@ def tell(
         )
         spec = SimpleNamespace(reestimate_norm=reestimate)
         task = SimpleNamespace(goal=goal, current_epoch=epoch, tally=None, train_spec=spec, net=net.train())
-        watch.on_train_epoch_end(SimpleNamespace(is_global_zero=first), task)  # type: ignore[arg-type]
+        trainer = SimpleNamespace(is_global_zero=first, global_step=(epoch + 1) * steps)
+        watch.on_train_epoch_end(trainer, task)  # type: ignore[arg-type]
 
 
 def losses(*values: float) -> list[dict[str, float]]:
@@ -60,6 +62,14 @@ def test_two_epochs_at_ln_c_are_told_once() -> None:
     assert len(lines) == 1
     assert lines[0].startswith("vgg: loss 2.310 after epoch 2 is still that of guessing (ln C = 2.303): nothing is")
     assert "train.lr" in lines[0] and "\n" not in lines[0]
+
+
+def test_epochs_of_one_step_have_time_to_learn() -> None:
+    lines: list[str] = []
+    tell(Watch("vgg", lines.append), losses(*[2.30] * (ENOUGH - 1)), steps=1)
+    assert lines == []
+    tell(Watch("vgg", lines.append), losses(*[2.30] * ENOUGH), steps=1)
+    assert len(lines) == 1 and f"after epoch {ENOUGH}" in lines[0]
 
 
 @pytest.mark.parametrize("values", [(2.30,), (2.30, 2.0, 2.30, 1.9), (2.2, 2.1), (3.0, 2.9), (math.nan, math.nan)])

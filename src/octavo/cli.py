@@ -33,6 +33,7 @@ from octavo.terminal import (
     line_of,
     progress_shown,
     show,
+    show_student,
     sized,
 )
 from octavo.version import __version__
@@ -224,11 +225,14 @@ def _demo_landcover(run: Path, resume: bool) -> None:
 
 
 def _train(recipe: str | None, data: str | None, changes: list[str], given: Options) -> None:
+    from octavo.numbers.results import DistilReport
     from octavo.verbs.training import train as run_training
 
     with progress_shown() as progress:
         run = run_training(recipe, data, changes, given, progress=progress, say=_say)
     show(run.metrics, False)
+    if run.distil:
+        show_student(DistilReport.model_validate(run.distil))
     if given.report and run.page.is_file():
         typer.echo(f"report: {sized(run.page)}")
     typer.echo(f"run: {run.path}")

@@ -21,6 +21,7 @@ from octavo.terminal import (
     console,
     print_tables,
     progress_shown,
+    show_student,
 )
 from octavo.words import counted
 
@@ -50,6 +51,7 @@ def cascade(
     print_tables(cascade_tables(report))
     console().print(report.rule, markup=False, soft_wrap=False)
     _warn_of_few(budget, report.fitted)
+    _warn(report.beware)
     typer.echo(f"predict by it: octavo predict {run} IMAGES --out labels.csv --cascade")
 
 
@@ -89,10 +91,16 @@ def prune(
 def _warn_of_few(budget: float, images: int) -> None:
     """Say when a budget is less than one image more or less."""
     if 0 < budget < 100 / images:
-        typer.echo(
-            f"beware: one of {counted(images, 'image')} is {100 / images:.1f} points; a budget of {budget:g} is none",
-            err=True,
+        _warn(
+            f"{budget:g} points are less than one of the {counted(images, 'image')} that it is chosen by "
+            f"({100 / images:.1f} points): none more of these may be wrong, and what is lost on others is known no "
+            "better than the interval of `lost` says"
         )
+
+
+def _warn(text: str) -> None:
+    if text:
+        typer.echo(f"beware: {text}", err=True)
 
 
 def _one_of(options: dict[str, bool]) -> None:
@@ -126,7 +134,6 @@ def distil(
 ) -> None:
     """Train one network on the answers of a run's ensemble, and tell how much of the ensemble's gain it keeps."""
     from octavo.engine.folder import RunFolder
-    from octavo.numbers.tables import distil_table
     from octavo.options import Options
     from octavo.verbs.distil import distil as teach
 
@@ -154,8 +161,7 @@ def distil(
             progress=progress,
             say=lambda line: typer.echo(line, err=True),
         )
-    print_tables([distil_table(found)])
-    console().print(found.rule, markup=False, soft_wrap=False)
+    show_student(found)
     typer.echo(f"run: {taught.path}")
 
 
@@ -185,6 +191,7 @@ def precision(
         report = verb.precision(folder, changed, data=data, device=device, progress=progress)
     print_tables([precision_table(report)])
     console().print(report.rule, markup=False, soft_wrap=False)
+    _warn(report.beware)
     if apply:
         verb.apply(folder, report)
         typer.echo(f"{run}: answers in bfloat16 on a {report.device} from now on; --undo takes it back")

@@ -188,6 +188,9 @@ def score(
     missing_wrong: Annotated[
         bool, typer.Option("--missing-wrong", help="Count images without a prediction as wrong.")
     ] = False,
+    extra_classes: Annotated[
+        bool, typer.Option("--extra-classes", help="Labels that the truth lacks are classes without an image there.")
+    ] = False,
     classes: Annotated[
         str | None, typer.Option("--classes", help="Masks: table of classes, a name or a TOML file.")
     ] = None,
@@ -203,6 +206,7 @@ def score(
     writable(out)
     missing: Literal["wrong", "refuse"] = "wrong" if missing_wrong else "refuse"
     if predictions.is_dir():
+        refuse({"--extra-classes": extra_classes}, "a folder of masks")
         from octavo.verbs.score_masks import score_masks
 
         with progress_shown() as progress:
@@ -222,7 +226,7 @@ def score(
         from octavo.verbs.score import score as run_score
 
         refuse({"--classes": classes, "--rule": rule, "--tolerant": tolerant}, "a CSV of labels")
-        result = run_score(predictions, truth, split=split, layout=layout, missing=missing)
+        result = run_score(predictions, truth, split=split, layout=layout, missing=missing, extra_classes=extra_classes)
         show_score(result)
     if out:
         write_atomic(out, result.to_json().encode())

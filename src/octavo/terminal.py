@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from octavo.cache import CacheEntry
     from octavo.looks.look import Look
     from octavo.numbers.mask_results import MaskScore, SegmentReport
-    from octavo.numbers.results import Report, Score
+    from octavo.numbers.results import DistilReport, Report, Score
     from octavo.progress import Progress
 
 RecipeArgument = Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")]
@@ -75,6 +75,14 @@ def show_score(score: Score) -> None:
 
     print_tables(score_tables(score))
     _explain(score.rule, score.warnings)
+
+
+def show_student(report: DistilReport) -> None:
+    """Print how a student does beside its teacher, and the rule."""
+    from octavo.numbers.tables import distil_table
+
+    print_tables([distil_table(report)])
+    _explain(report.rule, ())
 
 
 def _explain(rule: str, warnings: Iterable[str]) -> None:

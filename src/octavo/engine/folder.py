@@ -246,8 +246,14 @@ class RunFolder:
     def cascade(self, fitted: Mapping[str, Any]) -> None:
         write_atomic(self.path / "cascade.json", as_json(fitted))
 
-    def write_distil(self, report: Mapping[str, Any]) -> None:
-        """Keep how a student does beside its teacher."""
+    @property
+    def distil(self) -> dict[str, Any] | None:
+        """How a student does beside its teacher; None where nobody taught it, or the two can't be compared."""
+        path = self.path / "distil.json"
+        return read_json(path) if path.is_file() else None
+
+    @distil.setter
+    def distil(self, report: Mapping[str, Any]) -> None:
         write_atomic(self.path / "distil.json", as_json(report))
 
     @property

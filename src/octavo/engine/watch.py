@@ -13,6 +13,8 @@ from octavo.progress import Say, unsaid
 
 NEAR = 0.02
 """A loss that differs from that of guessing by less than this share of it is still there."""
+ENOUGH = 20
+"""Steps after which a network should have left the loss of guessing."""
 LEARNED, GUESSED = 0.6, 1.5
 """Right on this share of the training images, but held out at less than this many times as many as by guessing."""
 
@@ -42,7 +44,7 @@ class Watch(pl.Callback):
         name = "train_loss" if goal.plain else "holdout_loss"
         if name in row:
             self.near = self.near + 1 if abs(row[name] - goal.chance) < NEAR * goal.chance else 0
-        if self.near >= 2:
+        if self.near >= 2 and trainer.global_step >= ENOUGH:
             self._tell(
                 "stuck",
                 f"loss {row[name]:.3f} after epoch {epoch} is still that of guessing (ln C = {goal.chance:.3f}): "

@@ -240,7 +240,8 @@ def _instructions(entry: Entry, why: str) -> str:
     size = f" ({entry.size_bytes / 1e6:,.0f} MB)" if entry.size_bytes else ""
     return (
         f"weights: {entry.tag} of {entry.backbone} are {why}; get {entry.file_name}{size} from {entry.url} and "
-        f"put it into the folder of --weights-dir or {ENVIRONMENT}, or into {hub_folder()}"
+        f"put it into the folder of --weights-dir or {ENVIRONMENT}, or into {hub_folder()}; "
+        'weights = "none" begins with random ones'
     )
 
 

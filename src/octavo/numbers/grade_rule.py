@@ -12,6 +12,7 @@ from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.metrics import Labels, metrics_for
 from octavo.numbers.power import power_sentence, uneven
+from octavo.numbers.results import SystemResult
 from octavo.words import counted
 
 OPTIMISM_RULE = (
@@ -21,6 +22,8 @@ OPTIMISM_RULE = (
     "and are not in it."
 )
 
+WORSE = 1.1
+"""How many times as high an NLL has to be after calibration for a warning."""
 DISAGREEMENT = 0.1
 """Share of the images on which one of two models alone is right, that a report's power is told for."""
 
@@ -32,6 +35,24 @@ def absent_classes(counts: NDArray[np.integer], classes: Sequence[str]) -> tuple
         return ()
     shown = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
     return (f"{len(absent)} of {len(classes)} classes have no image among those scored: {shown}",)
+
+
+def calibration_warning(system: SystemResult, where: str, images: int) -> str | None:
+    """Return a warning if calibration made a system's probabilities clearly worse on the images that are scored.
+
+    Args:
+        system: with its numbers before and after.
+        where: the images that calibration was fitted on.
+        images: how many.
+    """
+    after, before = system.metrics["nll"].value, system.uncalibrated.get("nll")
+    if before is None or after <= WORSE * before.value:
+        return None
+    return (
+        f"calibration made the {system.name}'s probabilities worse: NLL {before.value:.2f} before, {after:.2f} after; "
+        f"it was fitted on {counted(images, 'image')} ({where}). Hold out more (data.holdout, data.folds), or set "
+        "ensemble.calibration to none"
+    )
 
 
 def _flattery(split: str, chosen: str, calibrated: str) -> tuple[str, ...]:

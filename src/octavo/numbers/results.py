@@ -210,6 +210,8 @@ class CascadeReport(Result):
     """Of the cascade, per image."""
     whole_milliseconds: Number
     device: str
+    beware: str = ""
+    """What a reader must be told of the machine that times were taken on; empty: nothing."""
     rule: str
 
     @property
@@ -255,6 +257,8 @@ class PrecisionReport(Result):
     milliseconds: tuple[Number, Number]
     """Per image, of all members: as trained, and in bfloat16."""
     device: str
+    beware: str = ""
+    """What a reader must be told of the machine that times were taken on; empty: nothing."""
     rule: str
 
     @property

@@ -19,6 +19,8 @@ from octavo.words import counted
 
 FEW_HELD_OUT = 200
 """Held-out images below which a user is told that they choose the ensemble's weights."""
+FEW_TO_CALIBRATE = 50
+"""Held-out images below which a user is told that they calibrate."""
 
 
 def announce_weights(recipe: Recipe, options: Options, say: Say) -> None:
@@ -67,15 +69,19 @@ def _counts(recipe: Recipe, material: Material) -> str:
 
 
 def _few_held_out(recipe: ClassifyRecipe, material: Material) -> str:
-    """Say so where the ensemble's weights are chosen on few images, and what would give them more."""
-    held, several = material.counts.get("holdout", 0), len(recipe.members) > 1
-    if recipe.folds or not several or recipe.ensemble.combine != "greedy" or recipe.ensemble.fit_on != "holdout":
+    """Say so where the ensemble's weights or temperatures are fitted on few images, and what would give them more."""
+    held, spec = material.counts.get("holdout", 0), recipe.ensemble
+    if recipe.folds or spec.fit_on != "holdout" or not held:
         return ""
-    if not 0 < held < FEW_HELD_OUT:
+    if len(recipe.members) > 1 and spec.combine == "greedy" and held < FEW_HELD_OUT:
+        work = "choose the ensemble's weights"
+    elif spec.calibration != "none" and held < FEW_TO_CALIBRATE:
+        work = "calibrate the probabilities"
+    else:
         return ""
     return (
-        f"{counted(held, 'held-out image')} will choose the ensemble's weights; with --set data.folds=5 all training "
-        "images do, for five times the training of heads or networks"
+        f"{counted(held, 'held-out image')} will {work}; with --set data.folds=5 all training images do, for five "
+        "times the training of heads or networks"
     )
 
 

@@ -8,7 +8,7 @@ from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
 from octavo.engine.sets import first_half, require_clean
 from octavo.errors import UserError
-from octavo.looks.cost import in_order, timings_of
+from octavo.looks.cost import costs_of
 from octavo.looks.subject import ClassifySubject, subject_of
 from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.cascade import (
@@ -59,8 +59,12 @@ def cascade(
     ensemble = run.ensemble
     used = [name for name, weight in zip(ensemble.names, ensemble.weights, strict=True) if weight > 0]
     if len(used) < 2:
-        raise UserError(f"{run.path}: only {used[0]} has a weight in the ensemble; a cascade needs two members")
-    order, added = in_order(subject, timings_of(subject, used))
+        raise UserError(
+            f"{run.path}: only {used[0]} has a weight in the ensemble; a cascade needs two members (another "
+            "ensemble.combine, such as mean_logit, gives all of them one: train with --set ensemble.combine=mean_logit)"
+        )
+    timed = costs_of(subject, used)
+    order, added = timed.in_order(used)
     held = _outputs(run, "holdout") if "holdout" in run.member(used[0]).outputs() else None
     prefixes = prefixes_of(ensemble, order, held, run.labels("holdout") if held is not None else None)
     answers, first = answers_of(prefixes, ensemble.names, subject.logits), first_half(run)
@@ -70,7 +74,7 @@ def cascade(
     seen = answers[:, first]
     right = [expected(seen), seen.argmax(2) == run.labels("val")[first]]
     thresholds = fit_thresholds(confidences(seen), right, costs, budget / 100)
-    report = _tried(run, order, answers[:, ~first], ~first, thresholds, costs, budget / 100, device)
+    report = _tried(run, order, answers[:, ~first], ~first, thresholds, costs, budget / 100, device, timed.beware)
     run.cascade = {"cascade": Cascade(prefixes, thresholds).to_dict(), "report": report.model_dump(mode="json")}
     return report
 
@@ -88,6 +92,7 @@ def _tried(
     costs: np.ndarray,
     budget: float,
     device: str,
+    beware: str,
 ) -> CascadeReport:
     """Return how a cascade does on the images `scored`, bool [n], of which prefixes say `answers`, [K,N,C]."""
     labels, groups = run.labels("val")[scored], run.groups("val")
@@ -120,5 +125,6 @@ def _tried(
         milliseconds=float(costs[stops].mean()),
         whole_milliseconds=float(costs[-1]),
         device=find(device).kind,
+        beware=beware,
         rule=f"{_RULE} {boot.rule}",
     )

@@ -179,7 +179,7 @@ def _table(report: CheckReport) -> Table:
     table.add_column("class")
     for split in report.counts:
         table.add_column(split, justify="right")
-    table.add_column(next(iter(report.counts)))
+    table.add_column("")  # bars
     most = max((max(counts, default=0) for counts in report.counts.values()), default=0) or 1
     for index, name in enumerate(report.classes):
         row = [counts[index] for counts in report.counts.values()]

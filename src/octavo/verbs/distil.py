@@ -8,13 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from octavo.engine.folder import RunFolder
 from octavo.engine.material import Material
 from octavo.errors import UserError
-from octavo.numbers.bootstrap import Bootstrap
-from octavo.numbers.metrics import METRICS, accuracy_of
 from octavo.numbers.results import DistilReport
 from octavo.options import Options
 from octavo.progress import Progress, Say, silent, unsaid
@@ -25,10 +21,6 @@ from octavo.verbs.training import train
 
 _HOLDOUT = 0.1
 """Share of the training images held out for a student whose teacher held out folds alone."""
-_RULE = (
-    "The student saw the training images alone, with their labels and with the ensemble's answers on them. The best "
-    "single member is the one that is best on these very images, which flatters it."
-)
 
 
 def distil(
@@ -77,9 +69,7 @@ def distil(
 
     changes = overrides if before else ()
     run = train(recipe, source, changes, options, progress=progress, say=say, approve=approve)
-    report = compared(teacher, run)
-    run.write_distil(report.model_dump(mode="json"))
-    return run, report
+    return run, DistilReport.model_validate(run.distil)
 
 
 def _beside(teacher: RunFolder, student: str) -> Path:
@@ -176,44 +166,3 @@ def _require_same_images(teacher: RunFolder, material: Material, recipe: Classif
             f"{material.data}: its validation images aren't those of {teacher.path}, on which the two are compared: "
             f"{'; '.join(changes)}; restore them, and leave --data, seed and data.val as they were"
         )
-
-
-def compared(teacher: RunFolder, student: RunFolder) -> DistilReport:
-    """Return how a student does beside its teacher on the validation images of both.
-
-    Raises:
-        UserError: they were scored on different images.
-    """
-    labels = teacher.labels("val")
-    if teacher.files("val") != student.files("val") or not np.array_equal(labels, student.labels("val")):
-        raise UserError(
-            f"{student.path}: its validation images aren't those of {teacher.path}; compare by octavo score"
-        )
-    ensemble, own = teacher.ensemble, student.ensemble
-    stack = np.stack([teacher.member(name).outputs()["val"] for name in ensemble.names])
-    taught = np.stack([student.member(name).outputs()["val"] for name in own.names])
-    right = (stack.argmax(2) == labels).mean(1)
-    best = int(right.argmax())
-    answers = {"best": stack[best].argmax(1), "ensemble": ensemble.logits(stack).argmax(1)}
-    answers["student"] = own.logits(taught).argmax(1)
-    boot = Bootstrap(labels, seed=teacher.recipe.seed, groups=teacher.groups("val"))
-    draws = boot.draw({name: accuracy_of(called, labels) for name, called in answers.items()})
-    share = {name: float((called == labels).mean()) for name, called in answers.items()}
-    above = share["ensemble"] - share["best"]
-    metric = METRICS["accuracy"]
-
-    def gap(a: str, b: str):
-        return boot.difference(draws[a], draws[b], same=bool((answers[a] == answers[b]).all()))
-
-    return DistilReport(
-        student=own.names[0],
-        best=ensemble.names[best],
-        scored=len(labels),
-        best_accuracy=boot.interval(draws["best"], metric),
-        ensemble_accuracy=boot.interval(draws["ensemble"], metric),
-        student_accuracy=boot.interval(draws["student"], metric),
-        gain=gap("student", "best"),
-        gap=gap("ensemble", "student"),
-        share=(share["student"] - share["best"]) / above if above > 0 else None,
-        rule=f"{_RULE} {boot.rule}",
-    )

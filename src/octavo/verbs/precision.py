@@ -8,7 +8,7 @@ from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
 from octavo.engine.infer import on_all
 from octavo.engine.restore import AT_ONCE, batch_of, restore
-from octavo.engine.timing import BATCH, time_member
+from octavo.engine.timing import BATCH, Timing, Turn, time_in_turns, too_busy
 from octavo.errors import UserError
 from octavo.looks.subject import ClassifySubject, subject_of
 from octavo.numbers.bootstrap import Bootstrap
@@ -49,12 +49,13 @@ def precision(
     if not tried:
         raise UserError(f"{run.path}: was trained in bfloat16, and answers in it already")
     logits = np.array(subject.logits)
-    times = np.zeros(2)
+    times, others = np.zeros(2), 0.0
     for done, name in enumerate(tried):
-        logits[ensemble.names.index(name)], *own = _half(subject, name, device)
-        times += own
+        logits[ensemble.names.index(name)], both = _half(subject, name, device)
+        times += [timing.milliseconds for timing in both]
+        others = max(others, both[0].others)
         progress("bfloat16", done + 1, len(tried))
-    return _compared(subject, tried, logits, changed / 100, times, device)
+    return _compared(subject, tried, logits, changed / 100, times, device, too_busy(others))
 
 
 def against(report: PrecisionReport) -> str:
@@ -90,24 +91,29 @@ def undo(run: RunFolder) -> None:
     run.bf16 = None
 
 
-def _half(subject: ClassifySubject, name: str, device: str) -> tuple[np.ndarray, float, float]:
-    """Return a member's logits on the validation images in bfloat16, and milliseconds per image before and after."""
+def _half(subject: ClassifySubject, name: str, device: str) -> tuple[np.ndarray, list[Timing]]:
+    """Return a member's logits on the validation images in bfloat16, and its times before and after."""
     target, count = find(device).device, len(subject.labels)
     batch = batch_of([subject.picture(i) for i in range(min(BATCH, count))])
-    before = time_member(restore(subject.run, name, target, bf16=False), batch).milliseconds
     half = restore(subject.run, name, target, bf16=True)
-    after = time_member(half, batch).milliseconds
+    both = time_in_turns([Turn(restore(subject.run, name, target, bf16=False)), Turn(half)], batch)
     starts = range(0, count, AT_ONCE)
     batches = (batch_of([subject.picture(i) for i in range(at, min(at + AT_ONCE, count))]) for at in starts)
 
     def told(what: str, done: int, total: int, note: str = "") -> None:
         subject.progress(what, done, len(starts), note)
 
-    return on_all(half.logits, batches, progress=told, what=f"{name}: bfloat16"), before, after
+    return on_all(half.logits, batches, progress=told, what=f"{name}: bfloat16"), both
 
 
 def _compared(
-    subject: ClassifySubject, tried: list[str], half: np.ndarray, allowed: float, times: np.ndarray, device: str
+    subject: ClassifySubject,
+    tried: list[str],
+    half: np.ndarray,
+    allowed: float,
+    times: np.ndarray,
+    device: str,
+    beware: str,
 ) -> PrecisionReport:
     run, ensemble, labels = subject.run, subject.run.ensemble, subject.labels
     before, after = (ensemble.logits(stack).argmax(1) for stack in (subject.logits, half))
@@ -126,5 +132,6 @@ def _compared(
         loss=boot.difference(draws["32"], draws["16"], same=bool((before == after).all())),
         milliseconds=(float(times[0]), float(times[1])),
         device=find(device).kind,
+        beware=beware,
         rule=f"{_RULE} {boot.rule}",
     )

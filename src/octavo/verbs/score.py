@@ -8,11 +8,12 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from natsort import natsorted
 from numpy.typing import NDArray
 
 from octavo.data.samples import Samples
@@ -48,6 +49,7 @@ def score(
     split: str | None = None,
     layout: str | None = None,
     missing: Literal["refuse", "wrong"] = "refuse",
+    extra_classes: bool = False,
     seed: int = 0,
     replicates: int = 2000,
     level: float = 0.95,
@@ -64,6 +66,7 @@ def score(
         split: the part to score on; by default `val`, or everything where there is none.
         layout: the truth's layout, if it can't be found by looking.
         missing: what to do with images without prediction: `refuse`, or count them as `wrong`.
+        extra_classes: labels that the truth lacks are classes without an image there, whose F1 is 0 in macro F1.
         seed: of the bootstrap for macro F1 and balanced accuracy.
         replicates: of the same.
         level: of all intervals.
@@ -74,6 +77,8 @@ def score(
     """
     lookup({"refuse": 0, "wrong": 0}, missing, "missing")
     samples = truth if isinstance(truth, Samples) else read(truth, layout)
+    if extra_classes:
+        samples = replace(samples, classes=(*samples.classes, *_extra(Path(predictions), samples.classes)))
     part, name = _part(samples, split)
     scored = part[samples.labels[part] >= 0]
     predicted, facts = _answers(Path(predictions), samples, part, scored, name, missing)
@@ -292,7 +297,18 @@ def _ids(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> tuple[list[
         known, what, hint = by_name, "names", ""
     bad = [row for row, label in zip(rows, labels, strict=True) if label not in known]
     hint = hint or suggest(bad[0].label.strip(), classes)
-    raise UserError(f"{path}: {len(bad):,} of {len(rows):,} labels are no class {what}: {_lines(bad, 'label')}{hint}")
+    gone = "; classes of which the truth has no image are taken by --extra-classes" if what == "names" else ""
+    raise UserError(
+        f"{path}: {len(bad):,} of {len(rows):,} labels are no class {what}: {_lines(bad, 'label')}{hint}{gone}"
+    )
+
+
+def _extra(path: Path, classes: Sequence[str]) -> list[str]:
+    """Return the names that predictions have and the classes lack; none where all labels are class ids."""
+    labels = {unicodedata.normalize("NFC", row.label.strip()) for row in read_rows(path)}
+    known = {unicodedata.normalize("NFC", name).strip() for name in classes}
+    ids = all(map(_WHOLE.fullmatch, labels)) and not any(map(_WHOLE.fullmatch, known))
+    return [] if ids else natsorted(labels - known)
 
 
 def _lines(rows: Sequence[Row], field: Literal["image", "label"]) -> str:

@@ -28,6 +28,7 @@ from octavo.verbs.announce import announce, announce_weights
 from octavo.verbs.evaluate import combine, regrade
 from octavo.verbs.evaluate_masks import regrade_masks
 from octavo.verbs.gate import gate
+from octavo.verbs.graduate import graduate
 from octavo.verbs.resuming import all_trained, begun_before, how_far, require_same, without_start
 
 N = TypeVar("N", bound=Network)
@@ -115,6 +116,8 @@ def train(
                 if not (done and run.combined):  # one that was pruned stays so
                     run.ensemble = combine(run)
                 regrade(run, progress=told)
+                if resolved.distil.run and not (done and run.distil):
+                    graduate(run, RunFolder(Path(resolved.distil.run)))
             else:
                 regrade_masks(run, progress=told)
         if options.report:

@@ -1,0 +1,59 @@
+"""A finished student beside the ensemble that taught it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from octavo.engine.folder import RunFolder
+from octavo.numbers.bootstrap import Bootstrap
+from octavo.numbers.metrics import METRICS, accuracy_of
+from octavo.numbers.results import DistilReport
+
+_RULE = (
+    "The student saw the training images alone, with their labels and with the ensemble's answers on them. The best "
+    "single member is the one that is best on these very images, which flatters it."
+)
+
+
+def graduate(student: RunFolder, teacher: RunFolder) -> None:
+    """Keep how a finished student does beside its teacher.
+
+    Nothing is kept where the two can't be compared: the teacher isn't there any more, or was scored on other images.
+    """
+    if not teacher.begun or not teacher.combined or teacher.files("val") != student.files("val"):
+        return
+    if np.array_equal(teacher.labels("val"), student.labels("val")):
+        student.distil = compared(teacher, student).model_dump(mode="json")
+
+
+def compared(teacher: RunFolder, student: RunFolder) -> DistilReport:
+    """Return how a student does beside its teacher on the validation images, which have to be the same."""
+    labels = teacher.labels("val")
+    ensemble, own = teacher.ensemble, student.ensemble
+    stack = np.stack([teacher.member(name).outputs()["val"] for name in ensemble.names])
+    taught = np.stack([student.member(name).outputs()["val"] for name in own.names])
+    right = (stack.argmax(2) == labels).mean(1)
+    best = int(right.argmax())
+    answers = {"best": stack[best].argmax(1), "ensemble": ensemble.logits(stack).argmax(1)}
+    answers["student"] = own.logits(taught).argmax(1)
+    boot = Bootstrap(labels, seed=teacher.recipe.seed, groups=teacher.groups("val"))
+    draws = boot.draw({name: accuracy_of(called, labels) for name, called in answers.items()})
+    share = {name: float((called == labels).mean()) for name, called in answers.items()}
+    above = share["ensemble"] - share["best"]
+    metric = METRICS["accuracy"]
+
+    def gap(a: str, b: str):
+        return boot.difference(draws[a], draws[b], same=bool((answers[a] == answers[b]).all()))
+
+    return DistilReport(
+        student=own.names[0],
+        best=ensemble.names[best],
+        scored=len(labels),
+        best_accuracy=boot.interval(draws["best"], metric),
+        ensemble_accuracy=boot.interval(draws["ensemble"], metric),
+        student_accuracy=boot.interval(draws["student"], metric),
+        gain=gap("student", "best"),
+        gap=gap("ensemble", "student"),
+        share=(share["student"] - share["best"]) / above if above > 0 else None,
+        rule=f"{_RULE} {boot.rule}",
+    )
