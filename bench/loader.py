@@ -42,6 +42,7 @@ from octavo.errors import UserError
 from octavo.recipe import Augment
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SUFFIXES = (".png", ".jpg", ".jpeg")
 AREA, JITTER = (0.35, 1.0), (0.5, 1.5)
 RULES = {
     "crop": Augment(crop=AREA, hflip=0.5),
@@ -78,9 +79,9 @@ def main() -> None:
         return
     if given.make and not given.source:
         parser.error("--make: expected --from, a folder of pictures")
-    count = given.make or sum(len(list(given.folder.glob(f"*/*{end}"))) for end in (".jpg", ".jpeg"))
+    count = given.make or sum(path.suffix.lower() in SUFFIXES for path in given.folder.glob("*/*"))
     if count < given.batch:
-        parser.error(f"{given.folder}: {count} JPEG files in class folders, expected a batch of {given.batch} or more")
+        parser.error(f"{given.folder}: {count} pictures in class folders, expected a batch of {given.batch} or more")
     if given.make:
         make(given.source, given.folder, given.make)
     print(machine("timm", "pillow"))
@@ -102,7 +103,7 @@ def main() -> None:
 
 def make(source: Path, folder: Path, count: int) -> None:
     """Write `count` JPEG files of 500×375 px in two class folders, of the pictures found below `source`."""
-    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".png", ".jpg"))
+    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise UserError(f"--from {source}: no PNG or JPEG file below it")
     for index in range(count):

@@ -18,13 +18,17 @@ from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
 from octavo.numbers.calibration import NONE, Calibration
 from octavo.numbers.cascade import (
+    FOLDS,
     NEVER,
     Cascade,
     answers_of,
     confidences,
     expected,
+    fit_cautiously,
     fit_thresholds,
+    folds_of,
     prefixes_of,
+    raised,
     stopped,
 )
 from octavo.numbers.ensemble import Ensemble
@@ -100,6 +104,52 @@ def test_every_way_to_judge_keeps_the_budget() -> None:
     assert costs[alone].mean() < costs[both].mean() < costs[-1]
 
 
+def test_folds_are_even_and_keep_groups_whole() -> None:
+    assert np.bincount(folds_of(101, 0)).tolist() in ([21, 20, 20, 20, 20], sorted([21, 20, 20, 20, 20]))
+    assert folds_of(101, 0).tolist() == folds_of(101, 0).tolist() != folds_of(101, 1).tolist()
+    groups = np.repeat(np.arange(40) * 7, 3)
+    found = folds_of(120, 0, groups)
+    assert np.bincount(found).tolist() == [24] * FOLDS
+    assert all(len(set(found[groups == group].tolist())) == 1 for group in groups)
+
+
+def test_raised_thresholds_are_nearer_to_one() -> None:
+    assert raised((0.6, NEVER, 0.9), 0.5) == pytest.approx((0.8, NEVER, 0.95))
+    assert raised((0.6, NEVER), 1.0) == pytest.approx((0.6, NEVER))
+
+
+def test_the_budget_holds_on_other_images_on_average() -> None:
+    """Thresholds that are fitted to 200 images lose more on others than they were allowed; cautious ones don't."""
+    costs, budget, lost = np.array([1.0, 3.0, 9.0]), 0.005, {"plain": [0.0], "cautious": [0.0]}
+    whole = Ensemble(NAMES, "mean_logit", (1 / 3,) * 3)
+    logits, labels = members(10_000, seed=99)
+    others = answers_of(prefixes_of(whole, NAMES), NAMES, logits)
+    hits = others.argmax(2) == labels
+    saved = []
+    for seed in range(20):
+        logits, truth = members(200, seed=seed)
+        answers = answers_of(prefixes_of(whole, NAMES), NAMES, logits)
+        sure, right = confidences(answers), answers.argmax(2) == truth
+        judged = np.stack([expected(answers), right])
+        cautious, factor = fit_cautiously(sure, judged, right, costs, budget, folds_of(200, seed))
+        assert 0 <= factor <= 1
+        for name, thresholds in (("plain", fit_thresholds(sure, judged, costs, budget)), ("cautious", cautious)):
+            stops = stopped(confidences(others), thresholds)
+            lost[name].append(hits[-1].mean() - hits[stops, np.arange(len(stops))].mean())
+            saved += [costs[stops].mean() / 9] * (name == "cautious")
+    assert np.mean(lost["plain"][1:]) > 2 * budget and np.mean(lost["cautious"][1:]) < budget
+    assert np.mean(saved) < 0.95
+
+
+def test_where_nothing_keeps_the_budget_no_image_stops_early() -> None:
+    logits, _ = members(50)
+    answers = answers_of(prefixes_of(Ensemble(NAMES, "mean_logit", (1 / 3,) * 3), NAMES), NAMES, logits)
+    hits = np.stack([np.zeros(50, bool), np.zeros(50, bool), np.ones(50, bool)])
+    judged, costs = np.ones((1, 3, 50)), np.array([1.0, 3.0, 9.0])
+    found = fit_cautiously(confidences(answers), judged, hits, costs, 0.0, folds_of(50, 0))
+    assert found == ((NEVER, NEVER), 0.0)
+
+
 def test_expected_is_what_the_last_prefix_thinks_of_the_others() -> None:
     answers = np.log([[[0.7, 0.2, 0.1], [0.2, 0.5, 0.3]], [[0.6, 0.3, 0.1], [0.1, 0.3, 0.6]]])
     np.testing.assert_allclose(expected(answers), [[0.6, 0.3], [0.6, 0.6]])
@@ -159,7 +209,10 @@ def test_a_run_answers_in_stages(trained: RunFolder, digits_folder: Path, tmp_pa
     for words in (("--budget", -1), ("--budget", 100)):
         assert run_cli("ensemble", "cascade", run.path, *words)[0] == 2
     run.ensemble = replace(run.ensemble, weights=(1.0, 0.0, 0.0))
-    assert "needs two members" in run_cli("ensemble", "cascade", run.path)[2]
+    error = run_cli("ensemble", "cascade", run.path)[2]
+    assert "needs two members" in error and "--set ensemble.combine=mean_logit gives one to all" in error
+    run.prune(run.ensemble)
+    assert f"octavo ensemble prune {run.path} --undo" in run_cli("ensemble", "cascade", run.path)[2]
     assert run_cli("predict", run.path, images, "--out", out, "--cascade", "--member", "vgg")[0] == 2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections import namedtuple
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from sklearn.metrics import accuracy_score
 
 from octavo.engine.graphs import OFTEN
 from octavo.engine.restore import batch_of
-from octavo.engine.timing import LEAST, REPEATS, SECONDS, Turn, time_in_turns, too_busy
+from octavo.engine.timing import LEAST, REPEATS, SECONDS, Turn, _Others, time_in_turns, too_busy
 from octavo.numbers.disagreement import agreement, both_wrong, disagreement
 from octavo.numbers.pareto import pareto
 
@@ -120,7 +121,7 @@ def test_members_are_timed_in_turns() -> None:
     def named(name: str, factor: float) -> Any:
         def logits(batch: Any) -> np.ndarray:
             calls.append(name)
-            one.now += factor * (1.0 if len(calls) < 8 else 5.0)  # busy from the fifth round on
+            one.now += factor * (1.0 if len(calls) <= 8 else 5.0)  # busy after four rounds
             return np.zeros((len(batch.sizes), 3), np.float32)
 
         return SimpleNamespace(name=name, bf16=False, logits=logits, device=torch.device("cpu"))
@@ -134,23 +135,69 @@ def test_members_are_timed_in_turns() -> None:
     assert told[0][0] == 1 and told[-1][0] == told[-1][1] == 2 * (1 + REPEATS)
 
 
-def test_other_programs_are_told_of() -> None:
-    """A second process that computes all the while is seen; this one's own work isn't others'."""
-    burn = "import time\nprint(flush=True)\nwhile True: pass"
-    slow = Slow(0.0)
+def test_a_slow_member_does_not_shorten_the_others_turns() -> None:
+    slow, fast = Slow(SECONDS + 1), Slow(0.1)
+    fast.clock = slow.clock = lambda: slow.now + fast.now  # type: ignore[method-assign]
+    batch = batch_of([np.zeros((8, 8, 3), np.uint8)])
+    found = time_in_turns([Turn(member_of(slow)), Turn(member_of(fast))], batch, slow.clock)
+    assert [timing.repeats for timing in found] == [LEAST, REPEATS]
 
-    def logits(batch: Any) -> np.ndarray:
-        begun = time.perf_counter()
-        while time.perf_counter() - begun < 0.15:
-            pass
-        return np.zeros((len(batch.sizes), 3), np.float32)
 
-    slow.logits = logits  # type: ignore[method-assign]
-    batch, cores = batch_of([np.zeros((8, 8, 3), np.uint8)]), psutil.cpu_count() or 1
-    (quiet,) = time_in_turns([Turn(member_of(slow))], batch)
-    with subprocess.Popen([sys.executable, "-c", burn], stdout=subprocess.PIPE) as other:
-        assert other.stdout and other.stdout.readline()
-        (busy,) = time_in_turns([Turn(member_of(slow))], batch)
-        other.kill()
-    assert 0 <= quiet.others <= 1 and busy.others > 0.4 / cores  # others of this test's machine may compute too
-    assert not too_busy(0.05) and "took 48% of this machine's processors" in too_busy(0.48)
+class Machine:
+    """Processors' times as psutil tells them, and this process's."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **times: float) -> None:
+        self.times, self.own, self.now = {"user": 0.0, "system": 0.0, "idle": 0.0} | times, 0.0, 0.0
+        monkeypatch.setattr("octavo.engine.timing.psutil.cpu_times", lambda: namedtuple("T", self.times)(**self.times))
+        monkeypatch.setattr("octavo.engine.timing.psutil.cpu_count", lambda: 4)
+        monkeypatch.setattr("octavo.engine.timing.time.process_time", lambda: self.own)
+        monkeypatch.setattr("octavo.engine.timing.time.perf_counter", lambda: self.now)
+
+    def share(self, seconds: float, own: float, **times: float) -> float | None:
+        others = _Others()
+        self.now, self.own = self.now + seconds, self.own + own
+        for name, more in times.items():
+            self.times[name] += more
+        return others.share()
+
+
+def test_what_others_take_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    linux = Machine(monkeypatch, iowait=0.0, steal=0.0, guest=0.0)
+    assert linux.share(10, 20, user=19, system=1, idle=20) == 0  # this process alone, on two of four processors
+    assert linux.share(10, 20, user=29, system=1, idle=10) == pytest.approx(0.25)
+    assert linux.share(10, 20, user=20, steal=8, idle=12) == pytest.approx(0.2)
+    assert linux.share(10, 20, user=20, iowait=20) == 0
+    assert linux.share(10, 20, user=24, guest=4, idle=16) == pytest.approx(0.1)  # a guest's is in the user's
+    assert linux.share(0.1, 0.1, user=0.4) is None  # too short a time for clocks that tick
+    windows = Machine(monkeypatch, interrupt=0.0, dpc=0.0)
+    assert windows.share(10, 20, user=18, system=6, interrupt=2, dpc=2, idle=16) == pytest.approx(0.1)
+
+    def hidden() -> None:
+        raise PermissionError("/proc/stat")
+
+    monkeypatch.setattr("octavo.engine.timing.psutil.cpu_times", hidden)
+    assert _Others().share() is None
+
+
+def test_who_is_told_that_a_machine_was_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.engine.timing.psutil.cpu_count", lambda: 4)
+    monkeypatch.setattr("octavo.engine.timing.torch.get_num_threads", lambda: 2)
+    assert "other work took 60% of this machine's processors" in too_busy(0.6)
+    assert too_busy(None) == too_busy(0.05) == too_busy(0.4) == ""  # two threads and 1.6 processors go into four
+
+
+def test_another_process_is_seen() -> None:
+    """A process that computes all the while, against none; others of this machine may compute in both."""
+    others = _Others()
+    time.sleep(1)
+    before = others.share()
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            time.sleep(0.3)
+            others = _Others()
+            time.sleep(1)
+            after = others.share()
+        finally:
+            busy.kill()
+    assert before is not None and after is not None
+    assert after > min(before + 0.2 / (psutil.cpu_count() or 1), 0.6)

@@ -166,19 +166,36 @@ def test_what_cannot_teach_is_refused(
     assert not (tmp_path / "s").exists()
 
 
-def test_other_images_are_not_compared(copied: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_compared_is_told(copied: RunFolder, tmp_path: Path) -> None:
     shutil.copytree(copied.path, tmp_path / "other")
-    other = RunFolder.open(tmp_path / "other")
-    graduate(other, copied)
-    assert other.distil and other.distil["share"] in (None, pytest.approx(1.0))
+    other, lines = RunFolder.open(tmp_path / "other"), list[str]()
+    graduate(other, copied, lines.append)
+    assert not lines and other.distil and other.distil.share in (None, pytest.approx(1.0))
     (other.path / "distil.json").unlink()
-    graduate(other, RunFolder(tmp_path / "nowhere"))
-    real = RunFolder.labels
-    monkeypatch.setattr(
-        RunFolder, "labels", lambda self, part: real(self, part)[::-1] if self.path == other.path else real(self, part)
-    )
-    graduate(other, copied)
-    assert other.distil is None
+
+    def refused(words: str, teacher: RunFolder = copied) -> None:
+        graduate(other, teacher, lines.append)
+        assert words in lines[-1] and other.distil is None and len(lines[-1].splitlines()) == 1
+
+    refused("nowhere", RunFolder(tmp_path / "nowhere"))
+    was = (other.path / "manifest.json").read_text()
+    manifest = json.loads(was)
+    for keys, words in (
+        ({"teacher": "0" * 64}, "another than taught it, or was changed since"),
+        ({"data": manifest["data"] | {"pixels": "0" * 64}}, "other pixels"),
+    ):
+        (other.path / "manifest.json").write_text(json.dumps(manifest | keys))
+        refused(words)
+    (other.path / "manifest.json").write_text(was)
+    table = other.path / "samples.csv"
+    rows = table.read_text()
+    table.write_text(rows.replace("3_17.png", "3_71.png"))
+    assert table.read_text() != rows
+    refused("scored on other images")
+    table.write_text(rows)
+    (copied.member("mobile").folder / "outputs.safetensors").unlink()
+    graduate(other, copied, lines.append)
+    assert other.distil is None and "not compared with the ensemble that taught it" in lines[-1]
 
 
 def test_a_teacher_is_known_by_what_it_answers(trained: RunFolder, copied: RunFolder) -> None:

@@ -256,16 +256,21 @@ def test_optimism_is_what_choosing_on_the_scored_images_adds() -> None:
     assert report().optimism is None
 
 
-def test_a_calibration_that_made_things_worse_is_told() -> None:
-    """Fitted on a handful of images that all are right by a hair but one: a temperature far too low."""
+@pytest.mark.parametrize("images", [5, 60])
+def test_a_calibration_that_made_things_worse_is_told(images: int) -> None:
+    """By a temperature far too low; one that was fitted well says nothing, and neither do training images."""
     fit = draw(90, 1)
-    few = Ensemble.fit(NAMES, "mean_logit", fit[0], fit[1])
-    cold = replace(few, calibration=Calibration("temperature", (20.0,)))
-    for ensemble, told in ((few, False), (cold, True)):
-        fitted = {"fit": (fit[0][:, :5], fit[1][:5]), "fitted_on": "holdout"}
-        logits, labels = draw(240, 2)
-        found = grade(NAMES, logits, labels, CLASSES, ensemble, split="val", replicates=50, **fitted)  # pyright: ignore[reportArgumentType]
-        assert any("calibration made the ensemble's probabilities worse" in w for w in found.warnings) == told
-    (warning,) = (w for w in found.warnings if w.startswith("calibration"))
-    before = METRICS["nll"](cold.combined(logits), labels)[0]
-    assert f"NLL {before:.2f} before" in warning and "fitted on 5 images (holdout)" in warning
+    well = Ensemble.fit(NAMES, "mean_logit", *fit, calibration="temperature")
+    cold = replace(well, calibration=Calibration("temperature", (20.0,)))
+    given: dict[str, Any] = {"fit": (fit[0][:, :images], fit[1][:images]), "fitted_on": "holdout", "replicates": 50}
+    logits, labels = draw(240, 2)
+
+    def warned(ensemble: Ensemble, split: str = "val") -> list[str]:
+        found = grade(NAMES, logits, labels, CLASSES, ensemble, split=split, **given)
+        return [text for text in found.warnings if text.startswith("calibration")]
+
+    assert warned(well) == warned(cold, "train") == []
+    (told,) = warned(cold)
+    before, after = (METRICS["nll"](answer(logits), labels)[0] for answer in (cold.combined, cold.logits))
+    assert f"NLL {before:.3f} before, {after:.3f} after" in told and f"fitted on {images} images (holdout)" in told
+    assert ("hold out more" if images == 5 else "unlike those that are scored") in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from octavo.looks.looks import CLASSIFY, SEGMENT
 from octavo.looks.members import members
 from octavo.looks.networks import networks, segmenter
 from octavo.looks.reliability import reliability
+from octavo.looks.speed import speed
 from octavo.looks.subject import ClassifySubject, SegmentSubject, subject_of
 from octavo.numbers.confusions import similar_order
 from octavo.numbers.ensemble import Ensemble
@@ -32,8 +34,11 @@ from octavo.pictures.classes import interval_dots
 from octavo.pictures.confusion import block_size
 from octavo.pictures.style import drawn
 from octavo.recipe import ClassifyRecipe
+from octavo.verbs.cascade import cascade
 from octavo.verbs.describe import describe
 from octavo.verbs.explain import explain
+from octavo.verbs.graduate import graduate
+from octavo.verbs.precision import precision
 from octavo.verbs.training import train
 
 ALONE = """\
@@ -248,8 +253,41 @@ def test_time_is_measured_and_never_put_among_the_numbers(trained: RunFolder, tm
     assert times[-1] == pytest.approx(sum(used))
     fastest = column(table, "system")[int(np.argmin(times))]
     assert dict(zip(column(table, "system"), column(table, "on the Pareto front"), strict=True))[fastest] == "yes"
+    grown = drawing.look.tables[1]
+    for one, other in ((-1, -1), (column(table, "system").index(column(grown, "added")[0]), 0)):
+        same = column(table, "on the Pareto front")[one], column(grown, "on the Pareto front")[other]
+        assert same[0] == same[1]  # the ensemble is the last prefix, the member that answers first the first
     assert "batches of 16 validation images" in drawing.look.sees and "(cpu, " in drawing.look.sees
     legible(drawing)
+
+
+def test_what_makes_answers_faster_is_shown(trained: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder.open(shutil.copytree(trained.path, tmp_path / "run"))
+    run.ensemble = replace(run.ensemble, combine="weighted", weights=(0.4, 0.3, 0.3))
+    assert speed(ClassifySubject(run, "cpu")) is None
+    found = cascade(run, 5, device="cpu")
+    graduate(run, trained, lambda line: None)
+    half = precision(run, 100, device="cpu")
+    run.bf16 = half.model_dump(mode="json")
+    drawing = speed(ClassifySubject(run, "cpu"))
+    assert drawing is not None
+    whole, steps, own, student = drawing.look.tables
+    assert drawing.look.source == "cascade.json, precision.json, distil.json"
+    assert column(whole, "times as fast") == pytest.approx([1, found.speedup], abs=1e-6)
+    assert column(whole, "accuracy") == [found.whole.value, found.accuracy.value]
+    assert sum(column(steps, "stop here")) == pytest.approx(1)
+    assert column(own, "time [ms per image]") == pytest.approx(list(half.milliseconds), abs=1e-6)
+    assert run.distil and column(student, "accuracy")[2] == run.distil.student_accuracy.value
+    assert f"{found.speedup:.1f} times as fast as the whole ensemble" in drawing.look.sees
+    explain(run, ["speed"], device="cpu")
+    assert run.explained("speed.json").is_file()
+    run.bf16 = None
+    assert not run.explained("speed.json").is_file()  # it has changed: the next report looks anew
+    explain(run, ["speed", "members"], device="cpu")
+    run.prune(replace(run.ensemble, weights=(0.5, 0.5, 0.0)))
+    assert not list((run.path / "explained").glob("*.json"))
+    again = speed(ClassifySubject(run, "cpu"))
+    assert again and again.look.source == "distil.json"  # the cascade was of another ensemble
 
 
 def test_what_runs_networks_is_thorough() -> None:

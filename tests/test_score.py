@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from octavo.data.samples import Samples
 from octavo.errors import UserError
 from octavo.numbers.tables import score_tables
-from octavo.verbs.score import read_rows, score
+from octavo.verbs.prediction_rows import read_rows
+from octavo.verbs.score import score
 
 ANIMALS = ("cat", "dog", "owl")
 
@@ -140,6 +142,14 @@ def test_classes_that_the_truth_lacks_are_taken_where_asked(tmp_path: Path) -> N
     numbers = written(tmp_path, [(f"{i}.png", "7") for i in range(1, 5)])
     with pytest.raises(UserError, match="labels are no class ids"):
         score(numbers, FOUR, extra_classes=True)
+    blank = written(tmp_path, [(f"{i}.png", "cat") for i in range(1, 5)])
+    found = score(blank, replace(FOUR, classes=(" cat", "dog", "owl")), replicates=20, extra_classes=True)
+    assert [row.name for row in found.per_class] == [" cat", "dog", "owl", "cat"]
+    for label in ("dgo", "7"):  # a typing error, and an id that is none
+        mistaken = written(tmp_path, [("1.png", "cat"), ("2.png", label)])
+        with pytest.raises(UserError) as caught:
+            score(mistaken, FOUR)
+        assert "--extra-classes" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

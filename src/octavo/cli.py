@@ -225,14 +225,13 @@ def _demo_landcover(run: Path, resume: bool) -> None:
 
 
 def _train(recipe: str | None, data: str | None, changes: list[str], given: Options) -> None:
-    from octavo.numbers.results import DistilReport
     from octavo.verbs.training import train as run_training
 
     with progress_shown() as progress:
         run = run_training(recipe, data, changes, given, progress=progress, say=_say)
     show(run.metrics, False)
     if run.distil:
-        show_student(DistilReport.model_validate(run.distil))
+        show_student(run.distil)
     if given.report and run.page.is_file():
         typer.echo(f"report: {sized(run.page)}")
     typer.echo(f"run: {run.path}")

@@ -19,7 +19,7 @@ from octavo.files import STALE, as_json, read_csv, read_json, sweep, sync_folder
 from octavo.numbers.bootstrap import group_ids
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.mask_results import SegmentReport, read_report
-from octavo.numbers.results import Report
+from octavo.numbers.results import DistilReport, Report
 from octavo.recipe import ClassifyRecipe, Recipe, dumps, load
 
 MANIFEST = "manifest.json"
@@ -203,11 +203,13 @@ class RunFolder:
         if self.unpruned is None:
             write_atomic(self.path / "ensemble.trained.json", as_json(self.ensemble.to_dict()))
         self.ensemble = ensemble
+        self._forget()
 
     def unprune(self) -> None:
         """Take the ensemble back that training left."""
         if (kept := self.unpruned) is not None:
             self.ensemble = kept
+            self._forget()
             (self.path / "ensemble.trained.json").unlink()
 
     @property
@@ -245,16 +247,18 @@ class RunFolder:
     @cascade.setter
     def cascade(self, fitted: Mapping[str, Any]) -> None:
         write_atomic(self.path / "cascade.json", as_json(fitted))
+        self._forget("speed")
 
     @property
-    def distil(self) -> dict[str, Any] | None:
+    def distil(self) -> DistilReport | None:
         """How a student does beside its teacher; None where nobody taught it, or the two can't be compared."""
         path = self.path / "distil.json"
-        return read_json(path) if path.is_file() else None
+        return DistilReport.from_json(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else None
 
     @distil.setter
-    def distil(self, report: Mapping[str, Any]) -> None:
-        write_atomic(self.path / "distil.json", as_json(report))
+    def distil(self, report: DistilReport) -> None:
+        write_atomic(self.path / "distil.json", report.to_json().encode())
+        self._forget("speed")
 
     @property
     def bf16(self) -> dict[str, Any] | None:
@@ -268,6 +272,7 @@ class RunFolder:
             (self.path / "precision.json").unlink(missing_ok=True)
         else:
             write_atomic(self.path / "precision.json", as_json(found))
+        self._forget("speed")
 
     def in_bf16(self, name: str, device: str) -> bool:
         """Tell whether `octavo ensemble precision --apply` let a member answer in bfloat16 on this kind of device."""
@@ -277,6 +282,11 @@ class RunFolder:
     def explained(self, name: str) -> Path:
         """Return where a file lies that a look at the run left, such as `confusion.json`."""
         return self.path / "explained" / name
+
+    def _forget(self, look: str = "*") -> None:
+        """Delete what a look found, or all did, since what was looked at has changed: the next report looks anew."""
+        for path in (self.path / "explained").glob(f"{look}.json"):
+            path.unlink(missing_ok=True)
 
     def write_explained(self, name: str, content: bytes) -> None:
         """Write a file of what a look found."""

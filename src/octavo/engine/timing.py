@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psutil
+import torch
 
 from octavo.data.batches import Batch
 from octavo.engine.graphs import OFTEN
@@ -21,9 +22,11 @@ REPEATS = 7
 LEAST = 3
 """Batches of each member that are timed however long they take."""
 SECONDS = 5.0
-"""No further round is begun after this long for each member."""
-_BUSY = 0.1
-"""Share of the machine's processors that other processes may take before somebody is told."""
+"""No further batch of a member is begun once its own have taken this long."""
+_BUSY, _COUNTS = 0.1, 0.5
+"""Share of the machine's processors that others may take before somebody is told, if for so many seconds or longer."""
+_NOT_WORK = ("idle", "iowait", "guest", "guest_nice", "interrupt", "dpc")
+"""Of psutil's times those in which no processor works, or that another of them has too."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Timing:
         repeats: batches timed.
         images: in a batch.
         bf16: whether it computed in bfloat16.
-        others: share of the machine's processors that other processes took meanwhile, 0–1.
+        others: share of the machine's processors that other processes took meanwhile, 0–1; None: not known, or on a
+            GPU, which this says nothing of.
     """
 
     name: str
@@ -48,7 +52,7 @@ class Timing:
     repeats: int
     images: int
     bf16: bool
-    others: float
+    others: float | None
 
 
 @dataclass(frozen=True)
@@ -90,63 +94,66 @@ def time_in_turns(
         progress: told how far it is.
     """
     warm = OFTEN if any(turn.trained.device.type == "cuda" for turn in turns) else 1
-    total = (warm + REPEATS) * len(turns)
+    total, done = (warm + REPEATS) * len(turns), 0
     seconds: list[list[float]] = [[] for _ in turns]
-    others, start, done = _Others(), clock(), 0
+    spent, others = [0.0] * len(turns), _Others()
     for number in range(warm + REPEATS):
-        if number == warm:
-            start = clock()
-        elif number >= warm + LEAST and clock() - start >= SECONDS * len(turns):
-            break
-        for turn, found in zip(turns, seconds, strict=True):
-            found.append(turn.seconds(batch, clock))
+        for place, turn in enumerate(turns):
             done += 1
+            if number < warm + LEAST or spent[place] < SECONDS:
+                begun = clock()
+                seconds[place].append(turn.seconds(batch, clock))
+                spent[place] += clock() - begun if number >= warm else 0.0
             progress("time members", done, total)
-    progress("time members", total, total)
-    images, share = len(batch.sizes), others.share()
-    each = [[1000 * s / images for s in found[warm:]] for found in seconds]
+    share = others.share() if all(turn.trained.device.type == "cpu" for turn in turns) else None
     return [
-        Timing(
-            turn.trained.name,
-            statistics.median(own),
-            min(own),
-            max(own),
-            len(own),
-            images,
-            turn.trained.bf16,
-            share,
-        )
-        for turn, own in zip(turns, each, strict=True)
+        _timing(turn.trained, found[warm:], len(batch.sizes), share) for turn, found in zip(turns, seconds, strict=True)
     ]
 
 
-def too_busy(others: float) -> str:
-    """Return what a reader of times must be told where others took that share of the processors; empty: nothing."""
-    if others < _BUSY:
+def _timing(trained: Trained, seconds: Sequence[float], images: int, others: float | None) -> Timing:
+    each = [1000 * s / images for s in seconds]
+    middle = statistics.median(each)
+    return Timing(trained.name, middle, min(each), max(each), len(each), images, trained.bf16, others)
+
+
+def too_busy(others: float | None) -> str:
+    """Return what a reader of times must be told where others took that share of the processors; empty: nothing.
+
+    They are in the way where they want processors that this process wants too.
+    """
+    cores = psutil.cpu_count() or 1
+    if others is None or others < _BUSY or others * cores + torch.get_num_threads() <= cores:
         return ""
     return (
-        f"other programs took {others:.0%} of this machine's processors while members were timed: times are too long, "
+        f"other work took {others:.0%} of this machine's processors while members were timed: times are too long, "
         "and their order may be another; time them again when it is quiet"
     )
 
 
 class _Others:
-    """What other processes take of the machine's processors, from now on."""
+    """What other processes, or a virtual machine's host, take of the machine's processors, from now on."""
 
     def __init__(self) -> None:
         self._begun = self._now()
 
-    def share(self) -> float:
-        """Return their share of what all processors could do since the beginning, 0–1."""
+    def share(self) -> float | None:
+        """Return their share of what all processors could do since the beginning, 0–1; None where nobody knows."""
         begun, now = self._begun, self._now()
+        if begun is None or now is None:
+            return None
         busy, own, seconds = (b - a for a, b in zip(begun, now, strict=True))
-        could = seconds * (psutil.cpu_count() or 1)
-        return min(max((busy - own) / could, 0.0), 1.0) if could > 0 else 0.0
+        if seconds < _COUNTS:
+            return None
+        return min(max((busy - own) / (seconds * (psutil.cpu_count() or 1)), 0.0), 1.0)
 
     @staticmethod
-    def _now() -> tuple[float, float, float]:
+    def _now() -> tuple[float, float, float] | None:
         """Return seconds in which processors were busy, those of this process, and the time."""
-        spent = psutil.cpu_times()._asdict()
-        # A guest's time is in that of the user too.
-        idle = sum(spent.get(name, 0.0) for name in ("idle", "iowait", "guest", "guest_nice"))
-        return sum(spent.values()) - idle, time.process_time(), time.perf_counter()
+        try:
+            spent = psutil.cpu_times()._asdict()
+        except OSError:  # a sandbox may hide it
+            return None
+        # A guest's time is in that of the user too, and on Windows that of interrupts in that of the system.
+        left = sum(spent.get(name, 0.0) for name in _NOT_WORK)
+        return sum(spent.values()) - left, time.process_time(), time.perf_counter()

@@ -146,7 +146,7 @@ def _sees(subject: ClassifySubject, costs: Costs) -> str:
     return (
         f"Milliseconds per image on {there['processor'] or there['device']} ({there['device']}{threads}, "
         f"{_precision(timings)}), in batches of {timings[0].images} validation images: the median of "
-        f"{' to '.join(str(r) for r in dict.fromkeys((repeats[0], repeats[-1])))} batches after one to warm up, "
+        f"{' to '.join(str(r) for r in dict.fromkeys((repeats[0], repeats[-1])))} batches after a warm-up, "
         "members in turns. Resizing and normalising are in it, reading and decoding of files are not."
         + (f" Beware: {costs.beware}." if costs.beware else "")
     )

@@ -21,6 +21,7 @@ from octavo.looks.mistakes import mistakes
 from octavo.looks.networks import networks, segmenter
 from octavo.looks.reliability import reliability
 from octavo.looks.scenes import scenes
+from octavo.looks.speed import speed
 from octavo.looks.stability import stability
 from octavo.looks.stages import stages
 from octavo.looks.subject import ClassifySubject, SegmentSubject
@@ -56,6 +57,7 @@ CLASSIFY: dict[str, Way] = {
     "embedding": Way(embedding, seconds=network_seconds),
     "stability": Way(stability, thorough=True),
     "gradcam": Way(gradcam, thorough=True),
+    "speed": Way(speed),
     "cost": Way(cost, thorough=True),
     "history": Way(history),
     "networks": Way(networks),

@@ -24,6 +24,10 @@ CANDIDATES = 60
 """Thresholds of a prefix that are tried: quantiles of its confidence."""
 NEVER = 2.0
 """A threshold that no confidence reaches."""
+FOLDS = 5
+"""Parts of the images in the cross-validation that tells how far thresholds have to be raised."""
+TIGHTER = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02)
+"""What the distance of thresholds to 1 is multiplied by, each tried after the one before."""
 
 
 @dataclass(frozen=True)
@@ -170,3 +174,58 @@ def fit_thresholds(sure: ArrayLike, right: ArrayLike, costs: ArrayLike, budget: 
         if not moves:
             return tuple(thresholds)
         best, thresholds = min(moves)
+
+
+def folds_of(images: int, seed: int, groups: ArrayLike | None = None) -> NDArray[np.int64]:
+    """Return in which of `FOLDS` parts of about one size each image is, int [N]; those of a group are in one.
+
+    Args:
+        images: N.
+        seed: of the draw.
+        groups: int [N].
+    """
+    _, members = np.unique(np.arange(images) if groups is None else np.asarray(groups), return_inverse=True)
+    count = int(members.max()) + 1
+    return np.random.default_rng(seed).permutation(np.arange(count) % FOLDS)[members]
+
+
+def raised(thresholds: Sequence[float], factor: float) -> tuple[float, ...]:
+    """Return thresholds whose distance to 1 is `factor` times what it was; those that are never reached stay so."""
+    return tuple(t if t >= NEVER else 1 - factor * (1 - t) for t in thresholds)
+
+
+def fit_cautiously(
+    sure: ArrayLike, right: ArrayLike, correct: ArrayLike, costs: ArrayLike, budget: float, folds: ArrayLike
+) -> tuple[tuple[float, ...], float]:
+    """Return thresholds that should keep the budget on other images too, and the factor by which they were raised.
+
+    Thresholds that are fitted to few images fit their luck as well. So they are raised as far as it takes for images
+    that they were not fitted to, in cross-validation, to keep the budget by one standard error (the rule of Breiman et
+    al., "Classification and regression trees", 1984, section 3.4.3, with the safer side). Where nothing does, no image
+    stops early, and the factor is 0.
+
+    Args:
+        sure: as in `fit_thresholds`, as are `right`, `costs` and `budget`.
+        right: R ways to judge it, [R,K,N].
+        correct: whether each prefix is right, bool [K,N].
+        costs: [K].
+        budget: 0–1.
+        folds: which part of the images each is in, int [N]; two parts or more.
+
+    Raises:
+        ValueError: as `fit_thresholds`.
+    """
+    confident, judged, hits = np.asarray(sure), np.asarray(right), np.asarray(correct, np.float64)
+    parts, lost = np.asarray(folds), np.zeros((len(TIGHTER), len(np.asarray(folds))))
+    for part in np.unique(parts):
+        own = parts == part
+        found = fit_thresholds(confident[:, ~own], judged[:, :, ~own], costs, budget)
+        for place, factor in enumerate(TIGHTER):
+            stops = stopped(confident[:, own], raised(found, factor))
+            lost[place, own] = hits[-1, own] - hits[:, own][stops, np.arange(own.sum())]
+    bound = lost.mean(1) + lost.std(1) / np.sqrt(lost.shape[1])
+    kept = np.flatnonzero(bound <= budget + 1e-12)
+    if not len(kept):
+        return (NEVER,) * (len(hits) - 1), 0.0
+    factor = TIGHTER[kept[0]]
+    return raised(fit_thresholds(confident, judged, costs, budget), factor), factor

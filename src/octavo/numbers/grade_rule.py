@@ -22,8 +22,10 @@ OPTIMISM_RULE = (
     "and are not in it."
 )
 
-WORSE = 1.1
-"""How many times as high an NLL has to be after calibration for a warning."""
+WORSE = 0.1
+"""By how much an NLL has to be higher after calibration for a warning, in nats and as a share."""
+FEW_TO_CALIBRATE = 50
+"""Images below which a calibration is rough."""
 DISAGREEMENT = 0.1
 """Share of the images on which one of two models alone is right, that a report's power is told for."""
 
@@ -37,21 +39,23 @@ def absent_classes(counts: NDArray[np.integer], classes: Sequence[str]) -> tuple
     return (f"{len(absent)} of {len(classes)} classes have no image among those scored: {shown}",)
 
 
-def calibration_warning(system: SystemResult, where: str, images: int) -> str | None:
+def calibration_warning(system: SystemResult, split: str, where: str, images: int) -> str | None:
     """Return a warning if calibration made a system's probabilities clearly worse on the images that are scored.
 
     Args:
         system: with its numbers before and after.
+        split: what is scored; on training images networks are surer than on any others.
         where: the images that calibration was fitted on.
         images: how many.
     """
     after, before = system.metrics["nll"].value, system.uncalibrated.get("nll")
-    if before is None or after <= WORSE * before.value:
+    if split == "train" or before is None or after < before.value + WORSE or after < (1 + WORSE) * before.value:
         return None
+    few = images < FEW_TO_CALIBRATE
+    why = "; hold out more (data.holdout, data.folds)" if few else ", which may be unlike those that are scored"
     return (
-        f"calibration made the {system.name}'s probabilities worse: NLL {before.value:.2f} before, {after:.2f} after; "
-        f"it was fitted on {counted(images, 'image')} ({where}). Hold out more (data.holdout, data.folds), or set "
-        "ensemble.calibration to none"
+        f"calibration made probabilities worse here: NLL {before.value:.3f} before, {after:.3f} after; it was fitted "
+        f"on {counted(images, 'image')} ({where}){why}"
     )
 
 

@@ -12,6 +12,7 @@ from octavo.engine.hardware import Hardware
 from octavo.engine.material import Material
 from octavo.errors import UserError
 from octavo.networks import build, pack
+from octavo.numbers.grade_rule import FEW_TO_CALIBRATE
 from octavo.options import Options
 from octavo.progress import Say
 from octavo.recipe import ClassifyRecipe, Recipe, SegmentRecipe
@@ -19,8 +20,6 @@ from octavo.words import counted
 
 FEW_HELD_OUT = 200
 """Held-out images below which a user is told that they choose the ensemble's weights."""
-FEW_TO_CALIBRATE = 50
-"""Held-out images below which a user is told that they calibrate."""
 
 
 def announce_weights(recipe: Recipe, options: Options, say: Say) -> None:

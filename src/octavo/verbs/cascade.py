@@ -17,7 +17,8 @@ from octavo.numbers.cascade import (
     answers_of,
     confidences,
     expected,
-    fit_thresholds,
+    fit_cautiously,
+    folds_of,
     prefixes_of,
     stopped,
 )
@@ -29,8 +30,9 @@ _RULE = (
     "Members are timed here and ordered by the time that each adds; what several share runs once. An image stops at "
     "the first prefix of the ensemble whose calibrated confidence reaches a threshold. Thresholds are fitted on one "
     "half of the validation images, drawn within each class, so that neither the accuracy counted there nor the one "
-    "which the whole ensemble's probabilities expect falls by more than the budget; everything is counted on the other "
-    "half."
+    "which the whole ensemble's probabilities expect falls by more than the budget; then they are raised, their "
+    "distance to 1 times {:g}, as far as images that they were not fitted to need it to keep the budget by one "
+    "standard error, in cross-validation on that half. Everything is counted on the other half."
 )
 
 
@@ -59,24 +61,33 @@ def cascade(
     ensemble = run.ensemble
     used = [name for name, weight in zip(ensemble.names, ensemble.weights, strict=True) if weight > 0]
     if len(used) < 2:
-        raise UserError(
-            f"{run.path}: only {used[0]} has a weight in the ensemble; a cascade needs two members (another "
-            "ensemble.combine, such as mean_logit, gives all of them one: train with --set ensemble.combine=mean_logit)"
-        )
+        raise UserError(f"{run.path}: a cascade needs two members with a weight; {_one_left(run, used[0])}")
     timed = costs_of(subject, used)
     order, added = timed.in_order(used)
     held = _outputs(run, "holdout") if "holdout" in run.member(used[0]).outputs() else None
     prefixes = prefixes_of(ensemble, order, held, run.labels("holdout") if held is not None else None)
     answers, first = answers_of(prefixes, ensemble.names, subject.logits), first_half(run)
-    if first.all() or not first.any():
+    if first.all() or first.sum() < 2:
         raise UserError(f"{run.path}: too few validation images to fit a cascade on one half and try it on the other")
     costs = np.cumsum(added)
     seen = answers[:, first]
-    right = [expected(seen), seen.argmax(2) == run.labels("val")[first]]
-    thresholds = fit_thresholds(confidences(seen), right, costs, budget / 100)
-    report = _tried(run, order, answers[:, ~first], ~first, thresholds, costs, budget / 100, device, timed.beware)
+    correct, groups = seen.argmax(2) == run.labels("val")[first], run.groups("val")
+    folds = folds_of(len(correct.T), run.recipe.seed, None if groups is None else groups[first])
+    judged = np.stack([expected(seen), correct])
+    thresholds, factor = fit_cautiously(confidences(seen), judged, correct, costs, budget / 100, folds)
+    tried = _tried(run, order, answers[:, ~first], ~first, thresholds, costs, budget / 100, device, timed.beware)
+    report = tried.model_copy(update={"rule": f"{_RULE.format(factor)} {tried.rule}"})
     run.cascade = {"cascade": Cascade(prefixes, thresholds).to_dict(), "report": report.model_dump(mode="json")}
     return report
+
+
+def _one_left(run: RunFolder, name: str) -> str:
+    """Return why an ensemble has one member with a weight, and what would give it more."""
+    if len(run.ensemble.names) == 1:
+        return f"the run has one member, {name}"
+    if run.unpruned is not None:
+        return f"only {name} has one since it was pruned: octavo ensemble prune {run.path} --undo"
+    return f"only {name} has one: its recipe chose the weights, --set ensemble.combine=mean_logit gives one to all"
 
 
 def _outputs(run: RunFolder, part: str) -> np.ndarray:
@@ -126,5 +137,5 @@ def _tried(
         whole_milliseconds=float(costs[-1]),
         device=find(device).kind,
         beware=beware,
-        rule=f"{_RULE} {boot.rule}",
+        rule=boot.rule,
     )

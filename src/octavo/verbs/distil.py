@@ -69,7 +69,9 @@ def distil(
 
     changes = overrides if before else ()
     run = train(recipe, source, changes, options, progress=progress, say=say, approve=approve)
-    return run, DistilReport.model_validate(run.distil)
+    if run.distil is None:
+        raise UserError(f"{run.path}: trained, but {teacher.path} has changed meanwhile: the two are not compared")
+    return run, run.distil
 
 
 def _beside(teacher: RunFolder, student: str) -> Path:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from octavo.engine.folder import RunFolder
+from octavo.engine.teacher import identity_of
+from octavo.errors import UserError
 from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.metrics import METRICS, accuracy_of
 from octavo.numbers.results import DistilReport
+from octavo.progress import Say
+from octavo.recipe import ClassifyRecipe
 
 _RULE = (
     "The student saw the training images alone, with their labels and with the ensemble's answers on them. The best "
@@ -15,15 +19,31 @@ _RULE = (
 )
 
 
-def graduate(student: RunFolder, teacher: RunFolder) -> None:
-    """Keep how a finished student does beside its teacher.
+def graduate(student: RunFolder, teacher: RunFolder, say: Say) -> None:
+    """Keep how a finished student does beside its teacher; where the two can't be compared, say why."""
+    if why := _against(student, teacher):
+        say(f"note: not compared with the ensemble that taught it: {why}")
+    else:
+        student.distil = compared(teacher, student)
 
-    Nothing is kept where the two can't be compared: the teacher isn't there any more, or was scored on other images.
-    """
-    if not teacher.begun or not teacher.combined or teacher.files("val") != student.files("val"):
-        return
-    if np.array_equal(teacher.labels("val"), student.labels("val")):
-        student.distil = compared(teacher, student).model_dump(mode="json")
+
+def _against(student: RunFolder, teacher: RunFolder) -> str:
+    """Return why a student can't be compared with its teacher; empty where it can."""
+    try:
+        was, now = student.manifest.get("teacher"), identity_of(teacher)
+        if was and was != now:
+            return f"{teacher.path} is another than taught it, or was changed since"
+        then, own = (
+            [(row["file"], row["label"]) for row in run.samples() if row["part"] == "val"] for run in (teacher, student)
+        )
+        if then != own:
+            return f"{teacher.path} was scored on other images"
+        same_side = teacher.recipe_as(ClassifyRecipe).stored_side == student.recipe_as(ClassifyRecipe).stored_side
+        if same_side and teacher.manifest["data"]["pixels"] != student.manifest["data"]["pixels"]:
+            return f"{teacher.path} was scored on images with other pixels"
+    except (UserError, OSError) as error:
+        return str(error)
+    return ""
 
 
 def compared(teacher: RunFolder, student: RunFolder) -> DistilReport:
@@ -46,7 +66,7 @@ def compared(teacher: RunFolder, student: RunFolder) -> DistilReport:
         return boot.difference(draws[a], draws[b], same=bool((answers[a] == answers[b]).all()))
 
     return DistilReport(
-        student=own.names[0],
+        student=own.names[0] if len(own.names) == 1 else f"{len(own.names)} members",
         best=ensemble.names[best],
         scored=len(labels),
         best_accuracy=boot.interval(draws["best"], metric),

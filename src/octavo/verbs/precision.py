@@ -49,13 +49,13 @@ def precision(
     if not tried:
         raise UserError(f"{run.path}: was trained in bfloat16, and answers in it already")
     logits = np.array(subject.logits)
-    times, others = np.zeros(2), 0.0
+    times, others = np.zeros(2), [0.0]
     for done, name in enumerate(tried):
         logits[ensemble.names.index(name)], both = _half(subject, name, device)
         times += [timing.milliseconds for timing in both]
-        others = max(others, both[0].others)
+        others.append(both[0].others or 0.0)
         progress("bfloat16", done + 1, len(tried))
-    return _compared(subject, tried, logits, changed / 100, times, device, too_busy(others))
+    return _compared(subject, tried, logits, changed / 100, times, device, too_busy(max(others)))
 
 
 def against(report: PrecisionReport) -> str:

@@ -117,7 +117,7 @@ def train(
                     run.ensemble = combine(run)
                 regrade(run, progress=told)
                 if resolved.distil.run and not (done and run.distil):
-                    graduate(run, RunFolder(Path(resolved.distil.run)))
+                    graduate(run, RunFolder(Path(resolved.distil.run)), say)
             else:
                 regrade_masks(run, progress=told)
         if options.report:
