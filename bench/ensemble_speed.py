@@ -35,7 +35,8 @@ from octavo.engine.cascaded import cascade_of, in_stages, together_of
 from octavo.engine.folder import RunFolder
 from octavo.engine.graphs import OFTEN, Replayed
 from octavo.engine.hardware import find
-from octavo.engine.restore import Part, Trained, batch_of, restore, restore_all, together
+from octavo.engine.infer import Part
+from octavo.engine.restore import Trained, batch_of, restore, restore_all, together
 from octavo.engine.sets import first_half
 from octavo.looks.subject import ClassifySubject
 from octavo.recipe import ClassifyRecipe

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from octavo.data.batches import Batch
-from octavo.engine.infer import Parts, outputs
+from octavo.engine.infer import Parts, in_parts, outputs
 from octavo.engine.restore import batch_of
 from octavo.errors import UserError
 
@@ -67,3 +68,27 @@ def test_outputs_fit_too() -> None:
 
     found = outputs(net, lambda batch: batch.inputs.float(), [images(5), images(4)], torch.device("cpu"))
     np.testing.assert_allclose(found, np.concatenate([means(images(5)), means(images(4))]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "seen"),
+    [
+        ((64, 3, 40, 40), [64]),
+        ((130, 3, 40, 40), [44, 44, 42]),
+        ((64, 3, 224, 224), [8] * 8),
+        ((20, 3, 224, 224), [7, 7, 6]),
+        ((3, 3, 1000, 1000), [1, 1, 1]),
+        ((64, 3, 128, 128), [22, 22, 20]),
+        ((150, 7), [64, 64, 22]),
+    ],
+)
+def test_large_images_go_through_a_network_on_a_cpu_in_smaller_parts(shape: tuple[int, ...], seen: list[int]) -> None:
+    given: list[int] = []
+
+    def part(x: Tensor) -> Tensor:
+        given.append(len(x))
+        return x.flatten(1).sum(1)
+
+    x = torch.arange(shape[0], dtype=torch.float32).reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
+    found = in_parts(part, x)
+    assert given == seen and found.tolist() == (torch.arange(shape[0]) * x[0].numel()).tolist()

@@ -9,7 +9,8 @@ import torch
 
 from octavo.data.batches import Batch
 from octavo.engine.folder import RunFolder
-from octavo.engine.restore import AT_ONCE, Shared, Trained
+from octavo.engine.infer import AT_ONCE
+from octavo.engine.restore import Shared, Trained
 from octavo.errors import UserError
 from octavo.numbers.cascade import Cascade, confidences
 

@@ -23,6 +23,7 @@ from octavo.data.batches import Batch, Source, in_order
 from octavo.data.inputs import Inputs, SceneInputs
 from octavo.data.render import RENDER
 from octavo.engine.graphs import Replayed
+from octavo.engine.infer import in_parts
 from octavo.errors import UserError
 from octavo.files import sync_folder, write_atomic
 from octavo.keyed import uniform
@@ -281,4 +282,4 @@ def _features(
 ) -> np.ndarray:
     batch = batch.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        return net(way(batch)).float().cpu().numpy()
+        return in_parts(net, way(batch)).float().cpu().numpy()

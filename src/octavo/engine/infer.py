@@ -12,6 +12,27 @@ from octavo.data.batches import Batch
 from octavo.errors import UserError
 from octavo.progress import Progress, silent
 
+AT_ONCE = 64
+"""Images that a network is given at once; a larger batch goes through it in parts."""
+_PIXELS = 8 * 224**2
+"""Pixels that a network on a CPU is given at once, if not a single image has more."""
+Part = Callable[[Tensor], Tensor]
+"""An extractor, from a network's input to features, or a head, from these to logits."""
+
+
+def in_parts(part: Part, x: Tensor) -> Tensor:
+    """Return what a part of a network makes of a batch, [B,…], given to it a few images at a time.
+
+    What one image gets must not depend on the others. On a CPU large images are fewer at a time: memory for the outputs
+    of many is had anew from the system in every layer. (Intel Xeon, ResNet-152, 224 px: 6.6 images a second 64 at a
+    time, 8.8 16 at a time.)
+    """
+    most = AT_ONCE
+    if x.device.type == "cpu" and x.dim() == 4:
+        most = min(most, max(1, _PIXELS // (x.shape[2] * x.shape[3])))
+        most = -(-len(x) // max(1, -(-len(x) // most)))  # parts of about one size
+    return torch.cat([part(rows) for rows in x.split(most)]) if len(x) > most else part(x)
+
 
 class Parts:
     """Computes batches whole as long as memory bears it, and in halves, quarters and so on once it doesn't."""
@@ -73,7 +94,7 @@ def outputs(
 
     def compute(batch: Batch) -> np.ndarray:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            return net(way(batch.to(device))).float().cpu().numpy()
+            return in_parts(net, way(batch.to(device))).float().cpu().numpy()
 
     return on_all(compute, batches, progress=progress, what=what)
 

@@ -15,7 +15,7 @@ from octavo.data.inputs import Inputs
 from octavo.engine.features import extractor_facts, key_of
 from octavo.engine.folder import RunFolder
 from octavo.engine.graphs import Replayed
-from octavo.engine.infer import on_all, ready
+from octavo.engine.infer import Part, in_parts, on_all, ready
 from octavo.engine.member_folder import MemberFolder
 from octavo.errors import UserError, lookup
 from octavo.networks.build import build_member
@@ -24,11 +24,6 @@ from octavo.networks.loading import load_member
 from octavo.networks.member import Bag, MemberNet
 from octavo.progress import Progress, silent
 from octavo.recipe import Augment, ClassifyRecipe, Member, Train
-
-AT_ONCE = 64
-"""Images that a network is given at once; a larger batch goes through it in parts."""
-Part = Callable[[Tensor], Tensor]
-"""An extractor, from a network's input to features, or a head, from these to logits."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +100,8 @@ class Shared:
                 if body not in self._features:
                     if look not in self._inputs:
                         self._inputs[look] = own.plain(self.batch.to(member.device))
-                    self._features[body] = _in_parts(body, self._inputs[look])
-                logits.append(_in_parts(head, self._features[body]).float())
+                    self._features[body] = in_parts(body, self._inputs[look])
+                logits.append(in_parts(head, self._features[body]).float())
         return torch.stack(logits).mean(0).cpu().numpy()
 
     @torch.inference_mode()
@@ -117,10 +112,6 @@ class Shared:
         chosen._inputs = {look: x[place.to(x.device)] for look, x in self._inputs.items()}
         chosen._features = {body: x[place.to(x.device)] for body, x in self._features.items()}
         return chosen
-
-
-def _in_parts(part: Part, x: Tensor) -> Tensor:
-    return torch.cat([part(rows) for rows in x.split(AT_ONCE)]) if len(x) > AT_ONCE else part(x)
 
 
 def together(members: Sequence[Trained], batch: Batch) -> np.ndarray:

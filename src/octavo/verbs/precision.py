@@ -6,8 +6,8 @@ import numpy as np
 
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
-from octavo.engine.infer import on_all
-from octavo.engine.restore import AT_ONCE, batch_of, restore
+from octavo.engine.infer import AT_ONCE, on_all
+from octavo.engine.restore import batch_of, restore
 from octavo.engine.timing import BATCH, Timing, Turn, time_in_turns, too_busy
 from octavo.errors import UserError
 from octavo.looks.subject import ClassifySubject, subject_of

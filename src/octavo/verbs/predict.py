@@ -18,8 +18,8 @@ from octavo.engine.cascaded import cascade_of, in_stages, together_of
 from octavo.engine.embedding import split_layer
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
-from octavo.engine.infer import Parts
-from octavo.engine.restore import AT_ONCE, batch_of, restore, restore_all, together
+from octavo.engine.infer import AT_ONCE, Parts
+from octavo.engine.restore import batch_of, restore, restore_all, together
 from octavo.engine.sets import METHOD, sets_of
 from octavo.errors import UserError, lookup
 from octavo.files import write_csv
