@@ -7,7 +7,7 @@ chance (those of the half that a cascade was not fitted on, with --cascade) and 
 resizing, normalising and the networks in batches of 64, to logits in memory; on a GPU a cascade sorts 512 at a time, as
 `octavo predict --cascade` does. The sides take turns; the median of their repeats counts:
 
-    eager        every network of the run by itself, float32, as torchvision lays it out in memory, whole
+    eager        every network of the run by itself, float32, as torchvision lays it out in memory, batches whole
     float32      the same networks in float32, shared work once, repeats folded, in the run's memory format
     octavo       the same as `octavo predict` runs them: in the run's precision too (bfloat16 where it was trained
                  so, or where `octavo ensemble precision --apply` allowed it)
@@ -125,8 +125,13 @@ def eager(trained: Trained) -> Trained:
 
 
 def one_by_one(nets: list[Trained], run: RunFolder) -> Callable[[Batch], np.ndarray]:
-    """Return what answers a batch with every network, each with inputs of its own."""
-    return lambda batch: run.ensemble.logits(np.stack([net.logits(batch) for net in nets]))
+    """Return what answers a batch with every network, each with inputs of its own, the whole batch at once."""
+
+    @torch.inference_mode()
+    def of(member: Trained, batch: Batch) -> np.ndarray:
+        return member.net(member.inputs.plain(batch.to(member.device))).float().cpu().numpy()
+
+    return lambda batch: run.ensemble.logits(np.stack([of(net, batch) for net in nets]))
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--val", type=int, default=500, help="validation images of Octavo's side")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS)
@@ -103,7 +104,7 @@ def main() -> None:
 def sides_files(given: argparse.Namespace, folder: Path) -> tuple[Path, Path]:
     """Write the list of images and Octavo's recipe into a folder, and return both files."""
     folder.mkdir(parents=True, exist_ok=True)
-    return slice_of(given.data.resolve(), folder, {"train": given.images, "val": 500}), recipe_of(given, folder)
+    return slice_of(given.data.resolve(), folder, {"train": given.images, "val": given.val}), recipe_of(given, folder)
 
 
 def recipe_of(given: argparse.Namespace, folder: Path) -> Path:
