@@ -47,13 +47,13 @@ def half_tried(run: RunFolder, coverage: float, method: str = METHOD) -> Sets:
     return tried(fitted, probabilities[~first], labels[~first], "one half of the validation images", "the other half")
 
 
-def first_half(run: RunFolder) -> np.ndarray:
+def first_half(run: RunFolder, seed: int | None = None) -> np.ndarray:
     """Return which validation images are in the half that something is fitted on, bool [n].
 
-    It is drawn within each class, by the recipe's seed and the files' names.
+    It is drawn within each class, by the files' names and the recipe's seed, or another `seed`.
     """
-    labels, files = run.labels("val"), run.files("val")
-    halves = [drawn(np.flatnonzero(labels == i).tolist(), files, 0.5, f"sets:{run.recipe.seed}") for i in set(labels)]
+    labels, files, salt = run.labels("val"), run.files("val"), f"sets:{run.recipe.seed if seed is None else seed}"
+    halves = [drawn(np.flatnonzero(labels == i).tolist(), files, 0.5, salt) for i in set(labels)]
     return np.isin(np.arange(len(labels)), np.concatenate(halves).astype(np.int64))
 
 

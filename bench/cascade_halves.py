@@ -1,0 +1,88 @@
+"""Whether a cascade keeps its budget: fitted on many random halves of the validation images, tried on the others.
+
+    python bench/cascade_halves.py RUN [--budget 0.2] [--halves 40]
+
+RUN is a run to which `octavo ensemble cascade` was fitted: members' order and times are taken from there. Each half is
+drawn within the classes. Told are points of accuracy lost on the other half (mean, nine in ten, worst), how often it
+was more than half a point, and how many times faster it is by the members' times:
+
+    fitted      thresholds that keep the budget on the images that they are fitted to
+    cautious    these raised, as `octavo ensemble cascade` does, by cross-validation in the half
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from sides import guarded
+
+from octavo.engine.folder import RunFolder
+from octavo.engine.sets import first_half
+from octavo.errors import UserError
+from octavo.numbers.cascade import (
+    answers_of,
+    confidences,
+    expected,
+    fit_cautiously,
+    fit_thresholds,
+    folds_of,
+    prefixes_of,
+    stopped,
+)
+from octavo.numbers.results import CascadeReport
+
+
+def main() -> None:
+    """Fit and try on all halves, and print what was lost and saved."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--budget", type=float, default=0.2)
+    parser.add_argument("--halves", type=int, default=40)
+    given = parser.parse_args()
+    run = RunFolder.open(given.run)
+    if run.cascade is None:
+        raise UserError(f"{given.run}: no cascade yet; octavo ensemble cascade {given.run}")
+    steps = CascadeReport.model_validate(run.cascade["report"]).steps
+    costs = np.array([step.milliseconds for step in steps])
+    answers, labels = answers_on(run, [step.member for step in steps]), run.labels("val")
+    right, sure, likely = answers.argmax(2) == labels, confidences(answers), expected(answers)
+    found: dict[str, list[tuple[float, float]]] = {"fitted": [], "cautious": []}
+    for seed in range(given.halves):
+        first = first_half(run, seed)
+        own, judged = sure[:, first], np.stack([likely, right])[:, :, first]
+        budget, folds = given.budget / 100, folds_of(int(first.sum()), seed)
+        fits = {
+            "fitted": fit_thresholds(own, judged, costs, budget),
+            "cautious": fit_cautiously(own, judged, right[:, first], costs, budget, folds)[0],
+        }
+        for name, thresholds in fits.items():
+            stops = stopped(sure[:, ~first], thresholds)
+            kept = right[:, ~first][stops, np.arange(len(stops))].mean()
+            found[name].append((100 * (right[-1, ~first].mean() - kept), costs[-1] / costs[stops].mean()))
+    print(f"{given.run}: {given.halves} halves of {len(labels):,} images, budget {given.budget:g} points")
+    for name, pairs in found.items():
+        lost, times = np.array(pairs).T
+        print(
+            f"{name:9} lost {lost.mean():+.2f} points, nine in ten {np.quantile(lost, 0.9):+.2f} or less, at worst "
+            f"{lost.max():+.2f}; more than 0.5: {np.mean(lost > 0.5):.0%}; × {np.median(times):.1f} (median)"
+        )
+
+
+def answers_on(run: RunFolder, order: list[str]) -> np.ndarray:
+    """Return the logits of all prefixes on the validation images, [K,N,C]."""
+    ensemble = run.ensemble
+    logits = {part: np.stack([run.member(name).outputs()[part] for name in ensemble.names]) for part in parts_of(run)}
+    held = logits.get("holdout")
+    prefixes = prefixes_of(ensemble, order, held, None if held is None else run.labels("holdout"))
+    return answers_of(prefixes, ensemble.names, logits["val"])
+
+
+def parts_of(run: RunFolder) -> list[str]:
+    """Return the parts of the data of which outputs are kept and wanted here."""
+    return [part for part in ("val", "holdout") if part in run.member(run.ensemble.names[0]).outputs()]
+
+
+if __name__ == "__main__":
+    guarded(main)
