@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from sides import guarded
 
+from octavo.engine.cascaded import cascade_of
 from octavo.engine.folder import RunFolder
 from octavo.engine.sets import first_half
-from octavo.errors import UserError
 from octavo.numbers.cascade import (
     answers_of,
     confidences,
@@ -42,20 +42,21 @@ def main() -> None:
     parser.add_argument("--halves", type=int, default=40)
     given = parser.parse_args()
     run = RunFolder.open(given.run)
-    if run.cascade is None:
-        raise UserError(f"{given.run}: no cascade yet; octavo ensemble cascade {given.run}")
-    steps = CascadeReport.model_validate(run.cascade["report"]).steps
+    cascade_of(run)  # refuses where there is none, or one of another ensemble
+    steps = CascadeReport.model_validate((run.cascade or {})["report"]).steps
     costs = np.array([step.milliseconds for step in steps])
     answers, labels = answers_on(run, [step.member for step in steps]), run.labels("val")
     right, sure, likely = answers.argmax(2) == labels, confidences(answers), expected(answers)
+    groups = run.groups("val")
     found: dict[str, list[tuple[float, float]]] = {"fitted": [], "cautious": []}
     for seed in range(given.halves):
         first = first_half(run, seed)
         own, judged = sure[:, first], np.stack([likely, right])[:, :, first]
-        budget, folds = given.budget / 100, folds_of(int(first.sum()), seed)
+        alike, budget = None if groups is None else groups[first], given.budget / 100
+        folds = folds_of(int(first.sum()), seed, alike)
         fits = {
             "fitted": fit_thresholds(own, judged, costs, budget),
-            "cautious": fit_cautiously(own, judged, right[:, first], costs, budget, folds)[0],
+            "cautious": fit_cautiously(own, judged, right[:, first], costs, budget, folds, alike)[0],
         }
         for name, thresholds in fits.items():
             stops = stopped(sure[:, ~first], thresholds)

@@ -21,6 +21,7 @@ from octavo.numbers.cascade import (
     FOLDS,
     NEVER,
     Cascade,
+    _bounds,
     answers_of,
     confidences,
     expected,
@@ -105,7 +106,7 @@ def test_every_way_to_judge_keeps_the_budget() -> None:
 
 
 def test_folds_are_even_and_keep_groups_whole() -> None:
-    assert np.bincount(folds_of(101, 0)).tolist() in ([21, 20, 20, 20, 20], sorted([21, 20, 20, 20, 20]))
+    assert np.bincount(folds_of(101, 0)).tolist() == [21, 20, 20, 20, 20]
     assert folds_of(101, 0).tolist() == folds_of(101, 0).tolist() != folds_of(101, 1).tolist()
     groups = np.repeat(np.arange(40) * 7, 3)
     found = folds_of(120, 0, groups)
@@ -139,6 +140,29 @@ def test_the_budget_holds_on_other_images_on_average() -> None:
             saved += [costs[stops].mean() / 9] * (name == "cautious")
     assert np.mean(lost["plain"][1:]) > 2 * budget and np.mean(lost["cautious"][1:]) < budget
     assert np.mean(saved) < 0.95
+
+
+@pytest.mark.parametrize("images", [20, 50])
+def test_few_images_bear_no_small_budget(images: int) -> None:
+    """None lost among them is no proof that none will be."""
+    logits, _ = members(images)
+    answers = answers_of(prefixes_of(Ensemble(NAMES, "mean_logit", (1 / 3,) * 3), NAMES), NAMES, logits)
+    hits, costs, folds = np.ones((3, images), bool), np.array([1.0, 3.0, 9.0]), folds_of(images, 0)
+    sure, judged = confidences(answers), np.ones((1, 3, images))
+    assert fit_cautiously(sure, judged, hits, costs, 0.49 / images, folds) == ((NEVER, NEVER), 0.0)
+    thresholds, factor = fit_cautiously(sure, judged, hits, costs, 0.51 / images, folds)
+    assert factor == 1 and min(thresholds) < NEVER
+
+
+def test_the_standard_error_is_of_groups() -> None:
+    lost = np.zeros((1, 120))
+    lost[0, :8] = 1
+    groups = np.repeat(np.arange(30), 4)
+    own, alike = _bounds(lost, None), _bounds(lost, groups)
+    mean = 8 / 120
+    assert own[0] == pytest.approx(mean + np.sqrt(lost.var() * 120 + 0.25) / 120)
+    sums = np.where(np.arange(30) < 2, 4, 0) - 4 * mean
+    assert alike[0] == pytest.approx(mean + np.sqrt((sums**2).sum() + 0.25) / 120) and alike[0] > own[0]
 
 
 def test_where_nothing_keeps_the_budget_no_image_stops_early() -> None:

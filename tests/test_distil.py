@@ -182,7 +182,7 @@ def test_what_cannot_be_compared_is_told(copied: RunFolder, tmp_path: Path) -> N
     manifest = json.loads(was)
     for keys, words in (
         ({"teacher": "0" * 64}, "another than taught it, or was changed since"),
-        ({"data": manifest["data"] | {"pixels": "0" * 64}}, "other pixels"),
+        ({"data": manifest["data"] | {"pixels": "0" * 64}}, "the pixels of its images, of training too, are others"),
     ):
         (other.path / "manifest.json").write_text(json.dumps(manifest | keys))
         refused(words)

@@ -14,8 +14,10 @@ import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from octavo.data.classes import load_table
+from octavo.engine.cascaded import cascade_of
 from octavo.engine.folder import RunFolder
 from octavo.engine.restore import restore
+from octavo.errors import UserError
 from octavo.looks.classes import classes
 from octavo.looks.confusion import confusion
 from octavo.looks.cost import cost
@@ -265,10 +267,11 @@ def test_what_makes_answers_faster_is_shown(trained: RunFolder, tmp_path: Path) 
     run = RunFolder.open(shutil.copytree(trained.path, tmp_path / "run"))
     run.ensemble = replace(run.ensemble, combine="weighted", weights=(0.4, 0.3, 0.3))
     assert speed(ClassifySubject(run, "cpu")) is None
-    found = cascade(run, 5, device="cpu")
-    graduate(run, trained, lambda line: None)
     half = precision(run, 100, device="cpu")
     run.bf16 = half.model_dump(mode="json")
+    found = cascade(run, 20, device="cpu")
+    assert found.found
+    graduate(run, trained, lambda line: None)
     drawing = speed(ClassifySubject(run, "cpu"))
     assert drawing is not None
     whole, steps, own, student = drawing.look.tables
@@ -283,11 +286,18 @@ def test_what_makes_answers_faster_is_shown(trained: RunFolder, tmp_path: Path) 
     assert run.explained("speed.json").is_file()
     run.bf16 = None
     assert not run.explained("speed.json").is_file()  # it has changed: the next report looks anew
-    explain(run, ["speed", "members"], device="cpu")
+    with pytest.raises(UserError, match="its members answer in another precision since"):
+        cascade_of(run)
+    assert speed(ClassifySubject(run, "cpu")).look.source == "distil.json"  # type: ignore[union-attr]
+    run.cascade = (run.cascade or {}) | {"bf16": []}
+    run.bf16 = half.model_dump(mode="json")
+    assert speed(ClassifySubject(run, "cpu")).look.source == "precision.json, distil.json"  # type: ignore[union-attr]
+    explain(run, ["speed", "members", "history"], device="cpu")
     run.prune(replace(run.ensemble, weights=(0.5, 0.5, 0.0)))
-    assert not list((run.path / "explained").glob("*.json"))
+    assert not any(run.explained(f"{name}.json").exists() for name in ("speed", "members", "trust", "cost"))
     again = speed(ClassifySubject(run, "cpu"))
-    assert again and again.look.source == "distil.json"  # the cascade was of another ensemble
+    assert again and again.look.source == "distil.json"  # cascade and bfloat16 were of another ensemble
+    assert run.explained("history.json").is_file()
 
 
 def test_what_runs_networks_is_thorough() -> None:

@@ -52,8 +52,12 @@ def cascade(
     console().print(report.rule, markup=False, soft_wrap=False)
     _warn_of_few(budget, report.fitted)
     _warn(report.beware)
-    if report.speedup == 1:
-        typer.echo("no cascade keeps the budget: allow more by --budget, or have more validation images")
+    if not report.found:
+        typer.echo(
+            "no cascade keeps the budget, nothing is changed: allow more by --budget "
+            f"({50 / report.fitted:.2g} points are the least that {counted(report.fitted, 'image')} can bear), or have "
+            "more validation images"
+        )
         return
     typer.echo(f"predict by it: octavo predict {run} IMAGES --out labels.csv --cascade")
 

@@ -34,6 +34,8 @@ def cascade_of(run: RunFolder) -> Cascade:
     then = dict(zip(last.names, last.weights, strict=True))
     if now.keys() != then.keys() or any(abs(now[name] - then[name]) > 1e-9 for name in now):
         raise UserError(f"{run.path}: its ensemble has changed since the cascade was fitted; fit it again by {again}")
+    if "bf16" in kept and kept["bf16"] != run.bf16_members(kept["report"]["device"]):
+        raise UserError(f"{run.path}: its members answer in another precision since; fit the cascade again by {again}")
     return found
 
 

@@ -23,7 +23,7 @@ from octavo.data.batches import Batch, Source, in_order
 from octavo.data.inputs import Inputs, SceneInputs
 from octavo.data.render import RENDER
 from octavo.engine.graphs import Replayed
-from octavo.engine.infer import in_parts
+from octavo.engine.infer import AT_ONCE, at_once, in_parts
 from octavo.errors import UserError
 from octavo.files import sync_folder, write_atomic
 from octavo.keyed import uniform
@@ -117,9 +117,12 @@ def extractor_key(
         threads: how many of them compute on a CPU: the last bits of a small batch depend on it; as now if None.
     """
     processor = (threads or torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
+    side = int(facts.get("size", 0))
+    parts = {"at_once": at_once(side, side)} if device == "cpu" and side and at_once(side, side) < AT_ONCE else {}
     views = {"views": train.views, "augment": fixed.augment.model_dump(), "seed": fixed.seed}
     return key_of(
         **facts,
+        **parts,
         mean=fixed.mean,
         std=fixed.std,
         pixels=pixels,
@@ -282,4 +285,6 @@ def _features(
 ) -> np.ndarray:
     batch = batch.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        return in_parts(net, way(batch)).float().cpu().numpy()
+        x = way(batch)
+        found = in_parts(net, x, most=len(x)) if isinstance(x, Tensor) else net(x)
+    return found.float().cpu().numpy()

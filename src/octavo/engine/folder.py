@@ -25,6 +25,20 @@ from octavo.recipe import ClassifyRecipe, Recipe, dumps, load
 MANIFEST = "manifest.json"
 R = TypeVar("R", bound=Recipe)
 
+_OF_ENSEMBLE = (
+    "confusion",
+    "classes",
+    "reliability",
+    "trust",
+    "members",
+    "mistakes",
+    "suspects",
+    "embedding",
+    "speed",
+    "cost",
+)
+"""Looks that show what the ensemble answers."""
+
 
 class RunFolder:
     """A run's folder: new, or opened to be read or gone on with."""
@@ -203,13 +217,13 @@ class RunFolder:
         if self.unpruned is None:
             write_atomic(self.path / "ensemble.trained.json", as_json(self.ensemble.to_dict()))
         self.ensemble = ensemble
-        self._forget()
+        self._forget(*_OF_ENSEMBLE)
 
     def unprune(self) -> None:
         """Take the ensemble back that training left."""
         if (kept := self.unpruned) is not None:
             self.ensemble = kept
-            self._forget()
+            self._forget(*_OF_ENSEMBLE)
             (self.path / "ensemble.trained.json").unlink()
 
     @property
@@ -272,21 +286,25 @@ class RunFolder:
             (self.path / "precision.json").unlink(missing_ok=True)
         else:
             write_atomic(self.path / "precision.json", as_json(found))
-        self._forget("speed")
+        self._forget("speed", "cost")
+
+    def bf16_members(self, device: str) -> list[str]:
+        """Return the members that `octavo ensemble precision --apply` let answer in bfloat16 on this kind of device."""
+        found = self.bf16
+        return sorted(found.get("members", ())) if found is not None and found["device"] == device else []
 
     def in_bf16(self, name: str, device: str) -> bool:
-        """Tell whether `octavo ensemble precision --apply` let a member answer in bfloat16 on this kind of device."""
-        found = self.bf16
-        return found is not None and found["device"] == device and name in found.get("members", ())
+        """Tell whether a member is one of `bf16_members`."""
+        return name in self.bf16_members(device)
 
     def explained(self, name: str) -> Path:
         """Return where a file lies that a look at the run left, such as `confusion.json`."""
         return self.path / "explained" / name
 
-    def _forget(self, look: str = "*") -> None:
-        """Delete what a look found, or all did, since what was looked at has changed: the next report looks anew."""
-        for path in (self.path / "explained").glob(f"{look}.json"):
-            path.unlink(missing_ok=True)
+    def _forget(self, *looks: str) -> None:
+        """Delete what looks found, since what they looked at has changed: they have to be taken anew."""
+        for look in looks:
+            self.explained(f"{look}.json").unlink(missing_ok=True)
 
     def write_explained(self, name: str, content: bytes) -> None:
         """Write a file of what a look found."""

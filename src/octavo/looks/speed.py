@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TypeVar
 
 from octavo.engine.cascaded import cascade_of
@@ -24,8 +25,8 @@ def speed(subject: ClassifySubject) -> Drawing | None:
     if run.cascade and _fits(subject):
         cascade = _read(CascadeReport, run.cascade["report"], "cascade.json")
         found.append((_of_cascade(cascade), "cascade.json", _cascade(cascade), cascade.beware))
-    if run.bf16:
-        half = _read(PrecisionReport, run.bf16, "precision.json")
+    half = _read(PrecisionReport, run.bf16, "precision.json") if run.bf16 else None
+    if half and _used(half.members, subject):
         found.append((_of_half(half), "precision.json", [_half(half)], half.beware))
     if student := run.distil:
         found.append((_of_student(student), "distil.json", [_student(student)], ""))
@@ -50,6 +51,12 @@ def _fits(subject: ClassifySubject) -> bool:
     except UserError:
         return False
     return True
+
+
+def _used(members: Sequence[str], subject: ClassifySubject) -> bool:
+    """Tell whether members have a weight still, each of them."""
+    weights = dict(zip(subject.members, subject.run.ensemble.weights, strict=True))
+    return all(weights.get(name, 0) > 0 for name in members)
 
 
 def _read(kind: type[R], kept: object, where: str) -> R:

@@ -18,6 +18,7 @@ from scipy.special import softmax
 from octavo.errors import UserError
 from octavo.numbers.calibration import Calibration
 from octavo.numbers.ensemble import Ensemble
+from octavo.progress import Progress, silent
 
 Labels = NDArray[np.integer]
 CANDIDATES = 60
@@ -177,7 +178,9 @@ def fit_thresholds(sure: ArrayLike, right: ArrayLike, costs: ArrayLike, budget: 
 
 
 def folds_of(images: int, seed: int, groups: ArrayLike | None = None) -> NDArray[np.int64]:
-    """Return in which of `FOLDS` parts of about one size each image is, int [N]; those of a group are in one.
+    """Return in which of `FOLDS` parts each image is, int [N]; those of a group are in one.
+
+    Parts have as many images, or groups, give or take one.
 
     Args:
         images: N.
@@ -195,14 +198,22 @@ def raised(thresholds: Sequence[float], factor: float) -> tuple[float, ...]:
 
 
 def fit_cautiously(
-    sure: ArrayLike, right: ArrayLike, correct: ArrayLike, costs: ArrayLike, budget: float, folds: ArrayLike
+    sure: ArrayLike,
+    right: ArrayLike,
+    correct: ArrayLike,
+    costs: ArrayLike,
+    budget: float,
+    folds: ArrayLike,
+    groups: ArrayLike | None = None,
+    progress: Progress = silent,
 ) -> tuple[tuple[float, ...], float]:
     """Return thresholds that should keep the budget on other images too, and the factor by which they were raised.
 
     Thresholds that are fitted to few images fit their luck as well. So they are raised as far as it takes for images
     that they were not fitted to, in cross-validation, to keep the budget by one standard error (the rule of Breiman et
-    al., "Classification and regression trees", 1984, section 3.4.3, with the safer side). Where nothing does, no image
-    stops early, and the factor is 0.
+    al., "Classification and regression trees", 1984, section 3.4.3, taken to the safer side). A quarter of a loss more
+    than there is goes into the variance, so that none among few images doesn't pass for certainty: N images bear no
+    budget below 1/(2N). Where nothing keeps the budget no image stops early, and the factor is 0.
 
     Args:
         sure: as in `fit_thresholds`, as are `right`, `costs` and `budget`.
@@ -211,21 +222,32 @@ def fit_cautiously(
         costs: [K].
         budget: 0–1.
         folds: which part of the images each is in, int [N]; two parts or more.
+        groups: int [N], images that are alike, such as those of one patient; the standard error is of groups then.
+        progress: told after every part.
 
     Raises:
         ValueError: as `fit_thresholds`.
     """
     confident, judged, hits = np.asarray(sure), np.asarray(right), np.asarray(correct, np.float64)
-    parts, lost = np.asarray(folds), np.zeros((len(TIGHTER), len(np.asarray(folds))))
-    for part in np.unique(parts):
+    parts = np.asarray(folds)
+    lost, there = np.zeros((len(TIGHTER), len(parts))), np.unique(parts)
+    for done, part in enumerate(there, 1):
         own = parts == part
         found = fit_thresholds(confident[:, ~own], judged[:, :, ~own], costs, budget)
         for place, factor in enumerate(TIGHTER):
             stops = stopped(confident[:, own], raised(found, factor))
             lost[place, own] = hits[-1, own] - hits[:, own][stops, np.arange(own.sum())]
-    bound = lost.mean(1) + lost.std(1) / np.sqrt(lost.shape[1])
-    kept = np.flatnonzero(bound <= budget + 1e-12)
-    if not len(kept):
-        return (NEVER,) * (len(hits) - 1), 0.0
-    factor = TIGHTER[kept[0]]
-    return raised(fit_thresholds(confident, judged, costs, budget), factor), factor
+        progress("fit thresholds", done, len(there) + 1)
+    kept = np.flatnonzero(_bounds(lost, groups) <= budget + 1e-12)
+    found = fit_thresholds(confident, judged, costs, budget) if len(kept) else (NEVER,) * (len(hits) - 1)
+    progress("fit thresholds", len(there) + 1, len(there) + 1)
+    factor = TIGHTER[kept[0]] if len(kept) else 0.0
+    return raised(found, factor), factor
+
+
+def _bounds(lost: NDArray[np.float64], groups: ArrayLike | None) -> NDArray[np.float64]:
+    """Return the mean of rows [F,N] and one standard error of it, [F], by groups of columns where there are any."""
+    images, mean = lost.shape[1], lost.mean(1)
+    _, group = np.unique(np.arange(images) if groups is None else np.asarray(groups), return_inverse=True)
+    apart = np.stack([np.bincount(group, row) for row in lost - mean[:, None]])
+    return mean + np.sqrt((apart**2).sum(1) + 0.25) / images

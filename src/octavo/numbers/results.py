@@ -215,6 +215,11 @@ class CascadeReport(Result):
     rule: str
 
     @property
+    def found(self) -> bool:
+        """Whether there are thresholds that keep the budget, and images can stop early."""
+        return any(step.threshold is not None for step in self.steps)
+
+    @property
     def speedup(self) -> float:
         """How many times faster than the whole ensemble, by the members' times."""
         return self.whole_milliseconds / self.milliseconds

@@ -30,9 +30,16 @@ _RULE = (
     "Members are timed here and ordered by the time that each adds; what several share runs once. An image stops at "
     "the first prefix of the ensemble whose calibrated confidence reaches a threshold. Thresholds are fitted on one "
     "half of the validation images, drawn within each class, so that neither the accuracy counted there nor the one "
-    "which the whole ensemble's probabilities expect falls by more than the budget; then they are raised, their "
-    "distance to 1 times {:g}, as far as images that they were not fitted to need it to keep the budget by one "
-    "standard error, in cross-validation on that half. Everything is counted on the other half."
+    "which the whole ensemble's probabilities expect falls by more than the budget."
+)
+
+_RAISED = (
+    "Then they are raised, their distance to 1 times {:g}, as far as images that they were not fitted to need it to "
+    "keep the budget by one standard error, in cross-validation on that half. Everything is counted on the other half."
+)
+_NONE = (
+    "None do that on images that they were not fitted to, by one standard error in cross-validation on that half, so "
+    "that no image stops early. Everything is counted on the other half."
 )
 
 
@@ -40,6 +47,8 @@ def cascade(
     run: RunFolder, budget: float, *, data: str | None = None, device: str = "auto", progress: Progress = silent
 ) -> CascadeReport:
     """Fit a cascade to a run, write it into the run's `cascade.json`, and return how it does.
+
+    Where none keeps the budget (`found` is false) nothing is written.
 
     Args:
         run: a finished run of two classifiers with weight or more.
@@ -72,12 +81,21 @@ def cascade(
     costs = np.cumsum(added)
     seen = answers[:, first]
     correct, groups = seen.argmax(2) == run.labels("val")[first], run.groups("val")
-    folds = folds_of(len(correct.T), run.recipe.seed, None if groups is None else groups[first])
+    alike = None if groups is None else groups[first]
+    folds = folds_of(len(correct.T), run.recipe.seed, alike)
+    if len(np.unique(folds)) < 2:
+        raise UserError(f"{run.path}: too few validation images, or groups of them, to fit a cascade on one half")
     judged = np.stack([expected(seen), correct])
-    thresholds, factor = fit_cautiously(confidences(seen), judged, correct, costs, budget / 100, folds)
+    thresholds, factor = fit_cautiously(confidences(seen), judged, correct, costs, budget / 100, folds, alike, progress)
     tried = _tried(run, order, answers[:, ~first], ~first, thresholds, costs, budget / 100, device, timed.beware)
-    report = tried.model_copy(update={"rule": f"{_RULE.format(factor)} {tried.rule}"})
-    run.cascade = {"cascade": Cascade(prefixes, thresholds).to_dict(), "report": report.model_dump(mode="json")}
+    report = tried.model_copy(update={"rule": f"{_RULE} {_RAISED.format(factor) if factor else _NONE} {tried.rule}"})
+    if report.found:
+        kept = Cascade(prefixes, thresholds).to_dict()
+        run.cascade = {
+            "cascade": kept,
+            "report": report.model_dump(mode="json"),
+            "bf16": run.bf16_members(report.device),
+        }
     return report
 
 

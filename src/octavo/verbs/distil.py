@@ -70,7 +70,7 @@ def distil(
     changes = overrides if before else ()
     run = train(recipe, source, changes, options, progress=progress, say=say, approve=approve)
     if run.distil is None:
-        raise UserError(f"{run.path}: trained, but {teacher.path} has changed meanwhile: the two are not compared")
+        raise UserError(f"{run.path}: trained, but not compared with {teacher.path}, for the reason above")
     return run, run.distil
 
 

@@ -30,6 +30,7 @@ def graduate(student: RunFolder, teacher: RunFolder, say: Say) -> None:
 def _against(student: RunFolder, teacher: RunFolder) -> str:
     """Return why a student can't be compared with its teacher; empty where it can."""
     try:
+        RunFolder.open(teacher.path)
         was, now = student.manifest.get("teacher"), identity_of(teacher)
         if was and was != now:
             return f"{teacher.path} is another than taught it, or was changed since"
@@ -40,7 +41,7 @@ def _against(student: RunFolder, teacher: RunFolder) -> str:
             return f"{teacher.path} was scored on other images"
         same_side = teacher.recipe_as(ClassifyRecipe).stored_side == student.recipe_as(ClassifyRecipe).stored_side
         if same_side and teacher.manifest["data"]["pixels"] != student.manifest["data"]["pixels"]:
-            return f"{teacher.path} was scored on images with other pixels"
+            return f"the pixels of its images, of training too, are others than those of {teacher.path}"
     except (UserError, OSError) as error:
         return str(error)
     return ""

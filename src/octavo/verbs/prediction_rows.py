@@ -171,7 +171,8 @@ def ids_of(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> tuple[lis
         known, what, hint = by_name, "names", ""
     bad = [row for row, label in zip(rows, labels, strict=True) if label not in known]
     hint = hint or suggest(bad[0].label.strip(), classes)
-    if what == "names" and "did you mean" not in hint and not all(_WHOLE.fullmatch(row.label.strip()) for row in bad):
+    mistaken = all(_WHOLE.fullmatch(row.label.strip()) for row in bad) and not any(map(_WHOLE.fullmatch, classes))
+    if what == "names" and "did you mean" not in hint and not mistaken:
         hint += "; --extra-classes takes classes of which the truth has no image"
     raise UserError(f"{path}: {len(bad):,} of {len(rows):,} labels are no class {what}: {_lines(bad, 'label')}{hint}")
 
