@@ -65,7 +65,7 @@ def _read(kind: type[R], kept: object, where: str) -> R:
 
 def _points(lost: Interval) -> str:
     ends = "" if lost.low is None or lost.high is None else f" [{100 * lost.low:+.2f}, {100 * lost.high:+.2f}]"
-    return f"{100 * lost.value:+.2f}{ends} points"
+    return f"{100 * lost.value:+.2f}{ends} points".replace("-", "−")
 
 
 def _row(name: str, accuracy: Interval) -> tuple[Cell, ...]:

@@ -33,14 +33,16 @@ _RULE = (
     "which the whole ensemble's probabilities expect falls by more than the budget."
 )
 
+_KEPT = "Images that they were not fitted to keep it too, by one standard error in cross-validation on that half."
 _RAISED = (
     "Then they are raised, their distance to 1 times {:g}, as far as images that they were not fitted to need it to "
-    "keep the budget by one standard error, in cross-validation on that half. Everything is counted on the other half."
+    "keep the budget by one standard error, in cross-validation on that half."
 )
 _NONE = (
     "None do that on images that they were not fitted to, by one standard error in cross-validation on that half, so "
-    "that no image stops early. Everything is counted on the other half."
+    "that no image stops early."
 )
+_COUNTED = "Everything is counted on the other half."
 
 
 def cascade(
@@ -88,7 +90,7 @@ def cascade(
     judged = np.stack([expected(seen), correct])
     thresholds, factor = fit_cautiously(confidences(seen), judged, correct, costs, budget / 100, folds, alike, progress)
     tried = _tried(run, order, answers[:, ~first], ~first, thresholds, costs, budget / 100, device, timed.beware)
-    report = tried.model_copy(update={"rule": f"{_RULE} {_RAISED.format(factor) if factor else _NONE} {tried.rule}"})
+    report = tried.model_copy(update={"rule": f"{_RULE} {_caution(factor)} {_COUNTED} {tried.rule}"})
     if report.found:
         kept = Cascade(prefixes, thresholds).to_dict()
         run.cascade = {
@@ -97,6 +99,10 @@ def cascade(
             "bf16": run.bf16_members(report.device),
         }
     return report
+
+
+def _caution(factor: float) -> str:
+    return _KEPT if factor == 1 else _RAISED.format(factor) if factor else _NONE
 
 
 def _one_left(run: RunFolder, name: str) -> str:
