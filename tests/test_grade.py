@@ -272,5 +272,8 @@ def test_a_calibration_that_made_things_worse_is_told(images: int) -> None:
     assert warned(well) == warned(cold, "train") == []
     (told,) = warned(cold)
     before, after = (METRICS["nll"](answer(logits), labels)[0] for answer in (cold.combined, cold.logits))
-    assert f"NLL {before:.3f} before, {after:.3f} after" in told and f"fitted on {images} images (holdout)" in told
+    assert (
+        f"NLL of ensemble {before:.3f} before, {after:.3f} after" in told
+        and f"fitted on {images} images (holdout)" in told
+    )
     assert ("hold out more" if images == 5 else "unlike those that are scored") in told

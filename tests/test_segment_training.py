@@ -424,7 +424,8 @@ def test_it_learns(segmented: RunFolder) -> None:
     assert kept == pytest.approx(best, abs=1e-2)  # keep = "best": the weights of the best epoch
 
 
-def test_a_loss_at_ln_c_is_said(bench: Bench, cache: Path) -> None:
+def test_a_loss_at_ln_c_is_said(bench: Bench, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.engine.watch.ENOUGH", 2)  # two epochs of few steps
     lines: list[str] = []
     made = recipe(train={"epochs": 2, "lr": 1e-12})
     train(made, bench.data, (), Options(out=bench.folder / "run", device="cpu"), say=lines.append)

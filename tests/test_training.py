@@ -235,6 +235,7 @@ def test_what_a_user_is_told_before_and_between(recipe: Path, digits_folder: Pat
     said = list[str]()
     run = train(recipe, digits_folder, (), Options(out=tmp_path / "run", device="cpu"), say=said.append)
     assert said[0] == f"{digits_folder}: layout prefix, 10 classes, images: 130 fit, 30 holdout, 40 val"
+    assert said.pop(1).startswith("note: 30 held-out images will calibrate the probabilities; with --set data.folds=5")
     assert said[1].startswith("estimate: about ") and "memory" in said[1] and "disk" in said[1]
     held = accuracy_score(run.labels("holdout"), run.member("squeeze").outputs()["holdout"].argmax(1))
     assert said[2] == f"run: {run.path}"  # early, since it may be a name that the user didn't give

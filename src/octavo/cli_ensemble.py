@@ -54,9 +54,8 @@ def cascade(
     _warn(report.beware)
     if not report.found:
         typer.echo(
-            "no cascade keeps the budget, nothing is changed: allow more by --budget "
-            f"({50 / report.fitted:.2g} points are the least that {counted(report.fitted, 'image')} can bear), or have "
-            "more validation images"
+            f"no cascade is sure to keep the budget, by {counted(report.fitted, 'image')}; nothing is changed: allow "
+            "more by --budget, or have more validation images"
         )
         return
     typer.echo(f"predict by it: octavo predict {run} IMAGES --out labels.csv --cascade")

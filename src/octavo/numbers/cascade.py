@@ -212,8 +212,9 @@ def fit_cautiously(
     Thresholds that are fitted to few images fit their luck as well. So they are raised as far as it takes for images
     that they were not fitted to, in cross-validation, to keep the budget by one standard error (the rule of Breiman et
     al., "Classification and regression trees", 1984, section 3.4.3, taken to the safer side). A quarter of a loss more
-    than there is goes into the variance, so that none among few images doesn't pass for certainty: N images bear no
-    budget below 1/(2N). Where nothing keeps the budget no image stops early, and the factor is 0.
+    than there is goes into the variance, so that none among few images doesn't pass for certainty: where N images
+    lose and gain nothing, the bound is 1/(2N). Where nothing keeps the budget no image stops early, and the factor
+    is 0.
 
     Args:
         sure: as in `fit_thresholds`, as are `right`, `costs` and `budget`.

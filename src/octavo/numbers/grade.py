@@ -76,7 +76,7 @@ def grade(
     results = graded.results(bool(said["flattered"]))
     counts, own = np.bincount(truth, minlength=len(classes)), results["systems"][-1].metrics[HEADLINE]
     fitted = 0 if fit is None else len(np.asarray(fit[1]))
-    worse = calibration_warning(results["systems"][-1], split, str(said["calibrated_on"]), fitted)
+    worse = calibration_warning(results["systems"], split, str(said["calibrated_on"]), fitted)
     return Report.model_validate(
         said
         | results

@@ -39,24 +39,31 @@ def absent_classes(counts: NDArray[np.integer], classes: Sequence[str]) -> tuple
     return (f"{len(absent)} of {len(classes)} classes have no image among those scored: {shown}",)
 
 
-def calibration_warning(system: SystemResult, split: str, where: str, images: int) -> str | None:
-    """Return a warning if calibration made a system's probabilities clearly worse on the images that are scored.
+def calibration_warning(systems: Sequence[SystemResult], split: str, where: str, images: int) -> str | None:
+    """Return a warning if calibration made probabilities clearly worse on the images that are scored.
 
     Args:
-        system: with its numbers before and after.
+        systems: members, and last the ensemble, with their numbers before and after; the first of them of which it is
+            so is named, the ensemble before all.
         split: what is scored; on training images networks are surer than on any others.
         where: the images that calibration was fitted on.
         images: how many.
     """
-    after, before = system.metrics["nll"].value, system.uncalibrated.get("nll")
-    if split == "train" or before is None or after < before.value + WORSE or after < (1 + WORSE) * before.value:
+    found = next((system for system in (systems[-1], *systems) if _made_worse(system)), None)
+    if split == "train" or found is None:
         return None
+    after, before = found.metrics["nll"].value, found.uncalibrated["nll"].value
     few = images < FEW_TO_CALIBRATE
     why = "; hold out more (data.holdout, data.folds)" if few else ", which may be unlike those that are scored"
     return (
-        f"calibration made probabilities worse here: NLL {before.value:.3f} before, {after:.3f} after; it was fitted "
-        f"on {counted(images, 'image')} ({where}){why}"
+        f"calibration made probabilities worse here: NLL of {found.name} {before:.3f} before, {after:.3f} after; it "
+        f"was fitted on {counted(images, 'image')} ({where}){why}"
     )
+
+
+def _made_worse(system: SystemResult) -> bool:
+    before, after = system.uncalibrated.get("nll"), system.metrics["nll"].value
+    return before is not None and after > max(before.value + WORSE, (1 + WORSE) * before.value)
 
 
 def _flattery(split: str, chosen: str, calibrated: str) -> tuple[str, ...]:

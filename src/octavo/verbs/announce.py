@@ -73,7 +73,7 @@ def _few_held_out(recipe: ClassifyRecipe, material: Material) -> str:
     if recipe.folds or spec.fit_on != "holdout" or not held:
         return ""
     if len(recipe.members) > 1 and spec.combine == "greedy" and held < FEW_HELD_OUT:
-        work = "choose the ensemble's weights"
+        work = "choose the ensemble's weights" + (" and calibrate the probabilities" if held < FEW_TO_CALIBRATE else "")
     elif spec.calibration != "none" and held < FEW_TO_CALIBRATE:
         work = "calibrate the probabilities"
     else:

@@ -92,7 +92,7 @@ def _answers(
     if gone and missing == "refuse":
         raise UserError(
             f'{path}: {len(gone):,} of {len(scored):,} images of {name} have no prediction, first "{plain(gone[0])}"; '
-            "add them, or ask for missing ones to be counted as wrong"
+            "add them, or count them as wrong (--missing-wrong)"
         )
     predicted = np.array([answer.get(i, -1) for i in scored.tolist()], np.int64)
     return predicted, {"missing": len(gone), "matched_by": ways, "labels_as": labels_as}
