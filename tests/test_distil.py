@@ -106,6 +106,12 @@ def test_a_student_learns_from_the_ensembles_answers(
     assert "best single" in out and report["scored"] == 40 and report["student"] == "mobile"
     recipe = student.recipe_as(ClassifyRecipe)
     assert recipe.distil.run == str(copied.path) and len(recipe.members) == 1
+    found, labels = student.distil, copied.labels("val")
+    alone = (copied.member("mobile").outputs()["val"].argmax(1) == labels).mean()
+    assert found and (found.best == "mobile") == (found.untaught is None)
+    if found.untaught and found.taught:
+        assert found.untaught.value == pytest.approx(alone) and "mobile, by labels alone" in out
+        assert found.taught.value == pytest.approx(found.student_accuracy.value - alone)
     kept = next(e for e in caches(cache) if e.kind == "features" and np.load(e.path / "features.npy").shape[2] == 10)
     answers = np.load(kept.path / "features.npy")[0]
     images = [np.asarray(picture) for picture in pictures(copied, 5)]

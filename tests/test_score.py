@@ -129,6 +129,15 @@ def test_numbers_that_are_not_among_numeric_names_are_refused(tmp_path: Path) ->
         score(file, data)
 
 
+def test_images_matched_by_name_in_other_folders_are_told(tmp_path: Path) -> None:
+    data = truth(["val/cat/1.png", "val/dog/2.png"], [0, 1], ["cat", "dog"])
+    crossed = written(tmp_path, [("dog/1.png", "cat"), ("cat/2.png", "dog")])
+    told = [text for text in score(crossed, data, replicates=20).warnings if "matched by name alone" in text]
+    assert len(told) == 1 and told[0].startswith("2 image ids name another folder") and 'line 2 "dog/1.png"' in told[0]
+    for rows in ([("1.png", "cat"), ("2.png", "dog")], [("cat/1.png", "cat"), ("x/val/dog/2.png", "dog")]):
+        assert not any("name alone" in text for text in score(written(tmp_path, rows), data, replicates=20).warnings)
+
+
 def test_classes_that_the_truth_lacks_are_taken_where_asked(tmp_path: Path) -> None:
     """By the same macro F1 as scikit-learn's, in which such a class has 0."""
     rows = [("1.png", "cat"), ("2.png", "fox"), ("3.png", "dog"), ("4.png", "cat")]

@@ -134,11 +134,17 @@ def _of_student(report: DistilReport) -> str:
 
 
 def _student(report: DistilReport) -> Table:
-    rows = (
+    rows = [
         _row(f"{report.best}, best single", report.best_accuracy),
         _row("ensemble that taught", report.ensemble_accuracy),
         _row(f"{report.student}, student", report.student_accuracy),
-    )
+    ]
+    if report.untaught:
+        rows.insert(2, _row(f"{report.student}, by labels alone", report.untaught))
     return Table(
-        title="The student beside its teacher", columns=_SYSTEM, rows=rows, kinds=_SYSTEM_KINDS, caption=report.rule
+        title="The student beside its teacher",
+        columns=_SYSTEM,
+        rows=tuple(rows),
+        kinds=_SYSTEM_KINDS,
+        caption=report.rule,
     )

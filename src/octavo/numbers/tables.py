@@ -179,6 +179,9 @@ def distil_table(report: DistilReport) -> Table:
         plain(f"{report.best}, best single"), with_ends(report.best_accuracy), with_ends(report.gain, signed=True)
     )
     table.add_row("ensemble", with_ends(report.ensemble_accuracy), with_ends(lost, signed=True))
+    if report.untaught and report.taught:
+        name = plain(f"{report.student}, by labels alone")
+        table.add_row(name, with_ends(report.untaught), with_ends(report.taught, signed=True))
     table.add_row(plain(f"{report.student}, student"), with_ends(report.student_accuracy), "")
     return table
 

@@ -57,6 +57,8 @@ def compared(teacher: RunFolder, student: RunFolder) -> DistilReport:
     best = int(right.argmax())
     answers = {"best": stack[best].argmax(1), "ensemble": ensemble.logits(stack).argmax(1)}
     answers["student"] = own.logits(taught).argmax(1)
+    twin = ensemble.names.index(own.names[0]) if len(own.names) == 1 and own.names[0] in ensemble.names else best
+    answers["untaught"] = stack[twin].argmax(1)
     boot = Bootstrap(labels, seed=teacher.recipe.seed, groups=teacher.groups("val"))
     draws = boot.draw({name: accuracy_of(called, labels) for name, called in answers.items()})
     share = {name: float((called == labels).mean()) for name, called in answers.items()}
@@ -75,6 +77,8 @@ def compared(teacher: RunFolder, student: RunFolder) -> DistilReport:
         student_accuracy=boot.interval(draws["student"], metric),
         gain=gap("student", "best"),
         gap=gap("ensemble", "student"),
+        untaught=boot.interval(draws["untaught"], metric) if twin != best else None,
+        taught=gap("student", "untaught") if twin != best else None,
         share=(share["student"] - share["best"]) / above if above > 0 else None,
         rule=f"{_RULE} {boot.rule}",
     )

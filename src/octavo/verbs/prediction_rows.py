@@ -151,6 +151,12 @@ def matched(
     return images, dict(ways)
 
 
+def in_another_folder(row: Row, file: str) -> bool:
+    """Tell whether an id names a folder, and not the one in which its image lies."""
+    named, own = _tails(_key(row.image)), _tails(_key(file))
+    return "/" in named[0] and len(own) > 1 and named[-2] != own[-2]
+
+
 def ids_of(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> tuple[list[int], Literal["names", "ids"]]:
     """Return each row's class id, and whether labels were names or ids.
 

@@ -19,7 +19,7 @@ from octavo.numbers.grade_rule import absent_classes
 from octavo.numbers.metrics import METRICS, accuracy_of, balanced_accuracy_of, macro_f1_of
 from octavo.numbers.power import majority_warning
 from octavo.numbers.results import Score, wilson
-from octavo.verbs.prediction_rows import Row, extra_classes_of, ids_of, matched, plain, read_rows
+from octavo.verbs.prediction_rows import Row, extra_classes_of, ids_of, in_another_folder, matched, plain, read_rows
 from octavo.words import counted
 
 
@@ -69,6 +69,7 @@ def score(
     boot = Bootstrap(samples.labels[scored], replicates, seed, level, groups=groups)
     numbers, counts = _numbers(predicted, samples, boot), np.bincount(boot.labels, minlength=len(samples.classes))
     beware = (*_warnings(boot, samples, part, name), *filter(None, [majority_warning(counts, numbers["accuracy"])]))
+    beware += facts.pop("warnings", ())
     words = {"rule": _rule(boot, name, facts["missing"]), "warnings": beware}
     return Score.model_validate(numbers | facts | words | {"split": name})
 
@@ -86,6 +87,7 @@ def _answers(
     if not len(scored):
         raise UserError(f"{samples.root}: split {name} has no labelled image to score")
     images, ways = matched(path, rows, samples, part, name)
+    astray = [row for row, image in zip(rows, images, strict=True) if in_another_folder(row, samples.files[image])]
     ids, labels_as = ids_of(path, rows, samples.classes)
     answer = dict(zip(images, ids, strict=True))
     gone = [samples.files[i] for i in scored.tolist() if i not in answer]
@@ -95,7 +97,14 @@ def _answers(
             "add them, or count them as wrong (--missing-wrong)"
         )
     predicted = np.array([answer.get(i, -1) for i in scored.tolist()], np.int64)
-    return predicted, {"missing": len(gone), "matched_by": ways, "labels_as": labels_as}
+    facts: dict[str, Any] = {"missing": len(gone), "matched_by": ways, "labels_as": labels_as}
+    if astray:
+        first, name = astray[0], "names" if len(astray) == 1 else "name"
+        facts["warnings"] = (
+            f"{counted(len(astray), 'image id')} {name} another folder than the image of this file name has, first "
+            f'line {first.line} "{plain(first.image)}": matched by name alone',
+        )
+    return predicted, facts
 
 
 def _rule(boot: Bootstrap, name: str, gone: int) -> str:
