@@ -28,7 +28,6 @@ from octavo.numbers.cascade import (
     fit_cautiously,
     fit_thresholds,
     folds_of,
-    prefixes_of,
     stopped,
 )
 from octavo.numbers.results import CascadeReport
@@ -42,10 +41,11 @@ def main() -> None:
     parser.add_argument("--halves", type=int, default=40)
     given = parser.parse_args()
     run = RunFolder.open(given.run)
-    cascade_of(run)  # refuses where there is none, or one of another ensemble
+    prefixes = cascade_of(run).prefixes  # refuses where there is none, or one of another ensemble
     steps = CascadeReport.model_validate((run.cascade or {})["report"]).steps
     costs = np.array([step.milliseconds for step in steps])
-    answers, labels = answers_on(run, [step.member for step in steps]), run.labels("val")
+    logits = np.stack([run.member(name).outputs()["val"] for name in run.ensemble.names])
+    answers, labels = answers_of(prefixes, run.ensemble.names, logits), run.labels("val")
     right, sure, likely = answers.argmax(2) == labels, confidences(answers), expected(answers)
     groups = run.groups("val")
     found: dict[str, list[tuple[float, float]]] = {"fitted": [], "cautious": []}
@@ -69,20 +69,6 @@ def main() -> None:
             f"{name:9} lost {lost.mean():+.2f} points, nine in ten {np.quantile(lost, 0.9):+.2f} or less, at worst "
             f"{lost.max():+.2f}; more than 0.5: {np.mean(lost > 0.5):.0%}; × {np.median(times):.1f} (median)"
         )
-
-
-def answers_on(run: RunFolder, order: list[str]) -> np.ndarray:
-    """Return the logits of all prefixes on the validation images, [K,N,C]."""
-    ensemble = run.ensemble
-    logits = {part: np.stack([run.member(name).outputs()[part] for name in ensemble.names]) for part in parts_of(run)}
-    held = logits.get("holdout")
-    prefixes = prefixes_of(ensemble, order, held, None if held is None else run.labels("holdout"))
-    return answers_of(prefixes, ensemble.names, logits["val"])
-
-
-def parts_of(run: RunFolder) -> list[str]:
-    """Return the parts of the data of which outputs are kept and wanted here."""
-    return [part for part in ("val", "holdout") if part in run.member(run.ensemble.names[0]).outputs()]
 
 
 if __name__ == "__main__":
