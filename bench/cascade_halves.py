@@ -44,8 +44,7 @@ def main() -> None:
     prefixes = cascade_of(run).prefixes  # refuses where there is none, or one of another ensemble
     steps = CascadeReport.model_validate((run.cascade or {})["report"]).steps
     costs = np.array([step.milliseconds for step in steps])
-    logits = np.stack([run.member(name).outputs()["val"] for name in run.ensemble.names])
-    answers, labels = answers_of(prefixes, run.ensemble.names, logits), run.labels("val")
+    answers, labels = answers_of(prefixes, run.ensemble.names, run.outputs("val")), run.labels("val")
     right, sure, likely = answers.argmax(2) == labels, confidences(answers), expected(answers)
     groups = run.groups("val")
     found: dict[str, list[tuple[float, float]]] = {"fitted": [], "cautious": []}

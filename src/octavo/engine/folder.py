@@ -172,6 +172,10 @@ class RunFolder:
         ids = {name: i for i, name in enumerate(self.manifest["classes"])}
         return np.array([ids[row["label"]] for row in self.samples() if row["part"] == part], np.int64)
 
+    def outputs(self, part: str) -> np.ndarray:
+        """Return the stored logits of one part, of the ensemble's members in its order, float32 [M,n,C]."""
+        return np.stack([self.member(name).outputs()[part] for name in self.ensemble.names])
+
     def files(self, part: str) -> list[str]:
         """Return the images of one part, in the order of the stored logits."""
         return [row["file"] for row in self.samples() if row["part"] == part]

@@ -75,7 +75,7 @@ def cascade(
         raise UserError(f"{run.path}: a cascade needs two members with a weight; {_one_left(run, used[0])}")
     timed = costs_of(subject, used)
     order, added = timed.in_order(used)
-    held = _outputs(run, "holdout") if "holdout" in run.member(used[0]).outputs() else None
+    held = run.outputs("holdout") if "holdout" in run.member(used[0]).outputs() else None
     prefixes = prefixes_of(ensemble, order, held, run.labels("holdout") if held is not None else None)
     answers, first = answers_of(prefixes, ensemble.names, subject.logits), first_half(run)
     if first.all() or first.sum() < 2:
@@ -112,10 +112,6 @@ def _one_left(run: RunFolder, name: str) -> str:
     if run.unpruned is not None:
         return f"only {name} has one since it was pruned: octavo ensemble prune {run.path} --undo"
     return f"only {name} has one: its recipe chose the weights, --set ensemble.combine=mean_logit gives one to all"
-
-
-def _outputs(run: RunFolder, part: str) -> np.ndarray:
-    return np.stack([run.member(name).outputs()[part] for name in run.ensemble.names])
 
 
 def _tried(

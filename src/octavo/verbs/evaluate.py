@@ -33,8 +33,8 @@ _CLEAN = ("accuracy", "balanced_accuracy", "macro_f1", "nll")
 
 def regrade(run: RunFolder, *, progress: Progress = silent) -> Report:
     """Grade a run on its own validation images from the stored logits; writes `metrics.json` and the predictions."""
-    report = _graded(run, _stored(run, "val"), run.labels("val"), "val", False, progress, run.groups("val"))
-    answer = run.ensemble.logits(_stored(run, "val")).argmax(1)
+    report = _graded(run, run.outputs("val"), run.labels("val"), "val", False, progress, run.groups("val"))
+    answer = run.ensemble.logits(run.outputs("val")).argmax(1)
     names, classes = run.files("val"), run.manifest["classes"]
     short = [Path(file).name for file in names]
     ids = short if len(set(short)) == len(short) else names  # a name in two class folders needs its path
@@ -81,7 +81,7 @@ def evaluate(
         parts = dict.fromkeys(run.member(run.ensemble.names[0]).outputs())
         lookup(parts, split or "val", "--split")
         part = split or "val"
-        logits, labels = _stored(run, part), run.labels(part)
+        logits, labels = run.outputs(part), run.labels(part)
         if part == "val" and not like_reference:
             report = regrade(run, progress=progress)
         else:
@@ -139,7 +139,7 @@ def _graded(
     """Grade logits [M,n,C] of a part of the run's data, `known`, or of other images."""
     recipe, ensemble = run.recipe_as(ClassifyRecipe), run.ensemble
     fit_on = recipe.ensemble.fit_on
-    fit = (_stored(run, fit_on), run.labels(fit_on)) if has_part(run, fit_on) else None
+    fit = (run.outputs(fit_on), run.labels(fit_on)) if has_part(run, fit_on) else None
     rival = None
     where = "out-of-fold" if recipe.folds and fit_on == "holdout" else fit_on
     if like_reference and len(ensemble.names) < 2 and ensemble.calibration.method == "none":
@@ -221,11 +221,6 @@ def _like_reference(recipe: ClassifyRecipe, honest: Ensemble, logits: np.ndarray
         rounds=recipe.ensemble.rounds,
         calibration=recipe.ensemble.calibration,
     )
-
-
-def _stored(run: RunFolder, part: str) -> np.ndarray:
-    """Return the stored logits float32 [M,n,C] of one part."""
-    return np.stack([run.member(name).outputs()[part] for name in run.ensemble.names])
 
 
 def _part(samples: Samples, split: str | None) -> tuple[np.ndarray, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from octavo.engine.folder import RunFolder
 from octavo.engine.teacher import identity_of
 from octavo.errors import UserError
@@ -51,8 +49,7 @@ def compared(teacher: RunFolder, student: RunFolder) -> DistilReport:
     """Return how a student does beside its teacher on the validation images, which have to be the same."""
     labels = teacher.labels("val")
     ensemble, own = teacher.ensemble, student.ensemble
-    stack = np.stack([teacher.member(name).outputs()["val"] for name in ensemble.names])
-    taught = np.stack([student.member(name).outputs()["val"] for name in own.names])
+    stack, taught = teacher.outputs("val"), student.outputs("val")
     right = (stack.argmax(2) == labels).mean(1)
     best = int(right.argmax())
     answers = {"best": stack[best].argmax(1), "ensemble": ensemble.logits(stack).argmax(1)}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
 from octavo.numbers.bootstrap import Bootstrap
@@ -45,7 +43,7 @@ def prune(run: RunFolder, budget: float, *, apply: bool = False, progress: Progr
         raise UserError(f"{run.path}: one member; there is nothing to drop")
     if not has_part(run, part):
         raise UserError(f"{run.path}: no held-out images to choose members by; train with data.holdout or data.folds")
-    logits, labels = _outputs(run, names, part), run.labels(part)
+    logits, labels = run.outputs(part), run.labels(part)
 
     def fit(places: tuple[int, ...]) -> Ensemble:
         own, spec = tuple(names[p] for p in places), recipe.ensemble
@@ -77,10 +75,6 @@ def undo(run: RunFolder, *, progress: Progress = silent) -> None:
     regrade(run, progress=progress)
 
 
-def _outputs(run: RunFolder, names: tuple[str, ...], part: str) -> np.ndarray:
-    return np.stack([run.member(name).outputs()[part] for name in names])
-
-
 def _all(subset: Ensemble, names: tuple[str, ...], before: Ensemble) -> Ensemble:
     """Return a subset as an ensemble of all members, the dropped ones without weight; each alone answers as before."""
     shares = dict(zip(subset.names, subset.weights, strict=True))
@@ -97,7 +91,7 @@ def _tried(
     chosen_by: int,
 ) -> PruneReport:
     """Return what each subset scores on the validation images, and loses against all members, on the same resamples."""
-    logits, labels = _outputs(run, names, "val"), run.labels("val")
+    logits, labels = run.outputs("val"), run.labels("val")
     boot = Bootstrap(labels, seed=run.recipe.seed, groups=run.groups("val"))
     called = [one.logits(logits[[names.index(n) for n in one.names]]).argmax(1) for one, _ in steps]
     draws = boot.draw({k: accuracy_of(answer, labels) for k, answer in enumerate(called)})
