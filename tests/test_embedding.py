@@ -185,7 +185,7 @@ def test_the_looks_are_written_and_a_second_time_nothing_is_computed(
     looked: tuple[ClassifySubject, Drawing, Drawing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, first, second = looked
-    files = [*keep(own.run, first), *keep(own.run, second)]
+    files = [*keep(own.run, first, ""), *keep(own.run, second, "")]
     assert [file.name for file in files] == ["embedding.png", "stability.png"]
     assert all(np.asarray(Image.open(file)).std() > 0 for file in files)
     left = {path.name for path in own.run.explained("").iterdir()}

@@ -41,6 +41,21 @@ def report(combine: str = "greedy", **options: object) -> Report:
     return grade(NAMES, logits, labels, CLASSES, ensemble, **(given | options))  # pyright: ignore[reportArgumentType]
 
 
+def test_an_ensemble_below_its_best_member_is_told() -> None:
+    logits, labels = draw(240, 2)
+    weak = np.random.default_rng(5).normal(size=(2, *logits.shape[1:])).astype(np.float32) * 4
+    stack = np.concatenate([logits[:1], weak])
+    for weights, surely in ((0.4, 0.3, 0.3), True), ((1.0, 0.0, 0.0), False):
+        found = grade(NAMES, stack, labels, CLASSES, Ensemble(NAMES, "weighted", weights), split="val", replicates=200)
+        told = [text for text in found.warnings if "one is more accurate than the ensemble" in text.replace(",", "")]
+        assert bool(told) == surely == bool(found.gain.high is not None and found.gain.high < 0)
+    by = 100 * (accuracy_score(labels, logits[0].argmax(1)) - accuracy_score(labels, stack.sum(0).argmax(1)))
+    said = grade(
+        NAMES, stack, labels, CLASSES, Ensemble(NAMES, "mean_logit", (1 / 3,) * 3), split="val", replicates=200
+    )
+    assert any(f"by {by:.1f} points (" in text and "octavo ensemble prune" in text for text in said.warnings)
+
+
 @pytest.mark.parametrize("combine", COMBINE)
 def test_report_of_every_combination(combine: str) -> None:
     found = report(combine)

@@ -13,9 +13,12 @@ from sklearn.metrics import accuracy_score
 from conftest import Octavo
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
+from octavo.looks.subject import subject_of
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.prune import pruned
 from octavo.numbers.results import Report
+from octavo.page.beware import beware
+from octavo.page.summary import page_of
 from octavo.verbs.evaluate import regrade
 from octavo.verbs.prune import prune
 
@@ -85,6 +88,12 @@ def test_of_a_run(trained: RunFolder, tmp_path: Path, run_cli: Octavo) -> None:
     alone = next(s for s in after.systems if s.name == left)
     assert after.ensemble.metrics["accuracy"].value == alone.metrics["accuracy"].value
     assert after.ensemble.metrics["accuracy"].value == report.steps[-1].accuracy.value
+    subject = subject_of(run)
+    page = page_of(subject, beware(subject), ())
+    facts = {fact.label: fact.text for fact in page.facts}
+    idle = ", ".join(name for name in weights if name != left)
+    assert page.lead.startswith("An ensemble of 3 networks, 1 of which has a weight, trained")
+    assert facts["networks"].endswith(f"; without a weight since it was pruned: {idle}")
 
 
 def test_a_pruned_run_stays_so(trained: RunFolder, digits_folder: Path, tmp_path: Path, run_cli: Octavo) -> None:

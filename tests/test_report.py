@@ -87,7 +87,9 @@ def test_first_screen_of_classifiers(run: RunFolder, few_looks: None) -> None:
     assert f"Accuracy of the ensemble on 40 validation images {100 * accuracy.value:.1f} %" in text
     assert f"95 % interval: {100 * accuracy.low:.1f} to {100 * accuracy.high:.1f} %" in text
     assert f"Rule: {numbers.rules['accuracy']}" in text
-    assert "An ensemble of 3 networks, trained on 120 images of digits" in text.replace(_root(run), "digits")
+    assert run.ensemble.weights.count(0) == 1  # greedy selection did without one
+    lead = "An ensemble of 3 networks, 2 of which have a weight, trained on 120 images of digits"
+    assert lead in text.replace(_root(run), "digits")
     assert "120 training, 40 held out of it, 40 validation" in text and "10: 0, 1, 2, … 9" in text
     assert "vgg, squeeze, mobile" in text and "recipe small, seed 0" in text
     order = sorted(numbers.per_class, key=lambda c: -(c.accuracy.value if c.accuracy else 0))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,20 +25,6 @@ from octavo.recipe import ClassifyRecipe, Recipe, dumps, load
 
 MANIFEST = "manifest.json"
 R = TypeVar("R", bound=Recipe)
-
-_OF_ENSEMBLE = (
-    "confusion",
-    "classes",
-    "reliability",
-    "trust",
-    "members",
-    "mistakes",
-    "suspects",
-    "embedding",
-    "speed",
-    "cost",
-)
-"""Looks that show what the ensemble answers."""
 
 
 class RunFolder:
@@ -221,13 +208,11 @@ class RunFolder:
         if self.unpruned is None:
             write_atomic(self.path / "ensemble.trained.json", as_json(self.ensemble.to_dict()))
         self.ensemble = ensemble
-        self._forget(*_OF_ENSEMBLE)
 
     def unprune(self) -> None:
         """Take the ensemble back that training left."""
         if (kept := self.unpruned) is not None:
             self.ensemble = kept
-            self._forget(*_OF_ENSEMBLE)
             (self.path / "ensemble.trained.json").unlink()
 
     @property
@@ -265,7 +250,6 @@ class RunFolder:
     @cascade.setter
     def cascade(self, fitted: Mapping[str, Any]) -> None:
         write_atomic(self.path / "cascade.json", as_json(fitted))
-        self._forget("speed")
 
     @property
     def distil(self) -> DistilReport | None:
@@ -276,7 +260,6 @@ class RunFolder:
     @distil.setter
     def distil(self, report: DistilReport) -> None:
         write_atomic(self.path / "distil.json", report.to_json().encode())
-        self._forget("speed")
 
     @property
     def bf16(self) -> dict[str, Any] | None:
@@ -290,7 +273,6 @@ class RunFolder:
             (self.path / "precision.json").unlink(missing_ok=True)
         else:
             write_atomic(self.path / "precision.json", as_json(found))
-        self._forget("speed", "cost")
 
     def bf16_members(self, device: str) -> list[str]:
         """Return the members that `octavo ensemble precision --apply` let answer in bfloat16 on this kind of device."""
@@ -301,14 +283,17 @@ class RunFolder:
         """Tell whether a member is one of `bf16_members`."""
         return name in self.bf16_members(device)
 
+    def state(self, of: Iterable[str]) -> str:
+        """Return a digest of what may change in a finished run: `ensemble`, `cascade`, `precision`, `distil`."""
+        digest = hashlib.sha256()
+        for path in (self.path / f"{fact}.json" for fact in of):
+            digest.update(path.read_bytes() if path.is_file() else b"")
+            digest.update(b"\0")
+        return digest.hexdigest()
+
     def explained(self, name: str) -> Path:
         """Return where a file lies that a look at the run left, such as `confusion.json`."""
         return self.path / "explained" / name
-
-    def _forget(self, *looks: str) -> None:
-        """Delete what looks found, since what they looked at has changed: they have to be taken anew."""
-        for look in looks:
-            self.explained(f"{look}.json").unlink(missing_ok=True)
 
     def write_explained(self, name: str, content: bytes) -> None:
         """Write a file of what a look found."""

@@ -98,6 +98,7 @@ class Look(Result):
         texts: title → long text that is folded until it is opened, such as a network's layers.
         points: a plot that answers the mouse.
         warnings: what a reader must know before trusting the rest, a sentence each.
+        state: `RunFolder.state` of what it shows, when it was taken.
     """
 
     format: Literal[1] = 1
@@ -110,6 +111,7 @@ class Look(Result):
     texts: dict[str, Name] = Field(default_factory=dict)
     points: Points | None = None
     warnings: tuple[Name, ...] = ()
+    state: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,11 +38,13 @@ class Way:
         draw: from the subject to a drawing; None where there is nothing to see.
         thorough: whether it runs networks or takes long in any case, so that a report goes without.
         seconds: subject → about how long it would run networks, where that depends on what is at hand.
+        of: what it shows that may change in a finished run, as `RunFolder.state` calls it.
     """
 
     draw: Callable[[Any], Drawing | None]
     thorough: bool = False
     seconds: Callable[[Any], float] = lambda _: 0.0
+    of: tuple[str, ...] = ("ensemble",)
 
 
 CLASSIFY: dict[str, Way] = {
@@ -55,12 +57,12 @@ CLASSIFY: dict[str, Way] = {
     "mistakes": Way(mistakes),
     "suspects": Way(suspects),
     "embedding": Way(embedding, seconds=network_seconds),
-    "stability": Way(stability, thorough=True),
+    "stability": Way(stability, thorough=True, of=()),
     "gradcam": Way(gradcam, thorough=True),
-    "speed": Way(speed),
-    "cost": Way(cost, thorough=True),
-    "history": Way(history),
-    "networks": Way(networks),
+    "speed": Way(speed, of=("ensemble", "cascade", "precision", "distil")),
+    "cost": Way(cost, thorough=True, of=("ensemble", "precision")),
+    "history": Way(history, of=()),
+    "networks": Way(networks, of=()),
 }
 SEGMENT: dict[str, Way] = {
     "stages": Way(stages),

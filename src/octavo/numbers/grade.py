@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from octavo.errors import UserError
 from octavo.numbers.bootstrap import Bootstrap, Draws, same_system
 from octavo.numbers.ensemble import Ensemble, fit_weights
-from octavo.numbers.grade_rule import OPTIMISM_RULE, calibration_warning, rule_of
+from octavo.numbers.grade_rule import OPTIMISM_RULE, calibration_warning, member_warning, rule_of
 from octavo.numbers.metrics import METRICS, Doubles, Labels, Statistic, log_probabilities, metrics_for
 from octavo.numbers.power import majority_warning
 from octavo.numbers.results import ClassResult, Contribution, Optimism, Report, SystemResult, wilson
@@ -76,12 +76,16 @@ def grade(
     results = graded.results(bool(said["flattered"]))
     counts, own = np.bincount(truth, minlength=len(classes)), results["systems"][-1].metrics[HEADLINE]
     fitted = 0 if fit is None else len(np.asarray(fit[1]))
-    worse = calibration_warning(results["systems"], split, str(said["calibrated_on"]), fitted)
+    worse = (
+        majority_warning(counts, own),
+        member_warning(results["gain"], results["best_member"], combination.combine),
+        calibration_warning(results["systems"], split, str(said["calibrated_on"]), fitted),
+    )
     return Report.model_validate(
         said
         | results
         | {
-            "warnings": (*said["warnings"], *filter(None, [majority_warning(counts, own), worse])),
+            "warnings": (*said["warnings"], *filter(None, worse)),
             "headline": HEADLINE,
             "level": level,
             "replicates": replicates,

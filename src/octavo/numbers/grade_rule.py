@@ -12,7 +12,7 @@ from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.metrics import Labels, metrics_for
 from octavo.numbers.power import power_sentence, uneven
-from octavo.numbers.results import SystemResult
+from octavo.numbers.results import Interval, SystemResult
 from octavo.words import counted
 
 OPTIMISM_RULE = (
@@ -59,6 +59,16 @@ def calibration_warning(systems: Sequence[SystemResult], split: str, where: str,
         f"calibration made probabilities worse here: NLL of {found.name} {before:.3f} before, {after:.3f} after; it "
         f"was fitted on {counted(images, 'image')} ({where}){why}"
     )
+
+
+def member_warning(gain: Interval, best: str, combine: str) -> str | None:
+    """Return a warning if an ensemble is surely less accurate than its best member; `gain`: its accuracy less that."""
+    if gain.low is None or gain.high is None or gain.high >= 0:
+        return None
+    ends = f"{-100 * gain.high:.1f} to {-100 * gain.low:.1f}"
+    advice = "" if combine == "greedy" else "; ensemble.combine=greedy, or octavo ensemble prune, leaves weak ones out"
+    more = f"more accurate than the ensemble by {-100 * gain.value:.1f} points ({ends})"
+    return f"one member alone, {best}, is {more}{advice}"
 
 
 def _made_worse(system: SystemResult) -> bool:

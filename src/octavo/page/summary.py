@@ -43,13 +43,27 @@ def page_of(
 def _lead(subject: ClassifySubject | SegmentSubject) -> str:
     recipe, classes = subject.recipe, counted(len(subject.classes), "class")
     count = len(recipe.networks)
-    who = _network(recipe.networks[0]) if count == 1 else f"An ensemble of {count} networks"
+    who = _network(recipe.networks[0]) if count == 1 else f"An ensemble of {_of_them(subject)}"
     task = f"to label every pixel as one of {classes}" if recipe.task == "segment" else f"to tell {classes} apart"
     parts = subject.manifest["data"]["parts"]
     folds = f" in {recipe.folds} folds" if recipe.folds else ""
     fit = counted(parts["holdout"] if recipe.folds else parts["fit"], "image") + folds
     scored = counted(subject.report.n, "validation image")
     return f"{who}, trained on {fit} of {_data(subject)} {task}, and scored on {scored}."
+
+
+def _of_them(subject: ClassifySubject | SegmentSubject) -> str:
+    """Return how many networks there are, and how many have a weight where not all do."""
+    size, idle = len(subject.recipe.networks), len(_idle(subject))
+    has = "has" if size - idle == 1 else "have"
+    return f"{size} networks, {size - idle} of which {has} a weight" if idle else f"{size} networks"
+
+
+def _idle(subject: ClassifySubject | SegmentSubject) -> list[str]:
+    """Return the members without a weight."""
+    if isinstance(subject, SegmentSubject):
+        return []
+    return [name for name, weight in zip(subject.members, subject.run.ensemble.weights, strict=True) if not weight > 0]
 
 
 def _facts(subject: ClassifySubject | SegmentSubject) -> tuple[Fact, ...]:
@@ -61,12 +75,14 @@ def _facts(subject: ClassifySubject | SegmentSubject) -> tuple[Fact, ...]:
     named = [_network(network) if len(recipe.networks) == 1 else network.name for network in recipe.networks[:_NAMED]]
     if more := len(recipe.networks) - len(named):
         named.append(f"and {more} more")
+    idle, pruned = _idle(subject), " since it was pruned" if subject.run.unpruned else ""
+    silent = f"; without a weight{pruned}: {', '.join(idle)}" if idle else ""
     hardware = manifest["hardware"]
     return (
         Fact("data", _data(subject)),
         Fact("images", f"{parts}; {split}"),
         Fact("classes", _listed(subject.classes)),
-        Fact("networks", ", ".join(named)),
+        Fact("networks", f"{', '.join(named)}{silent}"),
         Fact("training", _training(recipe)),
         Fact("recipe", f"{recipe.name}, seed {recipe.seed}; Octavo {manifest['octavo']} on {hardware['device']}"),
     )  # fmt: skip

@@ -88,8 +88,9 @@ def take(subject: Subject, name: str, way: Way) -> list[Path]:
     """Take one look, and return its pictures; those of the same look before that it has no more are removed."""
     run = subject.run
     before = _files(run, name)
+    state = run.state(way.of)
     if drawing := way.draw(subject):
-        paths = keep(run, drawing)
+        paths = keep(run, drawing, state)
     else:
         run.explained(f"{name}.json").unlink(missing_ok=True)
         paths = []
@@ -98,14 +99,15 @@ def take(subject: Subject, name: str, way: Way) -> list[Path]:
     return paths
 
 
-def keep(run: RunFolder, drawing: Drawing) -> list[Path]:
-    """Write a drawing into its run, what it says last, and return the pictures."""
+def keep(run: RunFolder, drawing: Drawing, state: str) -> list[Path]:
+    """Write a drawing into its run, what it says last, with the state of what it shows; return the pictures."""
     paths = []
     for name, figure in drawing.figures.items():
         paths.append(save(figure, run.plot(name)))
     for name, content in drawing.files.items():
         run.write_explained(name, content)
-    run.write_explained(f"{drawing.look.name}.json", drawing.look.to_json().encode())
+    look = drawing.look.model_copy(update={"state": state})
+    run.write_explained(f"{look.name}.json", look.to_json().encode())
     return paths
 
 

@@ -48,7 +48,7 @@ def report(
     """
     subject = subject_of(run, device, progress=progress, say=say)
     ways = looks_at(subject)
-    due = {name: way for name, way in ways.items() if not way.thorough and (refresh or not _taken(run, name))}
+    due = {name: way for name, way in ways.items() if not way.thorough and (refresh or not _taken(run, name, way))}
     slow = {name: seconds for name, way in due.items() if (seconds := _patience(subject, way)) > PATIENCE}
     failed = take_all(subject, {name: way for name, way in due.items() if name not in slow}).failed
     for name, why in failed.items():
@@ -56,7 +56,7 @@ def report(
     notes = [f"Left out: {name}. {plain_reason(why, subject)}." for name, why in failed.items()]
     notes += _lacking(run, ways, slow)
     # What was kept of a look that fails now may not fit the run any more.
-    sections = [section_of(run, name) for name in ways if _taken(run, name) and name not in failed]
+    sections = [section_of(run, name) for name, way in ways.items() if _taken(run, name, way) and name not in failed]
     page = page_of(subject, beware(subject), sections, notes)
     progress("report", 1, 1)
     return run.write_page(render(page))
@@ -80,17 +80,17 @@ def first_picture(run: RunFolder, name: str, others: Sequence[str] = (), device:
     """
     ways = looks_at(subject_of(run))
     lookup(dict.fromkeys((*ways, *others)), name, f"{run.path}: figure")
-    if (path := _first(run, name)) is None or not path.is_file():
+    if (path := _first(run, name, ways[name])) is None or not path.is_file():
         explain(run, [name], device=device)
-        path = _first(run, name)
+        path = _first(run, name, ways[name])
     if path is None:
         raise UserError(f"{run.path}: the look {name} has no picture")
     return path
 
 
-def _first(run: RunFolder, name: str) -> Path | None:
+def _first(run: RunFolder, name: str, way: Way) -> Path | None:
     """Return where the first picture of a look should be; None where it wasn't taken, or has none."""
-    shown = section_of(run, name).look.shown if _taken(run, name) else ()
+    shown = section_of(run, name).look.shown if _taken(run, name, way) else ()
     return run.plot(shown[0].file) if shown else None
 
 
@@ -107,13 +107,13 @@ def section_of(run: RunFolder, name: str) -> Section:
     )
 
 
-def _taken(run: RunFolder, name: str) -> bool:
-    """Return whether a look was taken, in a form that this version can read."""
+def _taken(run: RunFolder, name: str, way: Way) -> bool:
+    """Return whether a look was taken of the run as it is now, in a form that this version can read."""
     try:
-        Look.from_json(run.explained(f"{name}.json").read_text(encoding="utf-8"))
+        look = Look.from_json(run.explained(f"{name}.json").read_text(encoding="utf-8"))
     except (OSError, UserError):
         return False
-    return True
+    return look.state == run.state(way.of)
 
 
 def _patience(subject: Subject, way: Way) -> float:
@@ -126,7 +126,7 @@ def _patience(subject: Subject, way: Way) -> float:
 
 def _lacking(run: RunFolder, ways: Mapping[str, Way], slow: Mapping[str, float]) -> list[str]:
     """Return a note of the looks that weren't taken yet, because they are thorough or slow."""
-    missing = [name for name, way in ways.items() if (way.thorough or name in slow) and not _taken(run, name)]
+    missing = [name for name, way in ways.items() if (way.thorough or name in slow) and not _taken(run, name, way)]
     if not missing:
         return []
     named = [
