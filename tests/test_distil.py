@@ -33,6 +33,7 @@ from octavo.recipe import ClassifyRecipe
 from octavo.verbs.distil import distil, recipe_of
 from octavo.verbs.graduate import compared, graduate
 from octavo.verbs.reproduce import reproduce
+from octavo.verbs.resuming import place_of
 from octavo.verbs.training import train
 
 
@@ -254,8 +255,18 @@ def test_a_run_is_taught_from_within_its_folder(
     place.mkdir()
     (place / "file").touch()
     monkeypatch.chdir(copied.path)
-    code, _, err = run_cli("distil", ".", "--student", "mobile")
+    code, _, err = run_cli("distil", ".", "--student", "mobile", "--overwrite")
     assert code == 2 and f"{place}: exists and is not a run" in err
+
+
+def test_a_place_of_its_own(tmp_path: Path) -> None:
+    first = tmp_path / "run-mobile"
+    assert place_of(first, Options()) == place_of(first, Options(resume=True)) == first
+    first.mkdir()
+    assert place_of(first, Options()).name == "run-mobile-2" and place_of(first, Options(overwrite=True)) == first
+    (tmp_path / "run-mobile-2").mkdir()
+    assert place_of(first, Options()).name == "run-mobile-3"
+    assert place_of(first, Options(resume=True)).name == "run-mobile-2"
 
 
 def test_a_teacher_is_not_deleted_for_its_student(copied: RunFolder, run_cli: Octavo) -> None:

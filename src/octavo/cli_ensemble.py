@@ -118,7 +118,7 @@ def distil(
     run: RunArgument,
     student: Annotated[str, typer.Option("--student", help="A member of the run, or any backbone.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the student's run; RUN-STUDENT by default.")
+        Path | None, typer.Option("--out", help="Folder of the student's run; RUN-STUDENT (-2, …) by default.")
     ] = None,
     data: DataOption = None,
     temperature: Annotated[

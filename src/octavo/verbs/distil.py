@@ -16,7 +16,7 @@ from octavo.options import Options
 from octavo.progress import Progress, Say, silent, unsaid
 from octavo.recipe import ClassifyRecipe, load
 from octavo.verbs.conditions import changed_rows
-from octavo.verbs.resuming import require_taught_by
+from octavo.verbs.resuming import place_of, require_taught_by
 from octavo.verbs.training import train
 
 _HOLDOUT = 0.1
@@ -42,8 +42,9 @@ def distil(
         student: a member's name, or a backbone; of a backbone that no member has, the published weights are taken and
             the head of the first member.
         overrides: changes of the student's recipe, such as `train.epochs=30`.
-        options: how to run it; `out` is RUN-STUDENT beside the teacher's folder by default. The folder of weights is
-            the teacher's; layout, corrected labels and skipping are too where the data are.
+        options: how to run it; `out` is RUN-STUDENT beside the teacher's folder by default, with a number where
+            that is taken. The folder of weights is the teacher's; layout, corrected labels and skipping are too where
+            the data are.
         data: folder or CSV file with the teacher's validation images; the teacher's by default.
         temperature: see `recipe.distil`; by default 2, or with `options.resume` what the run began with.
         weight: see `recipe.distil`; by default 0.9, or with `options.resume` what the run began with.
@@ -55,7 +56,7 @@ def distil(
             other images; with `options.resume` another teacher, student, temperature or weight than then.
     """
     options = options or Options()
-    options = replace(options, out=options.out or _beside(teacher, student))
+    options = replace(options, out=options.out or place_of(_beside(teacher, student), options))
     own = {name: value for name, value in {"temperature": temperature, "weight": weight}.items() if value is not None}
     before = _begun(options)
     if before:

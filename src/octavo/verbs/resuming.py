@@ -17,6 +17,16 @@ from octavo.recipe import ClassifyRecipe, Recipe, SegmentRecipe, dumps
 from octavo.words import counted
 
 
+def place_of(first: Path, options: Options) -> Path:
+    """Return where a run goes for which no folder was named: `first`, or with a number behind it where that is taken.
+
+    A run that is to be gone on with, or to be deleted first, is the last one there.
+    """
+    taken = [first, *(first.with_name(f"{first.name}-{i}") for i in range(2, 10_000))]
+    free = next(i for i, path in enumerate(taken) if not path.exists())
+    return taken[max(free - 1, 0) if options.resume or options.overwrite else free]
+
+
 def begun_before(out: Path, named: bool, options: Options, say: Say) -> RunFolder | None:
     """Return the run to go on with, or None to begin one; refuses a folder that is taken before any work is done.
 

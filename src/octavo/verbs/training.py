@@ -29,7 +29,7 @@ from octavo.verbs.evaluate import combine, regrade
 from octavo.verbs.evaluate_masks import regrade_masks
 from octavo.verbs.gate import gate
 from octavo.verbs.graduate import graduate
-from octavo.verbs.resuming import all_trained, begun_before, how_far, require_same, without_start
+from octavo.verbs.resuming import all_trained, begun_before, how_far, place_of, require_same, without_start
 
 N = TypeVar("N", bound=Network)
 Approve = Callable[[Material, Mapping[str, str]], None]
@@ -246,12 +246,7 @@ def _out(recipe: Recipe | None, options: Options) -> Path:
         return options.out
     if recipe is None:
         raise UserError("train: name a recipe, or, with --resume, the run's folder by --out")
-    first = Path("runs") / recipe.name
-    taken = [first, *(Path("runs") / f"{recipe.name}-{i}" for i in range(2, 10_000))]
-    free = next(i for i, path in enumerate(taken) if not path.exists())
-    if options.resume or options.overwrite:
-        return taken[max(free - 1, 0)]
-    return taken[free]
+    return place_of(Path("runs") / recipe.name, options)
 
 
 def _recipe_of(run: RunFolder | None) -> Recipe:
