@@ -99,7 +99,7 @@ def _warn_of_few(budget: float, images: int) -> None:
     if 0 < budget < 100 / images:
         _warn(
             f"{budget:g} points are less than one of the {counted(images, 'image')} that it is chosen by "
-            f"({100 / images:.1f} points): none more of these may be wrong, and what is lost on others is known no "
+            f"({100 / images:.2f} points): none more of these may be wrong, and what is lost on others is known no "
             "better than the interval of `lost` says"
         )
 
