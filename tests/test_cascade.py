@@ -214,6 +214,14 @@ def test_a_run_answers_in_stages(trained: RunFolder, digits_folder: Path, tmp_pa
     stops = stages.stops(answers)
     expected_ids = answers.argmax(2)[stops, np.arange(len(stops))]
     assert (found.ids == expected_ids).mean() > 0.97  # batches of another size round otherwise
+    assert found.stopped and list(found.stopped) == list(stages.names)
+    counted = np.bincount(stops, minlength=len(stages.names))
+    assert np.abs(np.array(list(found.stopped.values())) - counted).sum() <= 4 and sum(found.stopped.values()) == len(
+        stops
+    )
+    code, shown, _ = run_cli("predict", run.path, images, "--out", out, "--cascade", "--device", "cpu")
+    told = ", ".join(f"{name} {count}" for name, count in found.stopped.items())
+    assert code == 0 and f"images that stopped at: {told}" in shown
     whole = (run.cascade or {}) | {"cascade": replace(stages, thresholds=(NEVER, NEVER)).to_dict()}
     run.cascade = whole
     np.testing.assert_allclose(
@@ -235,6 +243,7 @@ def test_a_run_answers_in_stages(trained: RunFolder, digits_folder: Path, tmp_pa
     run.ensemble = replace(run.ensemble, weights=(1.0, 0.0, 0.0))
     error = run_cli("ensemble", "cascade", run.path)[2]
     assert "needs two members" in error and "--set ensemble.combine=mean_logit gives one to all" in error
+    assert "needs two members" in run_cli("predict", run.path, images, "--out", out, "--cascade")[2]
     run.prune(run.ensemble)
     assert f"octavo ensemble prune {run.path} --undo" in run_cli("ensemble", "cascade", run.path)[2]
     assert run_cli("predict", run.path, images, "--out", out, "--cascade", "--member", "vgg")[0] == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,11 +22,12 @@ def cascade_of(run: RunFolder) -> Cascade:
     """Return the cascade that was fitted to a run.
 
     Raises:
-        UserError: none was, or the ensemble is another one by now.
+        UserError: none was, or can be, or the ensemble is another one by now.
     """
     kept = run.cascade
     budget = 0.2 if kept is None else 100 * kept["report"]["budget"]
     again = f"octavo ensemble cascade {run.path} --budget {budget:g}"
+    several(run)
     if kept is None:
         raise UserError(f"{run.path}: no cascade yet; fit one by {again}")
     found, ensemble = Cascade.from_dict(kept["cascade"], f"{run.path}/cascade.json"), run.ensemble
@@ -39,6 +41,28 @@ def cascade_of(run: RunFolder) -> Cascade:
     return found
 
 
+def several(run: RunFolder) -> list[str]:
+    """Return the members with a weight.
+
+    Raises:
+        UserError: there is one alone, of which no cascade can be.
+    """
+    ensemble = run.ensemble
+    used = [name for name, weight in zip(ensemble.names, ensemble.weights, strict=True) if weight > 0]
+    if len(used) < 2:
+        raise UserError(f"{run.path}: a cascade needs two members with a weight; {_one_left(run, used[0])}")
+    return used
+
+
+def _one_left(run: RunFolder, name: str) -> str:
+    """Return why an ensemble has one member with a weight, and what would give it more."""
+    if len(run.ensemble.names) == 1:
+        return f"the run has one member, {name}"
+    if run.unpruned is not None:
+        return f"only {name} has one since it was pruned: octavo ensemble prune {run.path} --undo"
+    return f"only {name} has one: its recipe chose the weights, --set ensemble.combine=mean_logit gives one to all"
+
+
 def together_of(side: int, device: torch.device) -> int:
     """Return how many images, stored with that shorter side, should go through the stages together.
 
@@ -49,19 +73,39 @@ def together_of(side: int, device: torch.device) -> int:
     return max(AT_ONCE, _TOGETHER * _SIDE**2 // max(side, _SIDE) ** 2)
 
 
-def in_stages(stages: Cascade, trained: Sequence[Trained], batch: Batch) -> np.ndarray:
-    """Return logits [B,C] of a batch: each image is answered by the first prefix of the members that is sure enough."""
-    shared = Shared(batch)
-    known = shared.logits(trained[0])[None]  # [members so far, images that go on, C]
-    answer = stages.prefixes[0].logits(known)
-    going = np.arange(len(answer))
-    for net, prefix, threshold in zip(trained[1:], stages.prefixes[1:], stages.thresholds, strict=True):
-        unsure = confidences(answer[going][None])[0] < threshold
-        going, known = going[unsure], known[:, unsure]
-        if not len(going):
-            break
-        if not unsure.all():
-            shared = shared.some(np.flatnonzero(unsure))
-        known = np.concatenate([known, shared.logits(net)[None]])
-        answer[going] = prefix.logits(known)
-    return answer
+@dataclass(eq=False)
+class InStages:
+    """A cascade that answers batches, and counts which member images stop at.
+
+    Attributes:
+        stages: the cascade.
+        trained: its members in its order.
+        stopped: how many images were answered after each of them so far, int64 [K].
+    """
+
+    stages: Cascade
+    trained: Sequence[Trained]
+    stopped: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to count."""
+        self.stopped = np.zeros(len(self.trained), np.int64)
+
+    def __call__(self, batch: Batch) -> np.ndarray:
+        """Return logits [B,C] of a batch: each image is answered by the first prefix that is sure enough."""
+        shared = Shared(batch)
+        known = shared.logits(self.trained[0])[None]  # [members so far, images that go on, C]
+        answer = self.stages.prefixes[0].logits(known)
+        going, last = np.arange(len(answer)), np.zeros(len(answer), np.int64)
+        later = zip(self.trained[1:], self.stages.prefixes[1:], self.stages.thresholds, strict=True)
+        for place, (net, prefix, threshold) in enumerate(later, 1):
+            unsure = confidences(answer[going][None])[0] < threshold
+            going, known = going[unsure], known[:, unsure]
+            if not len(going):
+                break
+            if not unsure.all():
+                shared = shared.some(np.flatnonzero(unsure))
+            known = np.concatenate([known, shared.logits(net)[None]])
+            answer[going], last[going] = prefix.logits(known), place
+        self.stopped += np.bincount(last, minlength=len(self.trained))
+        return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from octavo.engine.cascaded import several
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
 from octavo.engine.sets import first_half, require_clean
@@ -69,10 +70,7 @@ def cascade(
     if not isinstance(subject, ClassifySubject):
         raise UserError(f"{run.path}: a segmenter; a cascade is of several classifiers")
     require_clean(run, "a cascade that is tried on them loses more than is told")
-    ensemble = run.ensemble
-    used = [name for name, weight in zip(ensemble.names, ensemble.weights, strict=True) if weight > 0]
-    if len(used) < 2:
-        raise UserError(f"{run.path}: a cascade needs two members with a weight; {_one_left(run, used[0])}")
+    ensemble, used = run.ensemble, several(run)
     timed = costs_of(subject, used)
     order, added = timed.in_order(used)
     held = run.outputs("holdout") if "holdout" in run.member(used[0]).outputs() else None
@@ -103,15 +101,6 @@ def cascade(
 
 def _caution(factor: float) -> str:
     return _KEPT if factor == 1 else _RAISED.format(factor) if factor else _NONE
-
-
-def _one_left(run: RunFolder, name: str) -> str:
-    """Return why an ensemble has one member with a weight, and what would give it more."""
-    if len(run.ensemble.names) == 1:
-        return f"the run has one member, {name}"
-    if run.unpruned is not None:
-        return f"only {name} has one since it was pruned: octavo ensemble prune {run.path} --undo"
-    return f"only {name} has one: its recipe chose the weights, --set ensemble.combine=mean_logit gives one to all"
 
 
 def _tried(

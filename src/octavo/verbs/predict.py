@@ -14,7 +14,7 @@ from scipy.special import softmax
 from octavo.data.batches import Batch
 from octavo.data.store import ImageDecoder, decoded
 from octavo.data.walk import list_images
-from octavo.engine.cascaded import cascade_of, in_stages, together_of
+from octavo.engine.cascaded import InStages, cascade_of, together_of
 from octavo.engine.embedding import split_layer
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
@@ -38,6 +38,7 @@ class Predictions:
         probabilities: float32 [n,C], rows sum to one.
         errors: files that could not be read → reason.
         sets: whether a class is in an image's prediction set, bool [n,C], if a coverage was asked for.
+        stopped: member → how many images a cascade answered after it, in the cascade's order, if one answered.
     """
 
     files: tuple[str, ...]
@@ -46,6 +47,7 @@ class Predictions:
     probabilities: np.ndarray
     errors: dict[str, str]
     sets: np.ndarray | None = None
+    stopped: dict[str, int] | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -121,12 +123,11 @@ def predict(
     target = find(device).device
     trained = restore_all(run, asked, target)
     at_once = together_of(side, target) if stages else AT_ONCE
+    staged = InStages(stages, trained) if stages else None
     paths = list_images(images)
     ids = shown(paths, images)
 
-    def answers(batch: Batch) -> np.ndarray:
-        if stages:
-            return in_stages(stages, trained, batch)
+    def whole(batch: Batch) -> np.ndarray:
         logits = together(trained, batch)
         return (
             ensemble.member_logits(member, logits[0]) if member else ensemble.logits(_all(ensemble.names, used, logits))
@@ -136,13 +137,14 @@ def predict(
     for done, files, batch in _batches(paths, side, errors, at_once):
         names += [ids[path] for path in files]
         if batch:
-            parts.append(fitting(answers, batch))
+            parts.append(fitting(staged or whole, batch))
         progress("predict", done, len(paths), f"{len(errors)} unreadable" if errors else "")
     table = np.concatenate(parts) if parts else np.zeros((0, len(classes)))
     probabilities = softmax(table, axis=1).astype(np.float32)
     unreadable = {ids[path]: reason for path, reason in errors.items()}
     chosen = fitted.sets(softmax(table, axis=1)) if fitted else None
-    return Predictions(tuple(names), classes, table.argmax(1), probabilities, unreadable, chosen)
+    stopped = dict(zip(asked, staged.stopped.tolist(), strict=True)) if staged else None
+    return Predictions(tuple(names), classes, table.argmax(1), probabilities, unreadable, chosen, stopped)
 
 
 def embed(
