@@ -12,8 +12,9 @@ from scipy.special import softmax
 
 from conftest import Octavo
 from octavo.engine.folder import RunFolder
-from octavo.engine.sets import half_tried, sets_of
+from octavo.engine.sets import first_half, half_tried, sets_of
 from octavo.errors import UserError
+from octavo.files import write_csv
 from octavo.looks.subject import ClassifySubject
 from octavo.looks.trust import trust
 from octavo.verbs.evaluate import evaluate
@@ -45,6 +46,21 @@ def test_halves_are_apart_and_the_same_every_time(run: RunFolder) -> None:
     assert found.fitted + found.scored == n and abs(found.fitted - n / 2) <= 5
     assert half_tried(run, 0.8) == found and sum(s.images for s in found.by_size) == found.scored
     assert found.mean_size == pytest.approx(sum(s.size * s.images for s in found.by_size) / found.scored)
+
+
+def test_groups_are_in_one_half(run: RunFolder) -> None:
+    path = run.path / "samples.csv"
+    rows = run.samples()
+    for number, row in enumerate(row for row in rows if row["part"] == "val"):
+        row["group"] = f"patient {number % 7}"
+    write_csv(path, [{"group": ""} | row for row in rows])
+    first, groups = first_half(run), run.groups("val")
+    assert groups is not None and len(set(groups)) == 7
+    halves = [set(groups[rows]) for rows in (first, ~first)]
+    assert not halves[0] & halves[1] and abs(first.sum() - len(first) / 2) <= len(first) / 7
+    assert set(run.labels("val")[~first]) == set(run.labels("val"))
+    assert (first_half(run) == first).all() and (first_half(run, 5) != first).any()
+    assert half_tried(run, 0.8).fitted == first.sum()
 
 
 def test_too_few_images_are_told(run: RunFolder) -> None:

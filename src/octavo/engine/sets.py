@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import softmax
 
-from octavo.data.samples import drawn
+from octavo.data.samples import drawn, drawn_groups
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
 from octavo.numbers.conformal import PredictionSets, coverage_of, coverage_spread, fit_sets
@@ -50,9 +50,13 @@ def half_tried(run: RunFolder, coverage: float, method: str = METHOD) -> Sets:
 def first_half(run: RunFolder, seed: int | None = None) -> np.ndarray:
     """Return which validation images are in the half that something is fitted on, bool [n].
 
-    It is drawn within each class, by the files' names and the recipe's seed, or another `seed`.
+    It is drawn within each class, by the files' names and the recipe's seed, or another `seed`; where the data have
+    groups, whole ones are drawn.
     """
     labels, files, salt = run.labels("val"), run.files("val"), f"sets:{run.recipe.seed if seed is None else seed}"
+    if (groups := run.groups("val")) is not None:
+        own = drawn_groups(np.arange(len(labels)), [str(group) for group in groups], labels, 0.5, salt)
+        return np.isin(np.arange(len(labels)), own)
     halves = [drawn(np.flatnonzero(labels == i).tolist(), files, 0.5, salt) for i in set(labels)]
     return np.isin(np.arange(len(labels)), np.concatenate(halves).astype(np.int64))
 
@@ -77,8 +81,7 @@ def tried(fitted: PredictionSets, probabilities: np.ndarray, labels: np.ndarray,
 
 
 def _probabilities(run: RunFolder) -> np.ndarray:
-    stack = np.stack([run.member(name).outputs()["val"] for name in run.ensemble.names])
-    return softmax(run.ensemble.logits(stack), axis=1)
+    return softmax(run.ensemble.logits(run.outputs("val")), axis=1)
 
 
 def require_clean(run: RunFolder, why: str) -> None:

@@ -30,8 +30,9 @@ from octavo.progress import Progress, silent
 _RULE = (
     "Members are timed here and ordered by the time that each adds; what several share runs once. An image stops at "
     "the first prefix of the ensemble whose calibrated confidence reaches a threshold. Thresholds are fitted on one "
-    "half of the validation images, drawn within each class, so that neither the accuracy counted there nor the one "
-    "which the whole ensemble's probabilities expect falls by more than the budget."
+    "half of the validation images, drawn within each class, or by whole groups where there are some, so that neither "
+    "the accuracy counted there nor the one which the whole ensemble's probabilities expect falls by more than the "
+    "budget."
 )
 
 _KEPT = "Images that they were not fitted to keep it too, by one standard error in cross-validation on that half."
