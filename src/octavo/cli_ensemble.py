@@ -18,9 +18,9 @@ from octavo.terminal import (
     SetOption,
     SkipOption,
     WeightsOption,
-    console,
     print_tables,
     progress_shown,
+    show_rule,
     show_student,
 )
 from octavo.words import counted
@@ -49,9 +49,7 @@ def cascade(
     with progress_shown() as progress:
         report = fit(RunFolder.open(run), budget, data=data, device=device, progress=progress)
     print_tables(cascade_tables(report))
-    console().print(report.rule, markup=False, soft_wrap=False)
-    _warn_of_few(budget, report.fitted)
-    _warn(report.beware)
+    show_rule(report.rule, (_too_few(budget, report.fitted), report.beware))
     if not report.found:
         typer.echo(
             f"no cascade is sure to keep the budget, by {counted(report.fitted, 'image')}; nothing is changed: allow "
@@ -83,8 +81,7 @@ def prune(
     with progress_shown() as progress:
         report = run_pruning(RunFolder.open(run), budget, apply=apply, progress=progress)
     print_tables([prune_table(report)])
-    console().print(report.rule, markup=False, soft_wrap=False)
-    _warn_of_few(budget, report.chosen_by)
+    show_rule(report.rule, (_too_few(budget, report.chosen_by),))
     left = len(report.steps[-1].members)
     if apply:
         typer.echo(f"{run}: {counted(left, 'member')} left in the ensemble; {renewed}; --undo takes it back")
@@ -94,19 +91,15 @@ def prune(
         typer.echo("nothing is changed; --apply does it")
 
 
-def _warn_of_few(budget: float, images: int) -> None:
-    """Say when a budget is less than one image more or less."""
-    if 0 < budget < 100 / images:
-        _warn(
-            f"{budget:g} points are less than one of the {counted(images, 'image')} that it is chosen by "
-            f"({100 / images:.2f} points): none more of these may be wrong, and what is lost on others is known no "
-            "better than the interval of `lost` says"
-        )
-
-
-def _warn(text: str) -> None:
-    if text:
-        typer.echo(f"beware: {text}", err=True)
+def _too_few(budget: float, images: int) -> str:
+    """Return a warning where a budget is less than one image more or less; else nothing."""
+    if not 0 < budget < 100 / images:
+        return ""
+    return (
+        f"{budget:g} points are less than one of the {counted(images, 'image')} that it is chosen by "
+        f"({100 / images:.2f} points): none more of these may be wrong, and what is lost on others is known no better "
+        "than the interval of `lost` says"
+    )
 
 
 def _one_of(options: dict[str, bool]) -> None:
@@ -196,8 +189,7 @@ def precision(
     with progress_shown() as progress:
         report = verb.precision(folder, changed, data=data, device=device, progress=progress)
     print_tables([precision_table(report)])
-    console().print(report.rule, markup=False, soft_wrap=False)
-    _warn(report.beware)
+    show_rule(report.rule, (report.beware,))
     if apply:
         verb.apply(folder, report)
         typer.echo(f"{run}: answers in bfloat16 on a {report.device} from now on; --undo takes it back")

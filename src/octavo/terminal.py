@@ -61,12 +61,12 @@ def show(report: Report | SegmentReport, all_classes: bool) -> None:
         from octavo.numbers.mask_tables import segment_tables
 
         print_tables(segment_tables(report, every_class=all_classes))
-        _explain(report.rule, report.warnings)
+        show_rule(report.rule, report.warnings)
     else:
         from octavo.numbers.tables import report_tables
 
         print_tables(report_tables(report, every_class=all_classes))
-        _explain(f"{report.rule} {report.power}".strip(), report.warnings)
+        show_rule(f"{report.rule} {report.power}".strip(), report.warnings)
 
 
 def show_score(score: Score) -> None:
@@ -74,7 +74,7 @@ def show_score(score: Score) -> None:
     from octavo.numbers.tables import score_tables
 
     print_tables(score_tables(score))
-    _explain(score.rule, score.warnings)
+    show_rule(score.rule, score.warnings)
 
 
 def show_student(report: DistilReport) -> None:
@@ -82,10 +82,12 @@ def show_student(report: DistilReport) -> None:
     from octavo.numbers.tables import distil_table
 
     print_tables([distil_table(report)])
-    _explain(report.rule, ())
+    show_rule(report.rule)
 
 
-def _explain(rule: str, warnings: Iterable[str]) -> None:
+def show_rule(rule: str, warnings: Iterable[str] = ()) -> None:
+    """Print the rule by which numbers were made, and what to beware of; empty warnings are none."""
+    warnings = filter(None, warnings)
     for line in (rule, *(f"beware: {warning}" for warning in warnings)):
         console().print(line, markup=False, soft_wrap=False)
 
@@ -150,7 +152,7 @@ def show_masks(score: MaskScore) -> None:
     from octavo.numbers.mask_tables import mask_score_tables
 
     print_tables(mask_score_tables(score))
-    _explain(score.report.rule, score.report.warnings)
+    show_rule(score.report.rule, score.report.warnings)
 
 
 def show_look(look: Look) -> None:
@@ -166,7 +168,7 @@ def show_look(look: Look) -> None:
         for row in zip(*(column.cells for column in columns), strict=True):
             shown.add_row(*(plain(text) for text, _ in row))
         print_tables([shown])
-    _explain(look.sees, ())
+    show_rule(look.sees)
 
 
 def refuse(options: Mapping[str, object], what: str) -> None:
