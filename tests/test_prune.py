@@ -96,6 +96,16 @@ def test_of_a_run(trained: RunFolder, tmp_path: Path, run_cli: Octavo) -> None:
     assert facts["networks"].endswith(f"; without a weight since it was pruned: {idle}")
 
 
+def test_a_loss_that_is_surely_above_the_budget_is_told(trained: RunFolder) -> None:
+    report = prune(trained, 99.0)
+    lost = report.steps[-1].loss
+    surely = lost.model_copy(update={"value": 0.02, "low": 0.01, "high": 0.03})
+    last = report.steps[-1].model_copy(update={"loss": surely})
+    for budget, told in (0.005, True), (0.015, False), (0.01, False):
+        found = report.model_copy(update={"budget": budget, "steps": (*report.steps[:-1], last)})
+        assert ("loses 2.0 points (1.0 to 3.0), surely more than the budget" in found.beware) == told
+
+
 def test_a_pruned_run_stays_so(trained: RunFolder, digits_folder: Path, tmp_path: Path, run_cli: Octavo) -> None:
     run = RunFolder(Path(shutil.copytree(trained.path, tmp_path / "run")))
     was = run.ensemble

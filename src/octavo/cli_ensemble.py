@@ -81,7 +81,7 @@ def prune(
     with progress_shown() as progress:
         report = run_pruning(RunFolder.open(run), budget, apply=apply, progress=progress)
     print_tables([prune_table(report)])
-    show_rule(report.rule, (_too_few(budget, report.chosen_by),))
+    show_rule(report.rule, (_too_few(budget, report.chosen_by), report.beware))
     left = len(report.steps[-1].members)
     if apply:
         typer.echo(f"{run}: {counted(left, 'member')} left in the ensemble; {renewed}; --undo takes it back")

@@ -302,6 +302,18 @@ class PruneReport(Result):
     """Whether members were chosen by the scored images."""
     rule: str
 
+    @property
+    def beware(self) -> str:
+        """A warning where the smallest ensemble surely loses more than the budget where it is scored; else nothing."""
+        lost = self.steps[-1].loss
+        if lost.low is None or lost.high is None or lost.low <= self.budget:
+            return ""
+        return (
+            f"on the validation images the last of these loses {100 * lost.value:.1f} points ({100 * lost.low:.1f} to "
+            f"{100 * lost.high:.1f}), surely more than the budget; {self.chosen_by} images are few to choose by: "
+            "hold out more (data.holdout, data.folds)"
+        )
+
 
 class Report(Result):
     """Every number of an evaluation with the rule by which it was made."""
