@@ -74,6 +74,8 @@ def test_few_classes_have_no_top5_column() -> None:
 
 def test_a_single_member_adds_nothing() -> None:
     assert len(tables(8, members=1)) == len(tables(8)) - 1
+    text = printed(tables(8, members=1))
+    assert "ensemble" not in text and text.count("one") == 1
 
 
 def test_of_many_classes_the_ends_are_shown_unless_all_are_asked_for() -> None:

@@ -45,8 +45,7 @@ def _sees(report: Report, whole: Reliability) -> str:
 
 
 def _table(report: Report, found: list[Reliability]) -> Table:
-    """Return a row a system; a run of one member has the same numbers twice, so that one row is left."""
-    kept = list(zip(report.systems, found, strict=True))
+    """Return a row a system, those that differ; `found` are all."""
     rows: list[tuple[Cell, ...]] = [
         (
             system.name,
@@ -54,7 +53,7 @@ def _table(report: Report, found: list[Reliability]) -> Table:
             own.mean_confidence,
             *(system.metrics[key].value for key in ("ece", "nll", "brier")),
         )
-        for system, own in (kept if len(kept) > 2 else kept[:1])
+        for system, own in zip(report.different, found, strict=False)
     ]
     return Table(
         title="Calibration of every system",

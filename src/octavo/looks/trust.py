@@ -73,14 +73,14 @@ def _gap_row(optimism: Optimism, key: str) -> tuple[Cell, ...]:
 def _scaled(report: Report) -> list[Table]:
     if report.calibration == "none":
         return []
-    pairs = [(s, [(s.uncalibrated[key], s.metrics[key]) for key in ("nll", "ece", "brier")]) for s in report.systems]
+    pairs = [(s, [(s.uncalibrated[key], s.metrics[key]) for key in ("nll", "ece", "brier")]) for s in report.different]
     rows = tuple((s.name, s.temperature, *(x for pair in found for x in _values(pair))) for s, found in pairs)
     names = ("NLL [nats]", "ECE", "Brier (0 to 2)")
     return [
         Table(
             title="Probabilities before and after calibration",
             columns=("system", "temperature", *(f"{name} {when}" for name in names for when in ("before", "after"))),
-            rows=rows if len(rows) > 2 else rows[:1],
+            rows=rows,
             kinds=("text", "number", "number", "number", "number", "number", "number", "number"),
             caption="A temperature above 1 makes a system less sure, one below 1 surer. The lower the other numbers, "
             "the better.",

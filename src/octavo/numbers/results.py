@@ -372,6 +372,11 @@ class Report(Result):
         """The ensemble's metrics."""
         return next(s for s in self.systems if s.kind == "ensemble")
 
+    @property
+    def different(self) -> tuple[SystemResult, ...]:
+        """The members and the ensemble; of one member it alone, since the ensemble is that."""
+        return self.systems if len(self.systems) > 2 else self.systems[:1]
+
 
 class Score(Result):
     """How a file of predictions compares with the truth."""

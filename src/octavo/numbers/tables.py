@@ -41,7 +41,8 @@ def report_tables(report: Report, *, every_class: bool = False) -> list[Table]:
         tables.append(_optimism(report.optimism, report.level))
     if report.sets:
         tables.append(_sets(report.sets))
-    return [*tables, class_table(report.per_class, "Classes (ensemble)", report.level, every_class=every_class)]
+    title = "Classes (ensemble)" if len(report.different) > 1 else "Classes"
+    return [*tables, class_table(report.per_class, title, report.level, every_class=every_class)]
 
 
 def score_tables(score: Score, *, level: float = 0.95, every_class: bool = False) -> list[Table]:
@@ -86,7 +87,7 @@ def _systems(report: Report) -> Table:
     flattered = ", flattered" if report.flattered else ""
     title = f"{counted(report.n, 'image')} of {report.split}{flattered}"
     table = titled(title, ("system", headline, *(METRICS[name].title for name in shown)))
-    for system in report.systems:
+    for system in report.different:
         own = system.kind == "ensemble"
         if own:
             table.add_section()
@@ -110,7 +111,7 @@ def _contributions(report: Report) -> Table:
 
 def _calibration(report: Report) -> Table:
     table = titled(f"Calibration, fitted on {report.calibrated_on}", ("system", "temperature", "NLL", "ECE", "Brier"))
-    for system in report.systems:
+    for system in report.different:
         values = (
             f"{system.uncalibrated[k].value:.4f} → {system.metrics[k].value:.4f}" for k in ("nll", "ece", "brier")
         )
