@@ -3,8 +3,8 @@
     python bench/cascade_halves.py RUN [--budget 0.2] [--halves 40]
 
 RUN is a run to which `octavo ensemble cascade` was fitted: members' order and times are taken from there. Each half is
-drawn within the classes. Told are points of accuracy lost on the other half (mean, nine in ten, worst), how often it
-was more than half a point, and how many times faster it is by the members' times:
+drawn within the classes, or of whole groups. Told are points of accuracy lost on the other half (mean, nine in ten,
+worst), how often it was more than half a point, and how many times faster it is by the members' times:
 
     fitted      thresholds that keep the budget on the images that they are fitted to
     cautious    these raised, as `octavo ensemble cascade` does, by cross-validation in the half

@@ -31,7 +31,7 @@ import torch
 from sides import guarded, limits, machine
 
 from octavo.data.batches import Batch
-from octavo.engine.cascaded import InStages, cascade_of, together_of
+from octavo.engine.cascaded import cascade_of, in_stages, together_of
 from octavo.engine.folder import RunFolder
 from octavo.engine.graphs import OFTEN, Replayed
 from octavo.engine.hardware import find
@@ -76,7 +76,8 @@ def main() -> None:
         sides["compiled"] = lambda batch: run.ensemble.logits(together(compiled, batch))
     if given.cascade:
         stages = cascade_of(run)
-        sides["cascade"] = InStages(stages, [nets[name] for name in stages.names])
+        in_order = [nets[name] for name in stages.names]
+        sides["cascade"] = lambda batch: in_stages(stages, in_order, batch)[:, :-1]
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     answers: dict[str, np.ndarray] = {}
     for name, side in sides.items():

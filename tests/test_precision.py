@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from conftest import Octavo
-from octavo.engine.cascaded import InStages
+from octavo.engine.cascaded import in_stages
 from octavo.engine.folder import RunFolder
 from octavo.engine.graphs import Replayed
 from octavo.engine.restore import batch_of, restore, restore_all, sharing, together
@@ -116,17 +116,17 @@ def test_a_shared_extractor_is_counted_once_and_runs_once_in_a_cascade(shared: R
     whole = replace(shared.ensemble, combine="weighted", weights=(0.4, 0.3, 0.3), calibration=NONE, own=())
     prefixes, batch = prefixes_of(whole, ["a", "c", "b"]), batch_of(IMAGES)
     in_order = [nets[name] for name in ("a", "c", "b")]
-    found = InStages(Cascade(prefixes, (NEVER, NEVER)), in_order)(batch)
+    found = in_stages(Cascade(prefixes, (NEVER, NEVER)), in_order, batch)
+    assert (found[:, -1] == 2).all()
+    found = found[:, :-1]
     np.testing.assert_allclose(found, whole.logits(together([nets[name] for name in names], batch)), atol=1e-5)
     assert runs == [6, 6]  # once in the cascade, once in `together`
     first = confidences(prefixes[0].logits(nets["a"].logits(batch)[None])[None])[0]
-    early = InStages(Cascade(prefixes, (float(np.median(first)), NEVER)), in_order)
-    some = early(batch)
+    some = in_stages(Cascade(prefixes, (float(np.median(first)), NEVER)), in_order, batch)
     stopped = first >= np.median(first)
     assert 0 < stopped.sum() < 6
-    assert early.stopped.tolist() == [stopped.sum(), 0, 6 - stopped.sum()]
-    early(batch)
-    assert early.stopped.sum() == 12
+    assert some[:, -1].tolist() == [0 if at_once else 2 for at_once in stopped]
+    some = some[:, :-1]
     np.testing.assert_allclose(some[~stopped], found[~stopped], atol=1e-5)
 
 

@@ -93,7 +93,13 @@ def test_of_a_run(trained: RunFolder, tmp_path: Path, run_cli: Octavo) -> None:
     facts = {fact.label: fact.text for fact in page.facts}
     idle = ", ".join(name for name in weights if name != left)
     assert page.lead.startswith("An ensemble of 3 networks, 1 of which has a weight, trained")
-    assert facts["networks"].endswith(f"; without a weight since it was pruned: {idle}")
+    assert facts["networks"].endswith(f"; pruned: {idle}")
+    run.unprune()
+    run.ensemble = replace(run.ensemble, weights=(0.5, 0.5, 0.0))
+    run.prune(replace(run.ensemble, weights=(0.0, 1.0, 0.0)))
+    facts = {fact.label: fact.text for fact in page_of(subject, beware(subject), ()).facts}
+    first, _, last = run.ensemble.names
+    assert facts["networks"].endswith(f"; without a weight: {last}; pruned: {first}")
 
 
 def test_a_loss_that_is_surely_above_the_budget_is_told(trained: RunFolder) -> None:
@@ -103,7 +109,7 @@ def test_a_loss_that_is_surely_above_the_budget_is_told(trained: RunFolder) -> N
     last = report.steps[-1].model_copy(update={"loss": surely})
     for budget, told in (0.005, True), (0.015, False), (0.01, False):
         found = report.model_copy(update={"budget": budget, "steps": (*report.steps[:-1], last)})
-        assert ("loses 2.0 points (1.0 to 3.0), surely more than the budget" in found.beware) == told
+        assert ("loses 2.00 points (1.00 to 3.00), surely more than the budget" in found.beware) == told
 
 
 def test_a_pruned_run_stays_so(trained: RunFolder, digits_folder: Path, tmp_path: Path, run_cli: Octavo) -> None:

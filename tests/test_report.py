@@ -18,6 +18,8 @@ from conftest import Octavo
 from octavo.data import store, torchvision_data
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
+from octavo.looks.classes import classes
+from octavo.looks.confusion import confusion
 from octavo.looks.embedding import embedding, network_seconds
 from octavo.looks.look import Drawing, Look
 from octavo.looks.looks import CLASSIFY, Way
@@ -30,6 +32,7 @@ from octavo.page.summary import page_of
 from octavo.run import Run
 from octavo.verbs import report as verb
 from octavo.verbs.evaluate import regrade
+from octavo.verbs.explain import explain
 from octavo.verbs.report import bind, report
 
 
@@ -224,6 +227,28 @@ def test_sections_follow_the_looks_and_name_the_missing(run: RunFolder, few_look
     assert page.count("data:image/") >= 2 and 'href="predictions/val.csv"' in page
     assert "octavo explain small adds: deep" in first_screen(page)
     assert str(run.path) not in page and str(Path(run.manifest["data"]["root"]).parent) not in page
+
+
+def test_looks_of_another_ensemble_are_taken_anew(run: RunFolder, few_looks: None) -> None:
+    CLASSIFY["confusion"] = Way(confusion, of=("ensemble",))
+    CLASSIFY["classes"] = Way(classes, thorough=True, of=("ensemble",))
+    explain(run)
+    report(run)
+    files = [run.explained(f"{name}.json") for name in ("confusion", "history", "classes")]
+    before = [path.stat().st_mtime_ns for path in files]
+    names = report(run).read_text()
+    assert [path.stat().st_mtime_ns for path in files] == before
+    assert re.findall(r'id="look-(\w+)"', names) == ["confusion", "history", "classes"]
+    run.prune(replace(run.ensemble, weights=(1.0, 0.0, 0.0)))
+    regrade(run)
+    page = report(run).read_text()
+    assert [path.stat().st_mtime_ns == then for path, then in zip(files, before, strict=True)] == [False, True, True]
+    assert re.findall(r'id="look-(\w+)"', page) == ["confusion", "history"]  # a thorough one waits to be asked for
+    assert "octavo explain small adds: deep, classes" in first_screen(page)
+    for path in files:  # as a version that didn't keep the state left them
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"state": ""}))
+    report(run)
+    assert json.loads(files[0].read_text())["state"] and not json.loads(files[1].read_text())["state"]
 
 
 def test_looks_are_taken_once_unless_refreshed(run: RunFolder, few_looks: None) -> None:

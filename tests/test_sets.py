@@ -60,7 +60,18 @@ def test_groups_are_in_one_half(run: RunFolder) -> None:
     assert not halves[0] & halves[1] and abs(first.sum() - len(first) / 2) <= len(first) / 7
     assert set(run.labels("val")[~first]) == set(run.labels("val"))
     assert (first_half(run) == first).all() and (first_half(run, 5) != first).any()
-    assert half_tried(run, 0.8).fitted == first.sum()
+    tried = half_tried(run, 0.8)
+    assert tried.fitted == first.sum() and "they are too narrow" in tried.rule
+    for row in rows:
+        row["group"] = row["label"]
+    write_csv(path, rows)
+    first = first_half(run)  # each group has all of its class
+    assert 0.3 < first.mean() < 0.7 and not set(run.labels("val")[first]) & set(run.labels("val")[~first])
+    for row in rows:
+        row["group"] = "all"
+    write_csv(path, rows)
+    with pytest.raises(UserError, match="are of one group, which can't be divided in halves"):
+        half_tried(run, 0.8)
 
 
 def test_too_few_images_are_told(run: RunFolder) -> None:

@@ -167,7 +167,7 @@ def predict(
             progress=progress,
         )
     found.write(out, ids=ids, probabilities=probabilities)
-    if found.stopped:
+    if found.stopped and found.files:
         typer.echo(f"images that stopped at: {', '.join(f'{name} {n:,}' for name, n in found.stopped.items())}")
     _told(len(found.files), out, found.errors, errors_path(out))
 

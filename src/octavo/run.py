@@ -187,7 +187,7 @@ class Run:
         return tuple(looks_at(subject_of(self._files)))
 
     def figure(self, name: str) -> PictureFile:
-        """Return one picture of the run, which a notebook shows inline; it is drawn if it isn't there.
+        """Return one picture of the run, which a notebook shows inline; drawn if it isn't there, or not of it as it is.
 
         Args:
             name: of a look, whose first picture it is, or of a file in the run's `plots` without its ending.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -73,39 +72,23 @@ def together_of(side: int, device: torch.device) -> int:
     return max(AT_ONCE, _TOGETHER * _SIDE**2 // max(side, _SIDE) ** 2)
 
 
-@dataclass(eq=False)
-class InStages:
-    """A cascade that answers batches, and counts which member images stop at.
+def in_stages(stages: Cascade, trained: Sequence[Trained], batch: Batch) -> np.ndarray:
+    """Return what a cascade says of a batch, float [B,C+1]: logits, and the number of the member an image stopped at.
 
-    Attributes:
-        stages: the cascade.
-        trained: its members in its order.
-        stopped: how many images were answered after each of them so far, int64 [K].
+    Each image is answered by the first prefix of the members that is sure enough.
     """
-
-    stages: Cascade
-    trained: Sequence[Trained]
-    stopped: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Begin to count."""
-        self.stopped = np.zeros(len(self.trained), np.int64)
-
-    def __call__(self, batch: Batch) -> np.ndarray:
-        """Return logits [B,C] of a batch: each image is answered by the first prefix that is sure enough."""
-        shared = Shared(batch)
-        known = shared.logits(self.trained[0])[None]  # [members so far, images that go on, C]
-        answer = self.stages.prefixes[0].logits(known)
-        going, last = np.arange(len(answer)), np.zeros(len(answer), np.int64)
-        later = zip(self.trained[1:], self.stages.prefixes[1:], self.stages.thresholds, strict=True)
-        for place, (net, prefix, threshold) in enumerate(later, 1):
-            unsure = confidences(answer[going][None])[0] < threshold
-            going, known = going[unsure], known[:, unsure]
-            if not len(going):
-                break
-            if not unsure.all():
-                shared = shared.some(np.flatnonzero(unsure))
-            known = np.concatenate([known, shared.logits(net)[None]])
-            answer[going], last[going] = prefix.logits(known), place
-        self.stopped += np.bincount(last, minlength=len(self.trained))
-        return answer
+    shared = Shared(batch)
+    known = shared.logits(trained[0])[None]  # [members so far, images that go on, C]
+    answer = stages.prefixes[0].logits(known)
+    going, last = np.arange(len(answer)), np.zeros(len(answer), answer.dtype)
+    later = zip(trained[1:], stages.prefixes[1:], stages.thresholds, strict=True)
+    for place, (net, prefix, threshold) in enumerate(later, 1):
+        unsure = confidences(answer[going][None])[0] < threshold
+        going, known = going[unsure], known[:, unsure]
+        if not len(going):
+            break
+        if not unsure.all():
+            shared = shared.some(np.flatnonzero(unsure))
+        known = np.concatenate([known, shared.logits(net)[None]])
+        answer[going], last[going] = prefix.logits(known), place
+    return np.column_stack([answer, last])

@@ -18,6 +18,9 @@ _METHODS = {
     "aps": "the most probable classes until their sum reaches a threshold (APS: Romano, Sesia and Candès, NeurIPS "
     "2020, without the random part)",
 }
+_GROUPED = (
+    " Its spread and its intervals count each image for itself; where those of a group are alike, they are too narrow."
+)
 
 
 def sets_of(run: RunFolder, coverage: float, method: str = METHOD) -> PredictionSets:
@@ -44,25 +47,38 @@ def half_tried(run: RunFolder, coverage: float, method: str = METHOD) -> Sets:
     require_clean(run, "sets fitted on them promise too much")
     probabilities, labels, first = _probabilities(run), run.labels("val"), first_half(run)
     fitted = fit_sets(probabilities[first], labels[first], coverage, method)
-    return tried(fitted, probabilities[~first], labels[~first], "one half of the validation images", "the other half")
+    grouped, where = run.groups("val") is not None, "one half of the validation images"
+    return tried(fitted, probabilities[~first], labels[~first], where, "the other half", grouped=grouped)
 
 
 def first_half(run: RunFolder, seed: int | None = None) -> np.ndarray:
     """Return which validation images are in the half that something is fitted on, bool [n].
 
     It is drawn within each class, by the files' names and the recipe's seed, or another `seed`; where the data have
-    groups, whole ones are drawn.
+    groups, whole ones are drawn until about half of the images are.
+
+    Raises:
+        UserError: all images are of one group.
     """
     labels, files, salt = run.labels("val"), run.files("val"), f"sets:{run.recipe.seed if seed is None else seed}"
-    if (groups := run.groups("val")) is not None:
-        own = drawn_groups(np.arange(len(labels)), [str(group) for group in groups], labels, 0.5, salt)
+    if run.groups("val") is not None:
+        names = [row.get("group") or row["file"] for row in run.samples() if row["part"] == "val"]
+        alike = np.zeros_like(labels)  # a half may be without a class
+        own = drawn_groups(np.arange(len(labels)), names, alike, 0.5, salt)
+        if not own:
+            raise UserError(f"{run.path}: its validation images are of one group, which can't be divided in halves")
         return np.isin(np.arange(len(labels)), own)
     halves = [drawn(np.flatnonzero(labels == i).tolist(), files, 0.5, salt) for i in set(labels)]
     return np.isin(np.arange(len(labels)), np.concatenate(halves).astype(np.int64))
 
 
-def tried(fitted: PredictionSets, probabilities: np.ndarray, labels: np.ndarray, on: str, where: str) -> Sets:
-    """Return how sets do on images with probabilities [n,C] and labels int [n]; `on` and `where` name the images."""
+def tried(
+    fitted: PredictionSets, probabilities: np.ndarray, labels: np.ndarray, on: str, where: str, *, grouped: bool
+) -> Sets:
+    """Return how sets do on images with probabilities [n,C] and labels int [n].
+
+    `on` and `where` name the images; `grouped` says that some are alike, which the rule then tells.
+    """
     found = coverage_of(fitted.sets(probabilities), labels)
     low, high = coverage_spread(fitted.n, fitted.coverage)
     return Sets(
@@ -76,7 +92,7 @@ def tried(fitted: PredictionSets, probabilities: np.ndarray, labels: np.ndarray,
         by_size=tuple(SetsOfSize(size=s.size, images=s.images, coverage=s.coverage) for s in found.by_size),
         rule=f"A set holds {_METHODS[fitted.method]}, and the most probable class in any case. The threshold is the "
         f"split-conformal one, fitted on {on}, and tried on {where}. The coverage holds on average over images from "
-        "one population, not for each class or each image.",
+        f"one population, not for each class or each image.{_GROUPED if grouped else ''}",
     )
 
 

@@ -44,25 +44,26 @@ class Way:
     draw: Callable[[Any], Drawing | None]
     thorough: bool = False
     seconds: Callable[[Any], float] = lambda _: 0.0
-    of: tuple[str, ...] = ("ensemble",)
+    of: tuple[str, ...] = ()
 
 
+_ENSEMBLE = ("ensemble",)
 CLASSIFY: dict[str, Way] = {
-    "confusion": Way(confusion),
-    "classes": Way(classes),
-    "reliability": Way(reliability),
-    "trust": Way(trust),
-    "leaks": Way(leaks),
-    "members": Way(members),
-    "mistakes": Way(mistakes),
-    "suspects": Way(suspects),
-    "embedding": Way(embedding, seconds=network_seconds),
-    "stability": Way(stability, thorough=True, of=()),
-    "gradcam": Way(gradcam, thorough=True),
-    "speed": Way(speed, of=("ensemble", "cascade", "precision", "distil")),
-    "cost": Way(cost, thorough=True, of=("ensemble", "precision")),
-    "history": Way(history, of=()),
-    "networks": Way(networks, of=()),
+    "confusion": Way(confusion, of=_ENSEMBLE),
+    "classes": Way(classes, of=_ENSEMBLE),
+    "reliability": Way(reliability, of=_ENSEMBLE),
+    "trust": Way(trust, of=_ENSEMBLE),
+    "leaks": Way(leaks, of=_ENSEMBLE),
+    "members": Way(members, of=_ENSEMBLE),
+    "mistakes": Way(mistakes, of=_ENSEMBLE),
+    "suspects": Way(suspects, of=_ENSEMBLE),
+    "embedding": Way(embedding, seconds=network_seconds, of=_ENSEMBLE),
+    "stability": Way(stability, thorough=True),
+    "gradcam": Way(gradcam, thorough=True, of=_ENSEMBLE),
+    "speed": Way(speed, of=(*_ENSEMBLE, "cascade", "precision", "distil")),
+    "cost": Way(cost, thorough=True, of=(*_ENSEMBLE, "precision")),
+    "history": Way(history),
+    "networks": Way(networks),
 }
 SEGMENT: dict[str, Way] = {
     "stages": Way(stages),

@@ -206,9 +206,10 @@ class Bootstrap:
         assert found.low is not None and found.high is not None
         return Interval(value=share, low=min(found.low, share), high=max(found.high, share))
 
-    def difference(self, a: Draws, b: Draws, *, same: bool = False) -> Interval:
+    def difference(self, a: Draws, b: Draws, *, same: bool = False, best_of: int = 1) -> Interval:
         """Return the interval of `a` less `b`, resample by resample; `same` says that both are one and the same system.
 
+        Where `b` is the best of several by these very images, `best_of` widens it for so many comparisons (Bonferroni).
         Two different systems that never differ on these images have no interval: zero is not thereby certain.
         """
         gap = a - b
@@ -216,7 +217,7 @@ class Bootstrap:
             return Interval(value=0.0, low=0.0, high=0.0)
         if gap.constant:
             return Interval(value=gap.value, low=None, high=None)
-        low, high = gap.percentiles(self.level, gap.freedom(self.freedom))
+        low, high = gap.percentiles(1 - (1 - self.level) / best_of, gap.freedom(self.freedom))
         return Interval(value=gap.value, low=low, high=high)
 
 

@@ -74,11 +74,12 @@ def grade(
     graded = _Graded(stack, truth, combination, rival, boot, fit, rounds, progress or silent)
     said = rule_of(split, truth, classes, combination, fitted_on, rounds, boot)
     results = graded.results(bool(said["flattered"]))
+    behind = results.pop("behind")
     counts, own = np.bincount(truth, minlength=len(classes)), results["systems"][-1].metrics[HEADLINE]
     fitted = 0 if fit is None else len(np.asarray(fit[1]))
     worse = (
         majority_warning(counts, own),
-        member_warning(results["gain"], results["best_member"], combination.combine),
+        member_warning(behind, results["best_member"], split, combination.combine),
         calibration_warning(results["systems"], split, str(said["calibrated_on"]), fitted),
     )
     return Report.model_validate(
@@ -129,7 +130,10 @@ class _Graded:
     progress: Progress
 
     def results(self, flattered: bool) -> dict[str, Any]:
-        """Return the systems, the contributions, the gain over the best member, that member, and the optimism."""
+        """Return the systems, the contributions, the gain over the best member, that member, and the optimism.
+
+        `behind` is that gain once more, its interval wide enough for a member that was found the best of all.
+        """
         names, size = self.combination.names, len(self.stack)
         metrics = metrics_for(self.stack.shape[2])
         # Only numbers per image are kept of each system, so that 1,000 classes fit in memory.
@@ -147,11 +151,13 @@ class _Graded:
             same[i] = same_system(whole, others)
         draws = self.boot.draw(statistics, lambda done, of: self.progress("intervals", done, of))
         best = int(np.argmax([draws[HEADLINE, i].value for i in range(size)]))
+        pair = draws[HEADLINE, size], draws[HEADLINE, best]
         best_same = same_system(log_probabilities(self._answer(size)), log_probabilities(self._answer(best)))
         return {
             "systems": tuple(self._system(i, draws) for i in range(size + 1)),
             "contributions": self._contributions(draws, draws["combined", size], same),
-            "gain": self.boot.difference(draws[HEADLINE, size], draws[HEADLINE, best], same=best_same),
+            "gain": self.boot.difference(*pair, same=best_same),
+            "behind": self.boot.difference(*pair, same=best_same, best_of=size),
             "best_member": names[best],
             "optimism": self._optimism(draws, flattered),
         }

@@ -61,13 +61,20 @@ def calibration_warning(systems: Sequence[SystemResult], split: str, where: str,
     )
 
 
-def member_warning(gain: Interval, best: str, combine: str) -> str | None:
-    """Return a warning if an ensemble is surely less accurate than its best member; `gain`: its accuracy less that."""
-    if gain.low is None or gain.high is None or gain.high >= 0:
+def member_warning(gain: Interval, best: str, split: str, combine: str) -> str | None:
+    """Return a warning if an ensemble is surely less accurate than its best member.
+
+    Args:
+        gain: the ensemble's accuracy less the member's, its interval for the best of all members.
+        best: that member.
+        split: what is scored; on training images the member that overfits most is the best.
+        combine: how the ensemble came about.
+    """
+    if split == "train" or gain.low is None or gain.high is None or gain.high >= 0:
         return None
-    ends = f"{-100 * gain.high:.1f} to {-100 * gain.low:.1f}"
-    advice = "" if combine == "greedy" else "; ensemble.combine=greedy, or octavo ensemble prune, leaves weak ones out"
-    more = f"more accurate than the ensemble by {-100 * gain.value:.1f} points ({ends})"
+    ends = f"{-100 * gain.high:.2f} to {-100 * gain.low:.2f}, as the best of all members"
+    more = f"more accurate here than the ensemble by {-100 * gain.value:.2f} points ({ends})"
+    advice = "" if combine == "greedy" else "; weights by accuracy (ensemble.combine=greedy) leave weak members out"
     return f"one member alone, {best}, is {more}{advice}"
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from octavo.errors import UserError
+from octavo.words import counted
 
 # Nine decimals: far below any interval's width, and above the last bits in which two orders of summation differ.
 Number = Annotated[float, Field(allow_inf_nan=False), AfterValidator(lambda x: round(x, 9) + 0.0)]
@@ -309,9 +310,9 @@ class PruneReport(Result):
         if lost.low is None or lost.high is None or lost.low <= self.budget:
             return ""
         return (
-            f"on the validation images the last of these loses {100 * lost.value:.1f} points ({100 * lost.low:.1f} to "
-            f"{100 * lost.high:.1f}), surely more than the budget; {self.chosen_by} images are few to choose by: "
-            "hold out more (data.holdout, data.folds)"
+            f"on the validation images the last of these loses {100 * lost.value:.2f} points ({100 * lost.low:.2f} to "
+            f"{100 * lost.high:.2f}), surely more than the budget: the {counted(self.chosen_by, 'image')} that members "
+            "are chosen by are few (data.holdout, data.folds), or unlike those"
         )
 
 
@@ -374,8 +375,10 @@ class Report(Result):
 
     @property
     def different(self) -> tuple[SystemResult, ...]:
-        """The members and the ensemble; of one member it alone, since the ensemble is that."""
-        return self.systems if len(self.systems) > 2 else self.systems[:1]
+        """The members and the ensemble; a member alone where the ensemble answers as it does."""
+        first, *_, last = self.systems
+        same = len(self.systems) == 2 and abs(first.metrics["nll"].value - last.metrics["nll"].value) < 1e-6
+        return self.systems[:1] if same else self.systems
 
 
 class Score(Result):

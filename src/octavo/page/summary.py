@@ -75,8 +75,10 @@ def _facts(subject: ClassifySubject | SegmentSubject) -> tuple[Fact, ...]:
     named = [_network(network) if len(recipe.networks) == 1 else network.name for network in recipe.networks[:_NAMED]]
     if more := len(recipe.networks) - len(named):
         named.append(f"and {more} more")
-    idle, pruned = _idle(subject), " since it was pruned" if subject.run.unpruned else ""
-    silent = f"; without a weight{pruned}: {', '.join(idle)}" if idle else ""
+    idle, before = _idle(subject), subject.run.unpruned
+    kept = [n for n, w in zip(before.names, before.weights, strict=True) if w > 0] if before else []
+    by = {"without a weight": [n for n in idle if n not in kept], "pruned": [n for n in idle if n in kept]}
+    silent = "".join(f"; {how}: {', '.join(who)}" for how, who in by.items() if who)
     hardware = manifest["hardware"]
     return (
         Fact("data", _data(subject)),

@@ -121,7 +121,8 @@ def _with_sets(
     if report.split == "val":
         return report.model_copy(update={"sets": half_tried(run, coverage, method)})
     fitted, probabilities = sets_of(run, coverage, method), softmax(run.ensemble.logits(logits), axis=1)
-    found = tried(fitted, probabilities, labels, "the run's validation images", f"the images of {report.split}")
+    on, where, grouped = "the run's validation images", f"the images of {report.split}", run.groups("val") is not None
+    found = tried(fitted, probabilities, labels, on, where, grouped=grouped)
     return report.model_copy(update={"sets": found})
 
 

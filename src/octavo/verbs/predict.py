@@ -14,7 +14,7 @@ from scipy.special import softmax
 from octavo.data.batches import Batch
 from octavo.data.store import ImageDecoder, decoded
 from octavo.data.walk import list_images
-from octavo.engine.cascaded import InStages, cascade_of, together_of
+from octavo.engine.cascaded import cascade_of, in_stages, together_of
 from octavo.engine.embedding import split_layer
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
@@ -123,11 +123,12 @@ def predict(
     target = find(device).device
     trained = restore_all(run, asked, target)
     at_once = together_of(side, target) if stages else AT_ONCE
-    staged = InStages(stages, trained) if stages else None
     paths = list_images(images)
     ids = shown(paths, images)
 
-    def whole(batch: Batch) -> np.ndarray:
+    def answers(batch: Batch) -> np.ndarray:
+        if stages:
+            return in_stages(stages, trained, batch)
         logits = together(trained, batch)
         return (
             ensemble.member_logits(member, logits[0]) if member else ensemble.logits(_all(ensemble.names, used, logits))
@@ -137,13 +138,14 @@ def predict(
     for done, files, batch in _batches(paths, side, errors, at_once):
         names += [ids[path] for path in files]
         if batch:
-            parts.append(fitting(staged or whole, batch))
+            parts.append(fitting(answers, batch))
         progress("predict", done, len(paths), f"{len(errors)} unreadable" if errors else "")
-    table = np.concatenate(parts) if parts else np.zeros((0, len(classes)))
+    found = np.concatenate(parts) if parts else np.zeros((0, len(classes)))
+    table, last = found[:, : len(classes)], found[:, len(classes) :]
     probabilities = softmax(table, axis=1).astype(np.float32)
     unreadable = {ids[path]: reason for path, reason in errors.items()}
     chosen = fitted.sets(softmax(table, axis=1)) if fitted else None
-    stopped = dict(zip(asked, staged.stopped.tolist(), strict=True)) if staged else None
+    stopped = {name: int((last == place).sum()) for place, name in enumerate(asked)} if stages else None
     return Predictions(tuple(names), classes, table.argmax(1), probabilities, unreadable, chosen, stopped)
 
 

@@ -32,9 +32,9 @@ def report(
 ) -> Path:
     """Bind what is known of a run into its `report.html`, and return where that is.
 
-    Looks that were never taken are taken now, but for the thorough ones and those for which networks would run for more
-    than a minute: `octavo explain` adds them. One that can't be taken, because the data are gone, say, is left out and
-    named.
+    Looks that were never taken, or of another ensemble than now, are taken now, but for the thorough ones and those for
+    which networks would run for more than a minute: `octavo explain` adds them. One that can't be taken, because the
+    data are gone, say, is left out and named.
 
     Args:
         run: a finished run.
@@ -80,9 +80,10 @@ def first_picture(run: RunFolder, name: str, others: Sequence[str] = (), device:
     """
     ways = looks_at(subject_of(run))
     lookup(dict.fromkeys((*ways, *others)), name, f"{run.path}: figure")
-    if (path := _first(run, name, ways[name])) is None or not path.is_file():
+    way = ways[name]
+    if (path := _first(run, name, way)) is None or not path.is_file():
         explain(run, [name], device=device)
-        path = _first(run, name, ways[name])
+        path = _first(run, name, way)
     if path is None:
         raise UserError(f"{run.path}: the look {name} has no picture")
     return path
@@ -113,7 +114,7 @@ def _taken(run: RunFolder, name: str, way: Way) -> bool:
         look = Look.from_json(run.explained(f"{name}.json").read_text(encoding="utf-8"))
     except (OSError, UserError):
         return False
-    return look.state == run.state(way.of)
+    return not way.of or look.state == run.state(way.of)
 
 
 def _patience(subject: Subject, way: Way) -> float:
@@ -125,7 +126,7 @@ def _patience(subject: Subject, way: Way) -> float:
 
 
 def _lacking(run: RunFolder, ways: Mapping[str, Way], slow: Mapping[str, float]) -> list[str]:
-    """Return a note of the looks that weren't taken yet, because they are thorough or slow."""
+    """Return a note of the looks that weren't taken of the run as it is, because they are thorough or slow."""
     missing = [name for name, way in ways.items() if (way.thorough or name in slow) and not _taken(run, name, way)]
     if not missing:
         return []
