@@ -30,7 +30,7 @@ from octavo.numbers.cascade import (
     folds_of,
     stopped,
 )
-from octavo.numbers.results import CascadeReport
+from octavo.numbers.speed_results import CascadeReport
 
 
 def main() -> None:

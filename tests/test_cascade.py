@@ -33,7 +33,7 @@ from octavo.numbers.cascade import (
     stopped,
 )
 from octavo.numbers.ensemble import Ensemble
-from octavo.numbers.results import CascadeReport
+from octavo.numbers.speed_results import CascadeReport
 from octavo.verbs.predict import predict
 
 NAMES = ("a", "b", "c")

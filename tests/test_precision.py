@@ -23,7 +23,7 @@ from octavo.looks.subject import ClassifySubject
 from octavo.networks.fold import FoldedLinear
 from octavo.numbers.calibration import NONE
 from octavo.numbers.cascade import NEVER, Cascade, confidences, prefixes_of
-from octavo.numbers.results import PrecisionReport
+from octavo.numbers.speed_results import PrecisionReport
 from octavo.options import Options
 from octavo.verbs.precision import apply, precision
 from octavo.verbs.training import train

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from octavo.cache import CacheEntry
     from octavo.looks.look import Look
     from octavo.numbers.mask_results import MaskScore, SegmentReport
-    from octavo.numbers.results import DistilReport, Report, Score
+    from octavo.numbers.results import Report, Score
+    from octavo.numbers.speed_results import DistilReport
     from octavo.progress import Progress
 
 RecipeArgument = Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")]

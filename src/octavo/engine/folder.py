@@ -20,7 +20,8 @@ from octavo.files import STALE, as_json, read_csv, read_json, sweep, sync_folder
 from octavo.numbers.bootstrap import group_ids
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.mask_results import SegmentReport, read_report
-from octavo.numbers.results import DistilReport, Report
+from octavo.numbers.results import Report
+from octavo.numbers.speed_results import DistilReport
 from octavo.recipe import ClassifyRecipe, Recipe, dumps, load
 
 MANIFEST = "manifest.json"

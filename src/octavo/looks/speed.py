@@ -10,7 +10,8 @@ from octavo.engine.cascaded import cascade_of
 from octavo.errors import UserError
 from octavo.looks.look import Cell, Drawing, Look, Table
 from octavo.looks.subject import ClassifySubject
-from octavo.numbers.results import CascadeReport, DistilReport, Interval, PrecisionReport, Result
+from octavo.numbers.results import Interval, Result
+from octavo.numbers.speed_results import CascadeReport, DistilReport, PrecisionReport
 from octavo.words import counted
 
 R = TypeVar("R", bound=Result)

@@ -8,18 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from octavo.numbers.metrics import METRICS
-from octavo.numbers.results import (
-    CascadeReport,
-    ClassResult,
-    DistilReport,
-    Interval,
-    Optimism,
-    PrecisionReport,
-    PruneReport,
-    Report,
-    Score,
-    Sets,
-)
+from octavo.numbers.results import ClassResult, Interval, Optimism, Report, Score, Sets
+from octavo.numbers.speed_results import CascadeReport, DistilReport, PrecisionReport, PruneReport
 from octavo.words import counted
 
 SHOWN = ("top5", "macro_f1", "nll", "ece")

@@ -24,7 +24,7 @@ from octavo.numbers.cascade import (
     stopped,
 )
 from octavo.numbers.metrics import METRICS, accuracy_of
-from octavo.numbers.results import CascadeReport, CascadeStep
+from octavo.numbers.speed_results import CascadeReport, CascadeStep
 from octavo.progress import Progress, silent
 
 _RULE = (

@@ -11,7 +11,7 @@ from typing import Any
 from octavo.engine.folder import RunFolder
 from octavo.engine.material import Material
 from octavo.errors import UserError
-from octavo.numbers.results import DistilReport
+from octavo.numbers.speed_results import DistilReport
 from octavo.options import Options
 from octavo.progress import Progress, Say, silent, unsaid
 from octavo.recipe import ClassifyRecipe, load

@@ -7,7 +7,7 @@ from octavo.engine.teacher import identity_of
 from octavo.errors import UserError
 from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.metrics import METRICS, accuracy_of
-from octavo.numbers.results import DistilReport
+from octavo.numbers.speed_results import DistilReport
 from octavo.progress import Say
 from octavo.recipe import ClassifyRecipe
 

@@ -13,7 +13,7 @@ from octavo.errors import UserError
 from octavo.looks.subject import ClassifySubject, subject_of
 from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.metrics import METRICS, accuracy_of
-from octavo.numbers.results import PrecisionReport
+from octavo.numbers.speed_results import PrecisionReport
 from octavo.progress import Progress, silent
 
 _RULE = (

@@ -10,7 +10,7 @@ from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.metrics import METRICS, accuracy_of
 from octavo.numbers.prune import pruned
-from octavo.numbers.results import PruneReport, PruneStep
+from octavo.numbers.speed_results import PruneReport, PruneStep
 from octavo.progress import Progress, silent
 from octavo.recipe import ClassifyRecipe
 from octavo.verbs.evaluate import has_part, regrade
