@@ -111,8 +111,11 @@ def test_a_student_learns_from_the_ensembles_answers(
     alone = (copied.member("mobile").outputs()["val"].argmax(1) == labels).mean()
     assert found and (found.best == "mobile") == (found.untaught is None)
     if found.untaught and found.taught:
-        assert found.untaught.value == pytest.approx(alone) and "mobile, by labels alone" in out
+        assert found.untaught.value == pytest.approx(alone) and "mobile, as a member" in out
         assert found.taught.value == pytest.approx(found.student_accuracy.value - alone)
+    own = copied.recipe_as(ClassifyRecipe)
+    otherwise = any(own.train_of(member).mode != mode for member in own.members)
+    assert ("that is in these differences too" in " ".join(out.split())) == otherwise
     kept = next(e for e in caches(cache) if e.kind == "features" and np.load(e.path / "features.npy").shape[2] == 10)
     answers = np.load(kept.path / "features.npy")[0]
     images = [np.asarray(picture) for picture in pictures(copied, 5)]

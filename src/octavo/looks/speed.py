@@ -141,7 +141,7 @@ def _student(report: DistilReport) -> Table:
         _row(f"{report.student}, student", report.student_accuracy),
     ]
     if report.untaught:
-        rows.insert(2, _row(f"{report.student}, by labels alone", report.untaught))
+        rows.insert(2, _row(f"{report.student}, as a member", report.untaught))
     return Table(
         title="The student beside its teacher",
         columns=_SYSTEM,

@@ -71,8 +71,8 @@ class DistilReport(Result):
     share: Number | None
     """(student − best single) / (ensemble − best single); None where the ensemble isn't better than its best member."""
     untaught: Interval | None = None
-    """Accuracy of the ensemble's member of the student's name, which learned from labels alone; None: there is none, or
-    it is the best."""
+    """Accuracy of the ensemble's member of the student's name, which no other taught; None: there is none, or it is the
+    best."""
     taught: Interval | None = None
     """Student less that member, on the same resamples."""
     rule: str

@@ -171,7 +171,7 @@ def distil_table(report: DistilReport) -> Table:
     )
     table.add_row("ensemble", with_ends(report.ensemble_accuracy), with_ends(lost, signed=True))
     if report.untaught and report.taught:
-        name = plain(f"{report.student}, by labels alone")
+        name = plain(f"{report.student}, as a member")
         table.add_row(name, with_ends(report.untaught), with_ends(report.taught, signed=True))
     table.add_row(plain(f"{report.student}, student"), with_ends(report.student_accuracy), "")
     return table

@@ -45,6 +45,22 @@ def _against(student: RunFolder, teacher: RunFolder) -> str:
     return ""
 
 
+_TRAINED = {"frozen": "the head alone", "finetune": "all layers"}
+
+
+def _otherwise(teacher: RunFolder, student: RunFolder) -> str:
+    """Return what else sets a student apart from members that were trained in another mode; empty: none was."""
+    then, now = teacher.recipe_as(ClassifyRecipe), student.recipe_as(ClassifyRecipe)
+    own = now.train_of(now.members[0]).mode
+    others = [member.name for member in then.members if then.train_of(member).mode != own]
+    if not others:
+        return ""
+    (other,) = set(_TRAINED) - {own}
+    return (
+        f"The student trained {_TRAINED[own]}, {', '.join(others)} {_TRAINED[other]}: that is in these differences too."
+    )
+
+
 def compared(teacher: RunFolder, student: RunFolder) -> DistilReport:
     """Return how a student does beside its teacher on the validation images, which have to be the same."""
     labels = teacher.labels("val")
@@ -77,5 +93,5 @@ def compared(teacher: RunFolder, student: RunFolder) -> DistilReport:
         untaught=boot.interval(draws["untaught"], metric) if twin != best else None,
         taught=gap("student", "untaught") if twin != best else None,
         share=(share["student"] - share["best"]) / above if above > 0 else None,
-        rule=f"{_RULE} {boot.rule}",
+        rule=" ".join(filter(None, (_RULE, _otherwise(teacher, student), boot.rule))),
     )
