@@ -29,8 +29,7 @@ def cascade_of(run: RunFolder) -> Cascade:
     several(run)
     if kept is None:
         raise UserError(f"{run.path}: no cascade yet; fit one by {again}")
-    found, ensemble = Cascade.from_dict(kept["cascade"], f"{run.path}/cascade.json"), run.ensemble
-    now = {name: weight for name, weight in zip(ensemble.names, ensemble.weights, strict=True) if weight > 0}
+    found, now = Cascade.from_dict(kept["cascade"], f"{run.path}/cascade.json"), run.ensemble.used
     last = found.prefixes[-1]
     then = dict(zip(last.names, last.weights, strict=True))
     if now.keys() != then.keys() or any(abs(now[name] - then[name]) > 1e-9 for name in now):
@@ -46,8 +45,7 @@ def several(run: RunFolder) -> list[str]:
     Raises:
         UserError: there is one alone, of which no cascade can be.
     """
-    ensemble = run.ensemble
-    used = [name for name, weight in zip(ensemble.names, ensemble.weights, strict=True) if weight > 0]
+    used = list(run.ensemble.used)
     if len(used) < 2:
         raise UserError(f"{run.path}: a cascade needs two members with a weight; {_one_left(run, used[0])}")
     return used

@@ -24,11 +24,10 @@ def cost(subject: ClassifySubject) -> Drawing:
     costs = costs_of(subject, subject.members)
     timings = costs.own
     accuracy = [system.metrics["accuracy"] for system in subject.report.systems]
-    weights = dict(zip(subject.members, subject.run.ensemble.weights, strict=True))
     several = len(timings) > 1
     times = [timing.milliseconds for timing in timings]
     names, front = [timing.name for timing in timings], np.ones(1, bool)
-    order, added = costs.in_order([name for name in subject.members if weights[name] > 0])
+    order, added = costs.in_order(list(subject.run.ensemble.used))
     steps = np.cumsum(added), _prefixes(subject, order)
     if several:
         names.append("ensemble")

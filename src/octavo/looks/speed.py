@@ -56,8 +56,7 @@ def _fits(subject: ClassifySubject) -> bool:
 
 def _used(members: Sequence[str], subject: ClassifySubject) -> bool:
     """Tell whether members have a weight still, each of them."""
-    weights = dict(zip(subject.members, subject.run.ensemble.weights, strict=True))
-    return all(weights.get(name, 0) > 0 for name in members)
+    return all(name in subject.run.ensemble.used for name in members)
 
 
 def _read(kind: type[R], kept: object, where: str) -> R:

@@ -93,7 +93,7 @@ def prefixes_of(
     Raises:
         ValueError: `order` is not those members.
     """
-    used = {name: weight for name, weight in zip(ensemble.names, ensemble.weights, strict=True) if weight > 0}
+    used = ensemble.used
     if sorted(order) != sorted(used):
         raise ValueError(f"expected an order of {sorted(used)}, got {list(order)}")
     found, stack = [], None if logits is None else np.asarray(logits)

@@ -147,6 +147,11 @@ class Ensemble:
         if self.own and len(self.own) != len(self.names):
             raise ValueError(f"expected {len(self.names)} calibrations, one a member, got {len(self.own)}")
 
+    @property
+    def used(self) -> dict[str, float]:
+        """The members with a weight above 0, in order, and that weight."""
+        return {name: weight for name, weight in zip(self.names, self.weights, strict=True) if weight > 0}
+
     @classmethod
     def fit(
         cls,

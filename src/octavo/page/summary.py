@@ -63,7 +63,8 @@ def _idle(subject: ClassifySubject | SegmentSubject) -> list[str]:
     """Return the members without a weight."""
     if isinstance(subject, SegmentSubject):
         return []
-    return [name for name, weight in zip(subject.members, subject.run.ensemble.weights, strict=True) if not weight > 0]
+    used = subject.run.ensemble.used
+    return [name for name in subject.members if name not in used]
 
 
 def _facts(subject: ClassifySubject | SegmentSubject) -> tuple[Fact, ...]:
@@ -76,7 +77,7 @@ def _facts(subject: ClassifySubject | SegmentSubject) -> tuple[Fact, ...]:
     if more := len(recipe.networks) - len(named):
         named.append(f"and {more} more")
     idle, before = _idle(subject), subject.run.unpruned
-    kept = [n for n, w in zip(before.names, before.weights, strict=True) if w > 0] if before else []
+    kept = before.used if before else {}
     by = {"without a weight": [n for n in idle if n not in kept], "pruned": [n for n in idle if n in kept]}
     silent = "".join(f"; {how}: {', '.join(who)}" for how, who in by.items() if who)
     hardware = manifest["hardware"]

@@ -43,7 +43,7 @@ def precision(
     if not isinstance(subject, ClassifySubject):
         raise UserError(f"{run.path}: a segmenter; octavo ensemble is for classifiers")
     recipe, ensemble = subject.recipe, run.ensemble
-    used = [name for name, weight in zip(ensemble.names, ensemble.weights, strict=True) if weight > 0]
+    used = list(ensemble.used)
     train = {member.name: recipe.train_of(member).precision for member in recipe.members}
     tried = [name for name in used if train[name] != "bf16"]
     if not tried:

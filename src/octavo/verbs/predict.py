@@ -118,7 +118,7 @@ def predict(
         raise UserError("--cascade: answers for the whole ensemble; leave --member and --coverage out")
     fitted = sets_of(run, coverage, sets) if coverage is not None else None
     stages = cascade_of(run) if cascaded else None
-    used = [n for n, w in zip(ensemble.names, ensemble.weights, strict=True) if w > 0]
+    used = list(ensemble.used)
     asked = [member] if member else stages.names if stages else used
     target = find(device).device
     trained = restore_all(run, asked, target)
