@@ -13,6 +13,10 @@ class UserError(Exception):
     """Something the user can mend: what was wrong, where, and what to do. The command line exits with code 2."""
 
 
+class Damaged(UserError):
+    """A file that isn't what was written: which, what it should be, and what to do."""
+
+
 def suggest(name: str, names: Iterable[str]) -> str:
     """Return `; did you mean "x"?` for the nearest of `names`, or a list of them when none is near."""
     known = sorted(names)
