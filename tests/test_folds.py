@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
+from octavo.data.pairs import read_pairs
 from octavo.data.readers import read
 from octavo.data.samples import drawn_groups
 from octavo.engine.bag import mean_history
@@ -168,3 +170,58 @@ def test_groups_are_drawn_near_the_share_and_leave_every_class() -> None:
     assert drawn_groups(np.arange(400), groups, labels, 0.0, "key") == []
     alone = drawn_groups(np.arange(4), ["a", "a", "b", "b"], np.array([0, 0, 1, 1]), 0.5, "key")
     assert alone == []  # either group has all of a class
+
+
+def partly_grouped(folder: Path, digits_folder: Path) -> Path:
+    """A CSV of 60 digits: those that are first of their class belong to a patient, the others have an empty group."""
+    rows: list[tuple[str, ...]] = [("image", "label", "group")]
+    files = sorted((digits_folder / "train_10").glob("*_1?.png"))[:60]
+    for i, file in enumerate(files):
+        rows.append((f" {file} ", f" {file.name[0]} ", " p1 " if i < 3 else "p1" if i < 5 else " "))
+    path = folder / "list.csv"
+    with path.open("w", newline="") as lines:
+        csv.writer(lines).writerows(rows)
+    return path
+
+
+def test_an_image_with_an_empty_group_is_alone(digits_folder: Path, tmp_path: Path) -> None:
+    samples = read(partly_grouped(tmp_path, digits_folder))
+    assert samples.groups == ("p1",) * 5 + ("",) * 55 and samples.files[0].endswith(".png")
+    fit, held = samples.with_val(0.2, 0).holdout(0.2, 0)
+    for part in (fit, held):  # the patient's images stay together, the others don't
+        assert len(set(part) & set(range(5))) in (0, 5) and set(part) & set(range(5, 60))
+    folds = samples.folds(5, 0)
+    assert len(set(folds[:5])) == 1 and len(set(folds[5:])) == 5
+    whole = samples.with_val(0.2, 0)
+    assert not any("more than one split" in problem.text for problem in whole.problems)
+
+
+def test_an_image_and_mask_with_an_empty_group_are_alone(scenes_folder: Path, tmp_path: Path) -> None:
+    rows = [("image", "mask", "group")]
+    for i in range(12):
+        image = scenes_folder / "train" / f"{i:04}_sat.jpg"
+        rows.append((f"{image} ", f" {image.with_name(f'{i:04}_mask.png')}", "roof " if i < 4 else ""))
+    path = tmp_path / "list.csv"
+    with path.open("w", newline="") as lines:
+        csv.writer(lines).writerows(rows)
+    pairs = read_pairs(path)
+    assert pairs.groups == ("roof",) * 4 + ("",) * 8
+    held = set(pairs.holdout(0.3, 1)[1].tolist())
+    assert len(held & set(range(4))) in (0, 4) and 2 <= len(held) <= 5
+
+
+def test_a_list_without_any_group_is_divided_as_without_the_column(digits_folder: Path, tmp_path: Path) -> None:
+    files = sorted((digits_folder / "train_10").glob("*_1?.png"))
+    found = []
+    for name, end in (("plain.csv", ""), ("empty.csv", ",")):
+        text = "".join(f"{file},{file.name[0]}{end}\n" for file in files)
+        (tmp_path / name).write_text(f"image,label{end and ',group'}\n{text}")
+        found.append(read(tmp_path / name).holdout(0.2, 0)[1].tolist())
+    assert found[0] == found[1]
+
+
+def test_many_groups_are_drawn_in_a_moment() -> None:
+    count = 20_000
+    began = time.perf_counter()
+    taken = drawn_groups(np.arange(count), [str(i) for i in range(count)], np.arange(count) % 10, 0.2, "key")
+    assert len(taken) == 4000 and time.perf_counter() - began < 2

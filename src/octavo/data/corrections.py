@@ -175,7 +175,8 @@ def _read(file: Path, samples: Samples) -> list[_Row]:
     found = []
     for line, row in _rows(file, delimiter):
         cells = {key: row[place] for key, place in columns.items()}
-        place = places.get(cells["file"], places.get(posixpath.normpath(cells["file"])))
+        spellings = (cells["file"], posixpath.normpath(cells["file"]), posixpath.normpath(cells["file"].strip()))
+        place = next((places[name] for name in spellings if name in places), None)
         if place is None:
             refuse(file, line, _no_image(cells["file"], samples))
         wanted = _class_in(cells[column])

@@ -90,16 +90,21 @@ def rows_of(file: Path, delimiter: str = ",", errors: str = "strict") -> Iterato
 def _cells(file: Path, line: int, row: list[str], columns: Mapping[str, int]) -> dict[str, str]:
     cells = {key: row[place] for key, place in columns.items()}
     for key, cell in cells.items():
-        if not cell.strip():
+        if not cell.strip() and key != "group":
             refuse(file, line, f"no {key}; expected {','.join(columns)}")
-        if key in ("image", "mask"):
-            cells[key] = posixpath.normpath(cell)  # spaces at the ends belong to a file's name
+        cells[key] = _path(file.parent, cell) if key in ("image", "mask") else cell.strip()
     if "split" in cells:
-        split = CANONICAL.get(cells["split"].strip().lower())
+        split = CANONICAL.get(cells["split"].lower())
         if split is None:
             refuse(file, line, f'unknown split "{cells["split"]}"; expected train, val or test')
         cells["split"] = split
     return cells
+
+
+def _path(folder: Path, cell: str) -> str:
+    """Return a file's path without spaces around it, unless they belong to its name."""
+    own, plain = posixpath.normpath(cell), posixpath.normpath(cell.strip())
+    return own if own == plain or (folder / own).is_file() else plain
 
 
 def refuse(file: Path, line: int, text: str) -> NoReturn:

@@ -11,7 +11,7 @@ import numpy as np
 from octavo.data.layouts import choose
 from octavo.data.matching import PairsFound
 from octavo.data.pair_readers import PAIR_READERS, PairReader
-from octavo.data.samples import SPLITS, Problem, drawn, drawn_groups, group_problems
+from octavo.data.samples import SPLITS, Problem, drawn, drawn_groups, group_problems, units_of
 from octavo.data.walk import natural, one_line
 from octavo.errors import UserError
 
@@ -39,7 +39,8 @@ class Pairs:
     image; an image's path is its id in all outputs. `splits` maps "train", "val", "test" to ascending int64 indices;
     `own_split` is False when the data come without a validation part: then `splits` has no "val" until `with_val`
     makes one. `lone_images` and `lone_masks` are all files without a partner; they are in neither list. `groups` names
-    what each image is one of several of (a scene), or is empty: a group is never divided.
+    what each image is one of several of (a scene): a group is never divided. An image whose name is "" is a group of
+    its own; without any groups the tuple is empty.
     """
 
     root: str
@@ -89,7 +90,9 @@ class Pairs:
     def _divide(self, share: float, key: str) -> tuple[np.ndarray, np.ndarray]:
         train = np.asarray(self.splits["train"], dtype=np.int64)
         if self.groups:
-            held = sorted(drawn_groups(train, self.groups, np.zeros(len(self.files), np.int64), share, key))
+            held = sorted(
+                drawn_groups(train, units_of(self.groups, self.files), np.zeros(len(self.files), np.int64), share, key)
+            )
         else:
             held = sorted(drawn(train.tolist(), self.files, share, key))
         held = np.array(held, dtype=np.int64)

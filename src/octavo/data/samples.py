@@ -54,7 +54,8 @@ class Samples:
     `labels` is int64 [N], -1 where the class is unknown; `splits` maps "train", "val", "test" to ascending int64
     indices. `own_split` is False when the data come without a validation part: then `splits` has no "val" until
     `with_val` makes one. `root` is what the user named; `folder` is what `files` are relative to, `root` if empty.
-    `groups` names what each image is one of several of (a patient, a scene), or is empty: a group is never divided.
+    `groups` names what each image is one of several of (a patient, a scene): a group is never divided. An image whose
+    name is "" is a group of its own; without any groups the tuple is empty.
     """
 
     root: str
@@ -102,13 +103,14 @@ class Samples:
             UserError: fewer training images, or groups of them, than folds.
         """
         train = np.asarray(self.splits["train"], dtype=np.int64)
-        units = len({self.groups[i] for i in train}) if self.groups else len(train)
+        whole = units_of(self.groups, self.files) if self.groups else ()
+        units = len({whole[i] for i in train}) if whole else len(train)
         if units < count:
-            what = "groups of training images" if self.groups else "training images"
+            what = "groups of training images" if whole else "training images"
             raise UserError(f"data.folds: {count} folds of {units} {what} in {self.root}; expected at most {units}")
         found = np.full(len(self.files), -1, np.int64)
-        if self.groups:
-            found[train] = _group_folds(self.labels[train], [self.groups[i] for i in train], count, seed)
+        if whole:
+            found[train] = _group_folds(self.labels[train], [whole[i] for i in train], count, seed)
             return found
         dealt = 0
         for label in np.unique(self.labels[train]):
@@ -122,7 +124,7 @@ class Samples:
         train = np.asarray(self.splits["train"], dtype=np.int64)
         held: list[int] = []
         if self.groups:
-            held = drawn_groups(train, self.groups, self.labels, share, key)
+            held = drawn_groups(train, units_of(self.groups, self.files), self.labels, share, key)
             if share > 0 and not held:
                 raise UserError(f"{self.root}: no group of training images can be split off; each has all of a class")
         for label in np.unique(self.labels[train]) if not self.groups else ():
@@ -139,6 +141,11 @@ def drawn(indices: Sequence[int], files: Sequence[str], share: float, key: str) 
     return sorted(indices, key=lambda i: _draw(key, files[i]))[:count]
 
 
+def units_of(groups: Sequence[str], files: Sequence[str]) -> tuple[str, ...]:
+    """Return the name of each image's group, and for an image without one a name that no other image has."""
+    return tuple(group or f"\0{file}" for group, file in zip(groups, files, strict=True))
+
+
 def drawn_groups(indices: np.ndarray, groups: Sequence[str], labels: np.ndarray, share: float, key: str) -> list[int]:
     """Return the images of whole groups, about a share of `indices`, chosen by `key` and the groups' names alone.
 
@@ -147,16 +154,20 @@ def drawn_groups(indices: np.ndarray, groups: Sequence[str], labels: np.ndarray,
     """
     if share <= 0:
         return []
-    own = np.array([groups[i] for i in indices], dtype=object)
+    members: dict[str, list[int]] = {}
+    for i in map(int, indices):
+        members.setdefault(groups[i], []).append(i)
     left = np.bincount(labels[indices])
-    taken, wanted = np.zeros(len(indices), bool), share * len(indices)
-    for group in sorted(set(own), key=lambda name: _draw(key, name)):
-        rows = own == group
-        rest = left - np.bincount(labels[indices[rows]], minlength=len(left))
-        nearer = abs(taken.sum() + rows.sum() - wanted) < abs(taken.sum() - wanted)
-        if not (rest[left > 0] == 0).any() and (nearer or not taken.any()):
-            taken, left = taken | rows, rest
-    return indices[taken].tolist()
+    present, held, wanted = left > 0, 0, share * len(indices)
+    taken: set[str] = set()
+    for group in sorted(members, key=lambda name: _draw(key, name)):
+        own = members[group]
+        rest = left - np.bincount(labels[own], minlength=len(left))
+        nearer = abs(held + len(own) - wanted) < abs(held - wanted)
+        if not (rest[present] == 0).any() and (nearer or not taken):
+            taken.add(group)
+            left, held = rest, held + len(own)
+    return [i for i in indices.tolist() if groups[i] in taken]
 
 
 def _group_folds(labels: np.ndarray, groups: Sequence[str], count: int, seed: int) -> np.ndarray:
@@ -172,11 +183,12 @@ def _group_folds(labels: np.ndarray, groups: Sequence[str], count: int, seed: in
 
 
 def divided_groups(groups: tuple[str, ...], splits: Mapping[str, np.ndarray]) -> list[str]:
-    """Return the groups that lie in more than one split, in the order of their first image."""
+    """Return the named groups that lie in more than one split, in the order of their first image."""
     places: dict[str, set[str]] = {}
     for split, indices in splits.items():
         for i in indices if groups else ():
-            places.setdefault(groups[i], set()).add(split)
+            if groups[i]:
+                places.setdefault(groups[i], set()).add(split)
     return [group for group, found in places.items() if len(found) > 1]
 
 
