@@ -117,7 +117,7 @@ def test_interrupt_ends_with_130(run_cli: Octavo, monkeypatch: pytest.MonkeyPatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr("octavo.verbs.describe.describe", interrupted)
-    assert run_cli("describe", "octet") == (130, "", "stopped.\n")
+    assert run_cli("describe", "octet") == (130, "", "stopped; every file that was written is whole.\n")
 
 
 def test_check(run_cli: Octavo, digits_folder: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from octavo.data.store import ImageDecoder, Pixels, build
 from octavo.engine import fit
 from octavo.engine.checkpoint import Stop
 from octavo.engine.features import Features
-from octavo.errors import UserError
+from octavo.errors import DiskFull, UserError
 from octavo.options import Options
 from octavo.progress import Interrupted
 from octavo.recipe import ClassifyRecipe
@@ -66,6 +66,7 @@ def test_batches_too_small_for_the_devices_are_refused(digits_folder: Path, tmp_
     ("text", "number", "expected"),
     [
         ("\noctavo.errors.UserError: /x: No space left on device; …", 0, UserError),
+        (f"\noctavo.errors.DiskFull: {DiskFull('/x: full')}", 0, DiskFull),
         ("\noctavo.progress.Interrupted: stopped by signal 15", 15, Interrupted),
         ("\nValueError: of our own", 0, ProcessRaisedException),
     ],
@@ -77,6 +78,8 @@ def test_what_a_child_raises_is_raised_as_what_it_was(text: str, number: int, ex
         raise ProcessRaisedException(f"-- Process 1 terminated with the following error:\nTraceback{text}\n", 1, 4711)
     if expected is UserError:
         assert str(caught.value) == "/x: No space left on device; …"
+    if expected is DiskFull:
+        assert str(caught.value) == str(DiskFull("/x: full"))
     if expected is Interrupted:
         assert caught.value.signal == signal.SIGTERM  # type: ignore[attr-defined]
 

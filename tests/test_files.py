@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -14,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from octavo.errors import UserError
-from octavo.files import STALE, sweep, write_atomic
+from octavo.errors import NotWritten, UserError
+from octavo.files import STALE, draft_beside, sweep, write_atomic
 
 
 def names(folder: Path) -> list[str]:
@@ -60,19 +61,40 @@ def test_a_full_disk_is_the_users_to_mend(
         monkeypatch.setattr(os, "fsync", full)
     if place == "replace":
         monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(UserError, match=r"a\.bin: .*(space|quota).*the last good state is kept.*--resume"):
+    with pytest.raises(
+        UserError, match=r"a\.bin: .*(space|quota).*the last good state is kept; free some space, then run"
+    ):
         write_atomic(path, full if place == "write" else b"new")
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["a.bin"]
 
 
-def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EPERM])
+def test_what_the_system_refuses_is_told_in_one_line(number: int, tmp_path: Path) -> None:
     def denied(file: Any) -> None:
-        raise PermissionError(errno.EACCES, "no")
+        raise OSError(number, os.strerror(number))
 
-    with pytest.raises(PermissionError):
-        write_atomic(tmp_path / "a.bin", denied)
+    with pytest.raises(NotWritten, match=rf"a\.bin: can't be written \({os.strerror(number).lower()}\)$"):
+        write_atomic(tmp_path / "new" / "a.bin", denied)
+    assert names(tmp_path) == []  # nor the folder that was made for it
+
+
+def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
+    def broken(file: Any) -> None:
+        raise OSError(errno.EIO, "no")
+
+    with pytest.raises(OSError, match="no"):
+        write_atomic(tmp_path / "a.bin", broken)
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "é" * 127, "字" * 85, ".png" * 63])
+def test_every_name_that_the_file_system_takes_can_be_written(name: str, tmp_path: Path) -> None:
+    write_atomic(tmp_path / name, b"x")
+    assert names(tmp_path) == [name]
+    with pytest.raises(NotWritten, match="file name too long"):
+        write_atomic(tmp_path / f"{name}{name}", b"x")
+    assert names(tmp_path) == [name]
 
 
 def test_content_is_synced_before_the_rename_and_the_folder_after(
@@ -114,8 +136,26 @@ def test_kill_9_before_the_rename_leaves_the_old_file_and_a_draft_that_is_swept(
     process.stdout.close()
     assert path.read_bytes() == b"old"
     assert [n.endswith(STALE) for n in names(path.parent)] == [True, False]
-    sweep(tmp_path)
+    shutil.copytree(path.parent, tmp_path / "other")
+    sweep(path.parent)
     assert names(path.parent) == ["a.bin"]
+    write_atomic(tmp_path / "other" / "b.bin", b"whoever writes there next sweeps too")
+    assert names(tmp_path / "other") == ["a.bin", "b.bin"]
+
+
+def test_drafts_of_living_processes_and_other_computers_stay(tmp_path: Path) -> None:
+    own, neighbour = draft_beside(tmp_path / "a"), draft_beside(tmp_path / "a").name.split("-")
+    neighbour[1:3] = ["00000000", "1"]
+    restarted = own.name.replace(own.name.split("-")[3], "01234567")  # our number, given to another process before
+    foreign = "-".join(neighbour)
+    alive = own.name.replace(f"-{os.getpid()}-", f"-{os.getppid()}-")
+    for name in (own.name, foreign, restarted, alive, ".mine.tmp", ".octavo-notes.tmp"):
+        (tmp_path / name).write_text("x")
+    write_atomic(tmp_path / "b", b"x")
+    assert set(names(tmp_path)) == {own.name, foreign, alive, ".mine.tmp", ".octavo-notes.tmp", "b"}
+    os.utime(tmp_path / foreign, (0, 0))
+    sweep(tmp_path)
+    assert not (tmp_path / foreign).exists() and own.exists()
 
 
 def test_kill_9_at_random_moments_never_shows_half_a_file(tmp_path: Path) -> None:
@@ -150,7 +190,7 @@ def test_disk_that_fills_under_torch_save_is_a_users_error(tmp_path: Path) -> No
         "try:\n"
         "    write_atomic(Path(sys.argv[1]), lambda file: torch.save(torch.zeros(10**6), file))\n"
         "except UserError as error:\n"
-        "    sys.exit(0 if '--resume' in str(error) else 3)\n"
+        "    sys.exit(0 if 'the last good state is kept' in str(error) else 3)\n"
         "sys.exit(4)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)

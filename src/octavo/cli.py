@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +23,7 @@ from octavo.cli_trust import trust_app
 from octavo.cli_use import use_app
 from octavo.cli_weights import weights_app
 from octavo.errors import UserError
-from octavo.progress import Interrupted
+from octavo.progress import Interrupted, Terminated
 from octavo.terminal import (
     CacheOption,
     DataOption,
@@ -65,12 +70,31 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names may hold what the terminal can't show
     try:
-        code = _outcome(debug)
-        sys.stdout.flush()
+        with _terminating():
+            code = _outcome(debug)
+            sys.stdout.flush()
         sys.exit(code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+@contextmanager
+def _terminating() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated`, once: a second one ends the process at once."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    before = signal.getsignal(signal.SIGTERM)
+    if before is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if before is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _outcome(debug: bool) -> int:
@@ -87,8 +111,10 @@ def _outcome(debug: bool) -> int:
         return 128 + stopped.signal
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    if code == 130:
-        typer.echo("stopped.", err=True)
+    except Terminated:
+        code = 143
+    if code in (130, 143):
+        typer.echo("stopped; every file that was written is whole.", err=True)
     return code
 
 

@@ -17,6 +17,28 @@ class Damaged(UserError):
     """A file that isn't what was written: which, what it should be, and what to do."""
 
 
+class NotWritten(UserError):
+    """A file can't be written: no permission, a read-only file system, a name that is too long, a full disk."""
+
+
+class DiskFull(NotWritten):
+    """The disk, or the user's quota, is full. `fact` says where, `todo` what to do once there is space.
+
+    What can be resumed replaces `todo`.
+    """
+
+    _ADVICE = "; free some space, then "
+
+    def __init__(self, fact: str, todo: str = "run the command again") -> None:
+        super().__init__(f"{fact}{self._ADVICE}{todo}")
+        self.fact = fact
+
+    @classmethod
+    def read(cls, message: str) -> DiskFull:
+        """Return the error of a message, which another process printed."""
+        return cls(*message.split(cls._ADVICE, 1))
+
+
 def suggest(name: str, names: Iterable[str]) -> str:
     """Return `; did you mean "x"?` for the nearest of `names`, or a list of them when none is near."""
     known = sorted(names)

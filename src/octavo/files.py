@@ -5,29 +5,64 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import itertools
 import json
 import os
+import platform
+import re
+import secrets
+import shutil
+import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from octavo.errors import UserError
+from octavo.errors import DiskFull, NotWritten, UserError
 
 STALE = ".tmp"
+_PROCESS = secrets.token_hex(4)  # in a container that was started again, another process has our number
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.EEXIST,
+)
+_DRAFT = re.compile(r"\.octavo-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<process>[0-9a-f]{8})-\d+\.tmp")
+_OLD_DRAFT = re.compile(r"\..+\.\d+\.tmp")  # as older versions called them
+_FOREIGN_DAYS = 7  # after which a draft of another computer on a shared disk counts as abandoned
+_numbers = itertools.count()
+_swept: set[Path] = set()
+
+
+def draft_beside(path: Path) -> Path:
+    """Return where to prepare what will be renamed to `path`: a short name, as that of `path` may be of any length.
+
+    It names its process, so that `sweep` knows what was left by one that is dead.
+    """
+    return path.with_name(f".octavo-{_host()}-{os.getpid()}-{_PROCESS}-{next(_numbers)}{STALE}")
 
 
 def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Write `content` (bytes, or a function that writes to the open file) so that `path` is whole or as it was.
 
-    The bytes go to a file beside the target, which is flushed, synced and renamed over it; then the folder is synced.
+    The bytes go to a draft beside the target, which is flushed, synced and renamed over it; then the folder is synced.
+    What killed processes left in the folder is removed when this process first writes there.
 
     Raises:
-        UserError: the disk is full; `path` is untouched and nothing is left beside it.
+        DiskFull: `path` is untouched and nothing is left beside it.
+        NotWritten: there may be no such file, or not by this user; likewise.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}{STALE}")
+    draft, made = draft_beside(path), _missing(path.parent)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_once(path.parent)
         with draft.open("wb") as file:
             if callable(content):
                 content(file)
@@ -38,14 +73,38 @@ def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> N
         draft.replace(path)
         sync_folder(path.parent)
     except BaseException as error:
-        draft.unlink(missing_ok=True)
-        full = next((e for e in _chain(error) if isinstance(e, OSError) and e.errno in _FULL), None)
-        if full is None:
-            raise
-        reason = os.strerror(full.errno or errno.ENOSPC)
-        raise UserError(
-            f"{path}: {reason}; the last good state is kept. Free some space, then go on with --resume"
-        ) from error
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        for folder in made:
+            with suppress(OSError):  # not there, or something else is in it by now
+                folder.rmdir()
+        raise_plainly(error, path)
+        raise
+
+
+def raise_plainly(error: BaseException, path: Path) -> None:
+    """Raise, in place of an error that came of writing `path`, one for the user; return where it is of another kind.
+
+    Raises:
+        DiskFull: the disk is full.
+        NotWritten: the system doesn't let us.
+    """
+    if isinstance(error, UserError) or not isinstance(error, Exception):
+        return
+    for cause in _chain(error):
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            raise DiskFull(f"{path}: {os.strerror(cause.errno)}; the last good state is kept") from error
+    if isinstance(error, OSError) and error.errno in _REFUSED:
+        raise NotWritten(f"{path}: can't be written ({os.strerror(error.errno).lower()})") from error
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Return which of a folder and those above it aren't there, the lowest first."""
+    return list(itertools.takewhile(lambda path: not os.path.lexists(path), (folder, *folder.parents)))
+
+
+def _host() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -67,9 +126,45 @@ def sync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what writers that were killed left behind in `folder` and below."""
-    for draft in folder.rglob(f".*{STALE}"):
-        draft.unlink(missing_ok=True)
+    """Remove the drafts, files and folders, that killed processes left in a run's `folder` and below."""
+    for draft in [*folder.rglob(f".*{STALE}")]:
+        if _OLD_DRAFT.fullmatch(draft.name) or _abandoned(draft):
+            _remove(draft)
+
+
+def _sweep_once(folder: Path) -> None:
+    """Remove what killed processes left in `folder` itself, the first time that this process writes there."""
+    place = folder.absolute()
+    if place in _swept:
+        return
+    _swept.add(place)
+    with os.scandir(folder) as entries:
+        drafts = [Path(entry.path) for entry in entries if entry.name.endswith(STALE)]
+    for draft in drafts:
+        if _abandoned(draft):
+            _remove(draft)
+
+
+def _remove(draft: Path) -> None:
+    if draft.is_dir() and not draft.is_symlink():
+        shutil.rmtree(draft, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def _abandoned(path: Path) -> bool:
+    """Tell whether this is a draft whose process is dead."""
+    name = _DRAFT.fullmatch(path.name)
+    if name is None:
+        return False
+    if name["host"] != _host():
+        return time.time() - path.lstat().st_mtime > _FOREIGN_DAYS * 86400
+    if int(name["pid"]) == os.getpid():
+        return name["process"] != _PROCESS
+    import psutil  # slow to load, and seldom needed
+
+    return not psutil.pid_exists(int(name["pid"]))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> None:

@@ -35,3 +35,10 @@ class Interrupted(Exception):
     def __init__(self, signal: int) -> None:
         super().__init__(f"stopped by signal {signal}")
         self.signal = signal
+
+
+class Terminated(BaseException):
+    """SIGTERM came where nothing listens for it: raised so that what was begun is taken back before the end.
+
+    No `Exception`, since code that turns whatever goes wrong with one image into a reason must not swallow it.
+    """

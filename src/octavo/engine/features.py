@@ -24,7 +24,7 @@ from octavo.data.inputs import Inputs, SceneInputs
 from octavo.data.render import RENDER
 from octavo.engine.graphs import Replayed
 from octavo.engine.infer import AT_ONCE, at_once, in_parts
-from octavo.errors import UserError
+from octavo.errors import DiskFull, UserError
 from octavo.files import sync_folder, write_atomic
 from octavo.keyed import uniform
 from octavo.progress import Progress
@@ -273,9 +273,9 @@ def _reserve(path: Path) -> None:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 return  # a file system that can't reserve
             path.unlink()  # what was computed before is lost with it: there is no room for the rest
-            raise UserError(
-                f"{path}: {os.strerror(error.errno)}; features need {size / 2**20:,.0f} MiB. "
-                "Free some space (octavo cache), then go on with --resume"
+            raise DiskFull(
+                f"{path}: {os.strerror(error.errno)}; features need {size / 2**20:,.0f} MiB (octavo cache lists what "
+                "may be cleared)"
             ) from error
 
 

@@ -25,7 +25,7 @@ from octavo.engine.hardware import seed_device
 from octavo.engine.job import Job, Prepared
 from octavo.engine.member_folder import MemberFolder
 from octavo.engine.task import Task
-from octavo.errors import UserError
+from octavo.errors import DiskFull, UserError
 from octavo.keyed import seed_of
 from octavo.networks.loading import load_member
 from octavo.progress import Interrupted, Progress
@@ -131,9 +131,10 @@ def _children(stop: Stop) -> Iterator[None]:
     except ProcessRaisedException as error:
         if stop.signal:
             raise Interrupted(stop.signal) from None
-        told = re.findall(r"^octavo\.errors\.UserError: (.*)$", str(error), re.MULTILINE)
+        told = re.findall(r"^octavo\.errors\.(UserError|NotWritten|DiskFull): (.*)$", str(error), re.MULTILINE)
         if told:
-            raise UserError(told[-1]) from error
+            kind, message = told[-1]
+            raise (DiskFull.read(message) if kind == "DiskFull" else UserError(message)) from error
         raise
 
 

@@ -17,7 +17,7 @@ from octavo.engine.hardware import Hardware, find
 from octavo.engine.job import Job
 from octavo.engine.material import Material
 from octavo.engine.teacher import identity_of, require_teacher, teacher_of
-from octavo.errors import UserError
+from octavo.errors import DiskFull, UserError
 from octavo.networks import build, weights
 from octavo.networks.loading import sha256
 from octavo.networks.weights import is_file
@@ -74,7 +74,22 @@ def train(
         UserError: anything that can be known to go wrong, before the first step.
         Interrupted: the user asked to stop; `resume` goes on.
     """
-    options = options or Options()
+    try:
+        return _trained(recipe, data, overrides, options or Options(), progress, say, scratch, approve)
+    except DiskFull as error:
+        raise DiskFull(error.fact, "go on with --resume") from error
+
+
+def _trained(
+    recipe: str | Path | Recipe | None,
+    data: str | Path | None,
+    overrides: Iterable[str],
+    options: Options,
+    progress: Progress,
+    say: Say,
+    scratch: Path | None,
+    approve: Approve | None,
+) -> RunFolder:
     asked = load(recipe, overrides) if recipe is not None else None
     out = _out(asked, options)
     before = begun_before(out, asked is not None and data is not None, options, say)
