@@ -188,7 +188,7 @@ def test_the_looks_are_written_and_a_second_time_nothing_is_computed(
     files = [*keep(own.run, first, ""), *keep(own.run, second, "")]
     assert [file.name for file in files] == ["embedding.png", "stability.png"]
     assert all(np.asarray(Image.open(file)).std() > 0 for file in files)
-    left = {path.name for path in own.run.explained("").iterdir()}
+    left = {path.name for path in (own.run.path / "explained").iterdir()}
     planes = {f"tsne-{seed}-vgg.head.0.safetensors" for seed in ("0", "1-anywhere", "2-anywhere")}
     planes |= {name.replace(".safetensors", "-trust.safetensors") for name in planes}
     assert left == {"embedding.json", "stability.json", "thumbs.jpg", "features-vgg.head.0.safetensors", *planes}

@@ -232,7 +232,7 @@ def test_pictures_that_a_look_no_longer_has_are_removed(tmp_path: Path, monkeypa
     for count in (3, 1, 2, 0):
         monkeypatch.setitem(CLASSIFY, "deep", Way(lambda subject, count=count: drawing(count)))
         explain(run, ("deep",))
-        assert len([*run.plot("").glob("deep_*.png")]) == count
+        assert len([*run.plots.glob("deep_*.png")]) == count
         assert run.explained("deep.json").exists() == (count > 0)
 
 

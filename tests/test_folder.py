@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,47 @@ def test_opening_what_is_no_run_says_so(tmp_path: Path) -> None:
         RunFolder.open(tmp_path / "nigth-1")
     with pytest.raises(UserError, match=r"not a run folder \(no manifest.json in it\)"):
         RunFolder.open(tmp_path)
+
+
+def test_links_out_of_a_run_and_pipes_in_it_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "diary").write_text("dear")
+    run = begun(tmp_path / "run")
+    (run.path / "members" / "a").mkdir(parents=True)
+    (tmp_path / "latest").symlink_to(run.path)
+    inner = run.path / "members" / "b"
+    inner.symlink_to("a")
+    assert RunFolder.open(tmp_path / "latest").begun  # the user named this link, and the other stays inside
+    for place, target in (
+        ("metrics.json", "../private/diary"),
+        ("plots", tmp_path / "private"),
+        ("members/a/weights.safetensors", "/etc/passwd"),
+        ("members/c", "../../nowhere"),
+    ):
+        (run.path / place).symlink_to(target)
+        with pytest.raises(UserError, match=rf"{place}: links to .*, out of the run; expected a file of the run"):
+            RunFolder.open(run.path)
+        (run.path / place).unlink()
+    os.mkfifo(run.path / "metrics.json")  # reading it would wait for ever
+    with pytest.raises(UserError, match="is neither file nor folder"):
+        RunFolder.open(run.path)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "..", ".", "", "a/b", "a\0b"])
+def test_names_that_were_read_stay_in_their_folder(name: str, tmp_path: Path) -> None:
+    run = begun(tmp_path / "run")
+    for place in (run.member, run.explained, run.plot):
+        with pytest.raises(UserError, match="is no file in this folder"):
+            place(name)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x"])
+def test_names_of_masks_may_hold_folders_and_stay_inside(name: str, tmp_path: Path) -> None:
+    files = begun(tmp_path / "run").member("a")
+    assert files.predicted_file("val", "town/1").relative_to(tmp_path / "run" / "predictions" / "val")
+    for place in (lambda: files.predicted_file("val", name), lambda: files.stage_file(3, name)):
+        with pytest.raises(UserError, match="is no file in this folder"):
+            place()
 
 
 def test_drafts_are_swept_and_nothing_else(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_report_on_a_list_of_absolute_paths_names_none(listed: RunFolder, trai
     assert names == trained.files("val") and names[0] in listed.page.read_text()
     found = explain(listed, ("gradcam",), given={"gradcam": {"images": [names[0], str(root / names[1])]}}, device="cpu")
     assert [path.name for path in found.pictures] == ["gradcam.png"]
-    for path in listed.explained("").glob("*.json"):
+    for path in (listed.path / "explained").glob("*.json"):
         assert str(root) not in path.read_text(), path
 
 
@@ -151,7 +151,7 @@ def test_every_look_takes_names_that_are_no_text(tmp_path: Path, digits_folder: 
     found = explain(run, device="cpu")
     assert not found.failed
     for name in looks_at(subject_of(run)):
-        for path in run.explained("").glob(f"{name}.json"):
+        for path in (run.path / "explained").glob(f"{name}.json"):
             path.read_text(encoding="utf-8").encode()
     text = report(run).read_text(encoding="utf-8")
     assert "caf\N{REPLACEMENT CHARACTER}" in text and "of d\N{REPLACEMENT CHARACTER}ta to tell 3 classes apart" in text

@@ -132,7 +132,7 @@ def test_repainted_masks_are_not_shown_as_those_trained_on(scenes: RunFolder, tm
     root = Path(shutil.copytree(scenes.manifest["data"]["root"], tmp_path / "data"))
     manifest_with(scenes, root=str(root))
     assert 'src="data:image' in report(scenes, refresh=True).read_text()
-    before = {path.name for path in scenes.plot("").iterdir()}
+    before = {path.name for path in scenes.plots.iterdir()}
     assert {"stages.png", "scenes.png"} <= before
     mask = next(iter(sorted((root / "validation").glob("*_mask.png"))))
     Image.fromarray(np.asarray(Image.open(mask))[::-1]).save(mask)
@@ -382,3 +382,36 @@ def test_a_page_can_be_written_with_names_that_are_no_text(run: RunFolder) -> No
 
     path = run.write_page(render(replace(Page(title="a"), lead="\udcff")))
     assert "?" in path.read_text(encoding="utf-8")
+
+
+SECRET = "the reader's own file"
+
+
+@pytest.mark.parametrize("name", ["../../secret.png", "{tmp}/secret.png", "..", "deeper/x.png", "a\0b.png", ""])
+@pytest.mark.parametrize("of", ["shown", "thumbs"])
+@pytest.mark.usefixtures("few_looks")
+def test_a_report_binds_files_of_its_own_run_alone(
+    name: str, of: str, run: RunFolder, tmp_path: Path, run_cli: Octavo
+) -> None:
+    explain(run, ["confusion"])
+    (tmp_path / "secret.png").write_text(SECRET)
+    path, name = run.explained("confusion.json"), name.format(tmp=tmp_path)
+    look = json.loads(path.read_text())
+    if of == "shown":
+        look["shown"][0]["file"] = name
+    else:
+        points = {key: [] for key in ("x", "y", "truth", "predicted", "confidence", "names", "classes")}
+        look["points"] = points | {"title": "t", "thumbs": name, "side": 1, "across": 1}
+    path.write_text(json.dumps(look))
+    for command in ("report", "explain"):
+        code, _, err = run_cli(command, run.path, *(["--look", "confusion"] if command == "explain" else []))
+        assert code == 2 and "is no file in this folder; expected a bare name" in err and "Traceback" not in err
+    assert (tmp_path / "secret.png").read_text() == SECRET and not run.page.exists()
+
+
+@pytest.mark.usefixtures("few_looks")
+def test_a_report_embeds_pictures_alone(run: RunFolder) -> None:
+    explain(run, ["confusion"])
+    run.plot("confusion.png").write_text(SECRET)
+    page = report(run).read_text()
+    assert "data:image/jpeg" not in page and "c2VjcmV0" not in page

@@ -58,6 +58,11 @@ def cache_dir() -> Path:
     return Path(os.environ.get("OCTAVO_CACHE") or platformdirs.user_cache_dir("octavo"))
 
 
+def is_cache(root: Path) -> bool:
+    """Tell whether Octavo has used a folder as its cache."""
+    return any((root / kind).is_dir() for kind in KINDS)
+
+
 def caches(root: Path) -> list[CacheEntry]:
     """List what lies in the cache folder `root`, by kind, then name; nothing where there is no such folder."""
     entries: list[CacheEntry] = []

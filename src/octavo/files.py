@@ -114,6 +114,46 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def inside(folder: Path, name: str, *, nested: bool = False) -> Path:
+    """Return where a file of `folder` lies whose name was read from a file, which anyone may have written.
+
+    Args:
+        folder: in a run.
+        name: of a file directly in it; `nested` allows folders between.
+
+    Raises:
+        UserError: the name leads somewhere else.
+    """
+    path = Path(name)
+    clean = path.parts and not path.anchor and ".." not in path.parts and "\0" not in name
+    if not clean or (len(path.parts) > 1 and not nested):
+        raise UserError(
+            f"{folder}: {name[:100]!r} is no file in this folder; expected a bare name. The run's files were changed: "
+            "get it again from where it came from"
+        )
+    return folder / path
+
+
+def stray(folder: Path) -> Path | None:
+    """Return the first thing in `folder` or below that reading or writing it could reach something else by.
+
+    Those are links that lead out of it, and what is neither file nor folder, such as a named pipe.
+    """
+    home, waiting = folder.resolve(), [folder]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                path = Path(entry.path)
+                if entry.is_symlink():
+                    if not path.resolve().is_relative_to(home):
+                        return path
+                elif entry.is_dir():
+                    waiting.append(path)
+                elif not entry.is_file():
+                    return path
+    return None
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` survive a power cut (a no-op where folders can't be opened, as on Windows)."""
     if os.name == "nt":

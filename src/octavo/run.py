@@ -195,7 +195,7 @@ class Run:
         Raises:
             UserError: there is no such look or picture, or the look found nothing to draw.
         """
-        drawn = {path.stem: path for path in sorted(self._files.plot("").glob("*.*"), reverse=True)}
+        drawn = {path.stem: path for path in sorted(self._files.plots.glob("*.*"), reverse=True)}
         if name in drawn and name not in self.looks:
             return PictureFile(drawn[name])
         from octavo.verbs.report import first_picture

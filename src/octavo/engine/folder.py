@@ -16,7 +16,18 @@ from filelock import FileLock, Timeout
 from octavo.data.classes import ClassTable
 from octavo.engine.member_folder import MemberFolder
 from octavo.errors import UserError, suggest
-from octavo.files import STALE, as_json, read_csv, read_json, sweep, sync_folder, write_atomic, write_csv
+from octavo.files import (
+    STALE,
+    as_json,
+    inside,
+    read_csv,
+    read_json,
+    stray,
+    sweep,
+    sync_folder,
+    write_atomic,
+    write_csv,
+)
 from octavo.numbers.bootstrap import group_ids
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.mask_results import SegmentReport, read_report
@@ -47,7 +58,18 @@ class RunFolder:
             raise UserError(f"{path}: no such run folder{suggest(folder.path.name, siblings)}")
         if not (folder.path / MANIFEST).is_file():
             raise UserError(f"{path}: not a run folder (no {MANIFEST} in it); expected what `octavo train` wrote")
+        folder._require_own_files()
         return folder
+
+    def _require_own_files(self) -> None:
+        try:
+            found = stray(self.path)
+        except OSError as error:
+            raise UserError(f"{error.filename}: can't be read ({(error.strerror or str(error)).lower()})") from error
+        if found is None:
+            return
+        what = f"links to {found.readlink()}, out of the run" if found.is_symlink() else "is neither file nor folder"
+        raise UserError(f"{found}: {what}; expected a file of the run: put the file itself there, or remove it")
 
     @classmethod
     def new(cls, path: Path, *, overwrite: bool = False) -> RunFolder:
@@ -66,7 +88,7 @@ class RunFolder:
 
     def member(self, name: str) -> MemberFolder:
         """Return the files of the member `name`."""
-        return MemberFolder(self.path / "members" / name)
+        return MemberFolder(inside(self.path / "members", name))
 
     @property
     def resume(self) -> str:
@@ -294,7 +316,7 @@ class RunFolder:
 
     def explained(self, name: str) -> Path:
         """Return where a file lies that a look at the run left, such as `confusion.json`."""
-        return self.path / "explained" / name
+        return inside(self.path / "explained", name)
 
     def write_explained(self, name: str, content: bytes) -> None:
         """Write a file of what a look found."""
@@ -302,7 +324,12 @@ class RunFolder:
 
     def plot(self, name: str) -> Path:
         """Return where a picture lies, such as `confusion.png`."""
-        return self.path / "plots" / name
+        return inside(self.plots, name)
+
+    @property
+    def plots(self) -> Path:
+        """The folder of pictures."""
+        return self.path / "plots"
 
     @property
     def page(self) -> Path:
@@ -316,6 +343,6 @@ class RunFolder:
 
     def write_predictions(self, split: str, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Write `predictions/SPLIT.csv` and return its path."""
-        path = self.path / "predictions" / f"{split}.csv"
+        path = inside(self.path / "predictions", f"{split}.csv")
         write_csv(path, rows)
         return path

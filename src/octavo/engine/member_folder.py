@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file, save
 
-from octavo.files import as_json, read_csv, read_json, write_atomic, write_csv
+from octavo.files import as_json, inside, read_csv, read_json, write_atomic, write_csv
 
 
 class MemberFolder:
@@ -52,11 +52,11 @@ class MemberFolder:
     def stage_file(self, stage: int | str, name: str) -> Path:
         """Return where the mask called `name`, predicted after an epoch (from 1) or by the `best`, is kept."""
         folder = f"epoch_{stage:03d}" if isinstance(stage, int) else stage
-        return self.folder.parents[1] / "masks" / folder / f"{name}.png"
+        return inside(self.folder.parents[1] / "masks" / folder, f"{name}.png", nested=True)
 
     def predicted_file(self, part: str, name: str) -> Path:
         """Return where the predicted mask called `name` of one part is kept."""
-        return self.folder.parents[1] / "predictions" / part / f"{name}.png"
+        return inside(self.folder.parents[1] / "predictions" / part, f"{name}.png", nested=True)
 
     def write_mask(self, path: Path, colours: np.ndarray) -> None:
         """Write a mask in colours, uint8 [H,W,3], as PNG."""

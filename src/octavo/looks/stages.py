@@ -8,6 +8,7 @@ import numpy as np
 
 from octavo.data.masks import paint
 from octavo.errors import UserError
+from octavo.files import inside
 from octavo.looks.legend import Legend, ids_of, legend_of
 from octavo.looks.look import Drawing
 from octavo.looks.subject import SegmentSubject, kept_mask
@@ -67,7 +68,7 @@ def _places(subject: SegmentSubject, folders: list[Path]) -> list[int]:
 
 def _row(subject: SegmentSubject, index: int, folders: list[Path], legend: Legend) -> GridRow:
     name, table = subject.mask_names[index], subject.run.table
-    files = [folder / f"{name}.png" for folder in folders]
+    files = [inside(folder, f"{name}.png", nested=True) for folder in folders]
     masks = [paint(smaller(subject.truth(index)), table)]
     masks += [smaller(kept_mask(file)) if file.is_file() else None for file in files]
     if len(table.entries) > len(legend.entries):

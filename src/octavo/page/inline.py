@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from PIL import Image
 
+from octavo.data.pixels import MAX_PIXELS, BrokenImage, opened, refusing, strict
+
 K = TypeVar("K", bound=Hashable)
 _SMALL = 30_000  # bytes: a file below is taken as it is
 _DRAWN = 6_000  # colours: a drawing with its smoothed edges has fewer, a photograph more
@@ -30,11 +32,13 @@ def inlined(pictures: Mapping[K, bytes], room: int) -> dict[K, str]:
     """Return pictures as `data:` URIs that need no more than `room` bytes together, if squeezing can do that.
 
     Drawings stay sharp in 256 colours; photographs become WebP; only where that isn't enough do they become smaller.
+    What is no picture is left out.
 
     Args:
         pictures: PNG, JPEG, WebP or SVG files.
         room: bytes of all URIs together.
     """
+    pictures = {key: content for key, content in pictures.items() if _is_picture(content)}
     small = {key: content for key, content in pictures.items() if len(content) <= _SMALL or _is_svg(content)}
     room -= sum(len(_uri(content)) for content in small.values())
     large = {key: content for key, content in pictures.items() if key not in small}
@@ -93,3 +97,14 @@ def _kind(content: bytes) -> str:
 
 def _is_svg(content: bytes) -> bool:
     return b"<svg" in content[:1000]
+
+
+def _is_picture(content: bytes) -> bool:
+    if _is_svg(content):
+        return True
+    try:
+        with refusing(MAX_PIXELS), strict(MAX_PIXELS), opened(BytesIO(content), MAX_PIXELS) as image:
+            image.load()
+    except BrokenImage:
+        return False
+    return True
