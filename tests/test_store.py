@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import sys
 import threading
 import time
 from collections import namedtuple
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from octavo.data import decoding, store
+from octavo.data import decoding, store, stored
 from octavo.data.pixels import BrokenImage, decode
 from octavo.data.readers import Samples, read
 from octavo.data.store import ImageDecoder, Pixels, build, estimate, store_key
-from octavo.errors import UserError
+from octavo.errors import Damaged, UserError
+from octavo.integrity import sealed
 
 SIZES = ((12, 9), (30, 7), (9, 9), (40, 64))
 
@@ -240,32 +243,95 @@ def test_nothing_but_broken_files(tmp_path: Path) -> None:
 # ── Damage and crashes ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("damage", ["cut", "longer", "no pixels", "bad index", "no index", "bad sizes", "empty folder"])
-def test_a_damaged_store_is_built_again(damage: str, tmp_path: Path) -> None:
+def flip(path: Path, place: int = -1) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+
+
+def swap(first: Path, second: Path) -> None:
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "pixels cut": lambda folder: os.truncate(folder / "pixels.bin", 1000),
+    "pixels longer": lambda folder: (folder / "pixels.bin").write_bytes(bytes(99_999)),
+    "no pixels": lambda folder: (folder / "pixels.bin").unlink(),
+    "index cut": lambda folder: os.truncate(folder / "index.json", 99),
+    "empty index": lambda folder: os.truncate(folder / "index.json", 0),
+    "no index": lambda folder: (folder / "index.json").unlink(),
+    "index flipped": lambda folder: flip(folder / "index.json", 40),
+    "index of zeros": lambda folder: (folder / "index.json").write_bytes(bytes(500)),
+    "a list": lambda folder: (folder / "index.json").write_text("[]"),
+    "an object": lambda folder: (folder / "index.json").write_text("{}"),
+    "nested": lambda folder: (folder / "index.json").write_text("[" * 99_999),
+    "many digits": lambda folder: (folder / "index.json").write_text('{"images": ' + "9" * 10_000 + "}"),
+    "of an older version": lambda folder: (folder / "index.json").write_text(json.dumps({"images": 12, "broken": {}})),
+    "of something else": lambda folder: (folder / "index.json").write_bytes(sealed({"checked": "features 1"})),
+    "sizes cut": lambda folder: os.truncate(folder / "sizes.npy", 100),
+    "empty sizes": lambda folder: os.truncate(folder / "sizes.npy", 0),
+    "sizes flipped": lambda folder: flip(folder / "sizes.npy", -8),
+    "digests flipped": lambda folder: flip(folder / "digests.npy"),
+    "no digests": lambda folder: (folder / "digests.npy").unlink(),
+    "swapped": lambda folder: swap(folder / "digests.npy", folder / "sizes.npy"),
+    "empty folder": lambda folder: [path.unlink() for path in folder.iterdir()],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_store_is_built_again(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     samples = photos(tmp_path / "data")
     pixels = build(samples, ImageDecoder(8), tmp_path / "cache")
     expected, folder, digest = pixels.batch(range(12))[0], pixels.folder, pixels.digest
     del pixels
-    buffer, index, sizes = folder / "pixels.bin", folder / "index.json", folder / "sizes.npy"
-    match damage:
-        case "cut":
-            os.truncate(buffer, buffer.stat().st_size - 1)
-        case "longer":
-            buffer.write_bytes(buffer.read_bytes() + b"\0")
-        case "no pixels":
-            buffer.unlink()
-        case "bad index":
-            index.write_text(index.read_text()[:-9])
-        case "no index":
-            index.unlink()
-        case "bad sizes":
-            sizes.write_bytes(sizes.read_bytes()[:100])
-        case "empty folder":
-            shutil.rmtree(folder)
-            folder.mkdir()
+    DAMAGES[damage](folder)
     again = build(samples, ImageDecoder(8), tmp_path / "cache")
     assert again.digest == digest
     np.testing.assert_array_equal(again.batch(range(12))[0], expected)
+    (line,) = caplog.messages
+    assert re.fullmatch(rf"warning: {re.escape(str(folder))}.*; it is decoded again", line)
+
+
+def test_another_store_in_its_place_is_not_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    samples, others = photos(tmp_path / "data"), photos(tmp_path / "others")
+    others.path(0).write_bytes(others.path(1).read_bytes())
+    mine, other = (build(given, ImageDecoder(8), tmp_path / "cache") for given in (samples, others))
+    shutil.rmtree(mine.folder)
+    shutil.copytree(other.folder, mine.folder)
+    assert build(samples, ImageDecoder(8), tmp_path / "cache").digest == mine.digest != other.digest
+    assert "is of another store" in caplog.text
+
+
+@pytest.mark.parametrize("sizes", [SIZES, ((16, 16),)])
+@pytest.mark.parametrize("read", [lambda pixels, i: pixels.batch([0, i]), lambda pixels, i: pixels.image(i)])
+def test_a_damaged_image_is_found_when_it_is_first_read(
+    sizes: tuple[tuple[int, int], ...], read: Callable[[Pixels, int], object], tmp_path: Path
+) -> None:
+    samples = photos(tmp_path / "data", sizes=sizes)
+    whole = build(samples, ImageDecoder(8), tmp_path / "cache")
+    expected, last = whole.batch(range(12))[0].copy(), whole.batch([11])[0].nbytes
+    flip(whole.folder / "pixels.bin", -last // 2)
+    pixels = build(samples, ImageDecoder(8), tmp_path / "cache")
+    np.testing.assert_array_equal(pixels.batch(range(8))[0], expected[:8, :, : pixels.sizes[:8].max()])
+    with pytest.raises(Damaged, match=r"pixels\.bin: damaged: SHA-256 of image 11 of 12 is .*; run the command again"):
+        read(pixels, 11)
+    # The entry counts as absent from now on, so that a second run makes it anew.
+    np.testing.assert_array_equal(build(samples, ImageDecoder(8), tmp_path / "cache").batch(range(12))[0], expected)
+
+
+def test_an_image_is_checked_once_by_all_forked_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = build(photos(tmp_path / "data"), ImageDecoder(8), tmp_path / "cache")
+    read, write = os.pipe()
+    hashed = stored.digest_of
+    monkeypatch.setattr(stored, "digest_of", lambda planes: (os.write(write, b"."), hashed(planes))[1])
+    for images in (range(5), range(12), range(12)):
+        if (child := os.fork()) == 0:
+            pixels.batch(images)
+            os._exit(0)
+        os.waitpid(child, 0)
+    assert len(os.read(read, 999)) == 12
 
 
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from octavo.cli_trust import trust_app
 from octavo.cli_use import use_app
 from octavo.cli_weights import weights_app
 from octavo.errors import UserError
+from octavo.log import to_stderr
 from octavo.progress import Interrupted, Terminated
 from octavo.terminal import (
     CacheOption,
@@ -64,6 +65,7 @@ app.add_typer(weights_app, name="weights")
 
 def main() -> None:
     """Run the command line; a mistake ends with one line and exit code 2, an interrupt with 128 + signal."""
+    to_stderr()
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
     for stream in (sys.stdout, sys.stderr):
@@ -109,7 +111,9 @@ def _outcome(debug: bool) -> int:
     except Interrupted as stopped:
         typer.echo("stopped; what was reached is saved. The same command with --resume goes on.", err=True)
         return 128 + stopped.signal
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # Typer takes the end of a file for the user's Ctrl-D
+            raise error.__cause__ from None
         code = 130
     except Terminated:
         code = 143

@@ -80,6 +80,22 @@ def unsealed(content: bytes, path: Path, remedy: str) -> tuple[dict[str, Any], b
     return value, expected is not None
 
 
+def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
+    """Return the object that `sealed` wrote to a file, without its seal.
+
+    Raises:
+        Damaged: the file is missing, has no seal, or isn't what was sealed.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise Damaged(f"{path}: missing; {remedy}") from None
+    value, was_sealed = unsealed(content, path, remedy)
+    if not was_sealed:
+        raise Damaged(f"{path}: damaged or of an older version: it has no checksum; {remedy}")
+    return value
+
+
 def parse_object(content: bytes, path: Path, remedy: str) -> dict[str, Any]:
     """Return the object that a JSON file holds.
 

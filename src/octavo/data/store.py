@@ -1,13 +1,13 @@
-"""Decoded images or masks in one memory-mapped file per data set, made once and found again by what they were."""
+"""Decoded images or masks, written once to one file per data set and found again by what they were made from."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import json
+import io
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,99 +15,20 @@ import numpy as np
 from filelock import Timeout
 
 from octavo.cache import locked, mark_used
+from octavo.data.content import DIGITS, digest_of
 from octavo.data.decoding import Decoder, Files, ImageDecoder, decoded, mean_bytes
 from octavo.data.pixels import BrokenImage
+from octavo.data.stored import CHECKED, Pixels
 from octavo.data.walk import one_line
-from octavo.errors import UserError
+from octavo.errors import Damaged, UserError
 from octavo.files import sync_folder
+from octavo.integrity import sealed
+from octavo.log import warn
 from octavo.progress import Progress, silent
 
 __all__ = ["Decoder", "Files", "ImageDecoder", "Pixels", "broken_text", "build", "decoded", "estimate", "store_key"]
 
 _FORMAT = "2"
-
-
-class Pixels:
-    """Decoded images or masks, memory-mapped: uint8 [planes, H, W] each, in one buffer, in the order of their files.
-
-    Attributes:
-        key: names what the store was made from: folder, file names, sizes and times, decoder.
-        digest: SHA-256 over all pixels and sizes; equal digests are equal pixels, on any machine.
-        planes: 3 of images, 1 of masks.
-        fill: value around a smaller image in a batch: 0 of images, 255 of masks.
-        sizes: int32 [N, 2], height and width in pixels; 0, 0 for a broken image.
-        broken: index -> reason, for the images that couldn't be decoded.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        meta = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        self.folder = folder
-        self.key: str = meta["key"]
-        self.digest: str = meta["digest"]
-        self.planes: int = meta["planes"]
-        self.fill: int = meta["fill"]
-        self.broken: dict[int, str] = {int(i): reason for i, reason in meta["broken"].items()}
-        self.sizes: np.ndarray = np.load(folder / "sizes.npy", allow_pickle=False)
-        lengths = self.sizes.astype(np.int64).prod(axis=1) * self.planes
-        self._ends = np.cumsum(lengths)
-        total = int(self._ends[-1]) if len(lengths) else 0
-        on_disk = (folder / "pixels.bin").stat().st_size
-        if on_disk != total or len(lengths) != meta["images"]:
-            raise ValueError(f"expected {total} bytes, found {on_disk}")
-        self._buffer = np.memmap(folder / "pixels.bin", np.uint8, "r") if total else np.empty(0, np.uint8)
-        self._grid, self._rows = self._uniform(lengths)
-
-    def _uniform(self, lengths: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-        """Where all images have one size, view the buffer as [n, planes, H, W]; rows maps image -> n."""
-        whole = lengths > 0
-        rows = np.cumsum(whole) - 1
-        shapes = np.unique(self.sizes[whole], axis=0)
-        if len(shapes) != 1:
-            return None, rows
-        return self._buffer.reshape(-1, self.planes, *shapes[0].tolist()), rows
-
-    def __reduce__(self) -> tuple[type[Pixels], tuple[Path]]:
-        """Travel to another process as the name of the folder, not as its content."""
-        return Pixels, (self.folder,)
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def image(self, index: int) -> np.ndarray:
-        """Return one image as a view, uint8 [planes, H, W].
-
-        Raises:
-            ValueError: when it is broken.
-        """
-        if index in self.broken:
-            raise ValueError(f"image {index} is broken: {self.broken[index]}")
-        height, width = self.sizes[index].tolist()
-        end = int(self._ends[index])
-        return self._buffer[end - self.planes * height * width : end].reshape(self.planes, height, width)
-
-    def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return a copy of the images `indices`, uint8 [B, planes, H, W], and sizes, int32 [B, 2] (height, width).
-
-        H and W are the largest in the batch; smaller images lie in the top left corner, `fill` around them.
-
-        Raises:
-            ValueError: when one of them is broken.
-            IndexError: when one is outside 0 … len - 1.
-        """
-        chosen = np.asarray(indices, dtype=np.int64)
-        if len(chosen) and (chosen.min() < 0 or chosen.max() >= len(self)):
-            raise IndexError(f"images {chosen.min()} … {chosen.max()} of {len(self)}")
-        sizes = self.sizes[chosen]
-        if len(bad := chosen[sizes[:, 0] == 0]):
-            raise ValueError(f"image {bad[0]} is broken: {self.broken[int(bad[0])]}")
-        if self._grid is not None:
-            return self._grid[self._rows[chosen]], sizes
-        height, width = sizes.max(axis=0, initial=0).tolist()
-        canvas = np.full((len(chosen), self.planes, height, width), self.fill, np.uint8)
-        for row, index in zip(canvas, chosen.tolist(), strict=True):
-            image = self.image(index)
-            row[:, : image.shape[1], : image.shape[2]] = image
-        return canvas, sizes
 
 
 def estimate(files: Files, decoder: Decoder) -> int:
@@ -150,7 +71,8 @@ def build(
     pixels = _load(folder, files, decoder)
     if pixels is None:
         with locked(cache, f"pixels-{key}"):
-            pixels = _load(folder, files, decoder)  # another process may have built it while this one waited
+            # Another process may have built it while this one waited.
+            pixels = _load(folder, files, decoder, tell=warn)
             if pixels is None:
                 _sweep(cache, folder.parent)
                 _require_space(cache, files, decoder)
@@ -174,11 +96,15 @@ def broken_text(files: Files, broken: Mapping[int, str], what: str = "files") ->
                     "mend or remove them, or go on without them by --skip-broken")  # fmt: skip
 
 
-def _load(folder: Path, files: Files, decoder: Decoder) -> Pixels | None:
+def _load(folder: Path, files: Files, decoder: Decoder, tell: Callable[[str], None] | None = None) -> Pixels | None:
     """Open a store that is whole; a damaged one, or one whose broken files have become readable, counts as absent."""
+    if not folder.is_dir():
+        return None
     try:
         pixels = Pixels(folder)
-    except (OSError, ValueError, KeyError, EOFError, TypeError):
+    except Damaged as error:
+        if tell:
+            tell(str(error))
         return None
     if len(pixels) != len(files.files):
         return None
@@ -224,12 +150,10 @@ def _write(files: Files, decoder: Decoder, folder: Path, key: str, progress: Pro
     try:
         temporary.mkdir(parents=True)
         with (temporary / "pixels.bin").open("wb") as file:
-            sizes, broken, digest = _fill(file, files, decoder, progress)
-            _flush(file)
-        with (temporary / "sizes.npy").open("wb") as file:
-            np.save(file, sizes)
+            sizes, digests, broken, digest = _fill(file, files, decoder, progress)
             _flush(file)
         meta = {
+            "checked": CHECKED,
             "key": key,
             "digest": digest,
             "images": len(sizes),
@@ -237,10 +161,12 @@ def _write(files: Files, decoder: Decoder, folder: Path, key: str, progress: Pro
             "planes": decoder.planes,
             "fill": decoder.fill,
             "folder": str(Path(files.folder or files.root).resolve()),
-            "broken": broken,
-        }
+            "broken": {str(i): reason for i, reason in broken.items()},
+            "hashes": {name: _save(temporary / name, array) for name, array in
+                       {"sizes.npy": sizes, "digests.npy": np.array(digests, f"S{DIGITS}")}.items()},
+        }  # fmt: skip
         with (temporary / "index.json").open("wb") as file:
-            file.write(json.dumps(meta, ensure_ascii=True).encode())
+            file.write(sealed(meta))
             _flush(file)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
@@ -253,10 +179,23 @@ def _write(files: Files, decoder: Decoder, folder: Path, key: str, progress: Pro
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _fill(file: BinaryIO, files: Files, decoder: Decoder, progress: Progress) -> tuple[np.ndarray, dict[int, str], str]:
-    """Write all images in order; return their sizes, the broken ones, and the digest."""
+def _save(path: Path, array: np.ndarray) -> str:
+    """Write an array to a file and return the SHA-256 of its content."""
+    content = io.BytesIO()
+    np.save(content, array)
+    with path.open("wb") as file:
+        file.write(content.getbuffer())
+        _flush(file)
+    return hashlib.sha256(content.getbuffer()).hexdigest()
+
+
+def _fill(
+    file: BinaryIO, files: Files, decoder: Decoder, progress: Progress
+) -> tuple[np.ndarray, list[str], dict[int, str], str]:
+    """Write all images in order; return their sizes and digests, the broken ones, and the digest of all."""
     total = len(files.files)
     sizes = np.zeros((total, 2), np.int32)
+    digests = [""] * total
     broken: dict[int, str] = {}
     digest = hashlib.sha256()
     what = f"decode {_noun(decoder)}".strip()
@@ -265,12 +204,12 @@ def _fill(file: BinaryIO, files: Files, decoder: Decoder, progress: Progress) ->
             broken[index] = image
         else:
             planes = np.ascontiguousarray(image.transpose(2, 0, 1))
-            sizes[index] = planes.shape[1:]
+            sizes[index], digests[index] = planes.shape[1:], digest_of(planes)
             digest.update(planes.data)
             file.write(planes.data)
         progress(what, index + 1, total)
     digest.update(sizes.astype("<i4").tobytes())
-    return sizes, broken, digest.hexdigest()
+    return sizes, digests, broken, digest.hexdigest()
 
 
 def _flush(file: BinaryIO) -> None:

@@ -125,17 +125,28 @@ def fit(
 
 @contextmanager
 def _children(stop: Stop) -> Iterator[None]:
-    """Raise again, as what it was, what was raised in a process that DDP started."""
+    """Raise again, as what it was, what was raised in a process that DDP or a loader of batches started."""
     try:
         yield
     except ProcessRaisedException as error:
         if stop.signal:
             raise Interrupted(stop.signal) from None
-        told = re.findall(r"^octavo\.errors\.(UserError|NotWritten|DiskFull): (.*)$", str(error), re.MULTILINE)
-        if told:
-            kind, message = told[-1]
-            raise (DiskFull.read(message) if kind == "DiskFull" else UserError(message)) from error
+        if (told := _told(str(error))) is not None:
+            raise told from error
         raise
+    except UserError as error:
+        if (told := _told(str(error))) is not None:
+            raise told from error
+        raise
+
+
+def _told(traceback: str) -> UserError | None:
+    """Return the last error for the user in the text of a traceback; None where there is none in it."""
+    found = re.findall(r"^octavo\.errors\.(UserError|NotWritten|DiskFull|Damaged): (.*)$", traceback, re.MULTILINE)
+    if not found:
+        return None
+    kind, message = found[-1]
+    return DiskFull.read(message) if kind == "DiskFull" else UserError(message)
 
 
 def _strategy(job: Job) -> str:
