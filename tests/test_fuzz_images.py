@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from octavo.data.pixels import FORMATS, BrokenImage, decode, probe
+from octavo.data.formats import FORMATS
+from octavo.data.pixels import BrokenImage, decode, probe
 from octavo.data.readers import list_images, read
 from octavo.data.store import ImageDecoder, build
 from octavo.verbs.check import check
@@ -31,6 +32,8 @@ MODES = {
     "TIFF": ("RGB", "RGBA", "L", "LA", "P", "1", "I;16", "I", "F", "CMYK", "LAB", "YCbCr", "tiff_lzw",
              "tiff_adobe_deflate", "jpeg", "group4", "packbits", "animated", "exif"),
     "GIF": ("RGB", "L", "P", "1", "animated", "transparency"),
+    "AVIF": ("RGB", "RGBA", "L", "exif", "animated"),
+    "PPM": ("RGB", "L", "1", "I"),
 }  # fmt: skip
 
 
@@ -152,7 +155,16 @@ def test_damaged_copies_are_decoded_or_refused(side: int | None) -> None:
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All damaged copies as files, in the folders of two classes."""
-    ending = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "TIFF": "tif", "GIF": "gif"}
+    ending = {
+        "JPEG": "jpg",
+        "PNG": "png",
+        "WEBP": "webp",
+        "BMP": "bmp",
+        "TIFF": "tif",
+        "GIF": "gif",
+        "AVIF": "avif",
+        "PPM": "ppm",
+    }
     folder = tmp_path_factory.mktemp("damaged")
     for label in "ab":
         (folder / label).mkdir()

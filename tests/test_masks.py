@@ -314,3 +314,12 @@ def test_raw_masks_say_what_they_are(tmp_path: Path) -> None:
     grey = read_mask(saved(tmp_path / "b.png", np.dstack([random_ids(3)] * 3)))
     assert grey.kind == "colour"
     np.testing.assert_array_equal(grey.values, random_ids(3))
+
+
+def test_a_pgm_with_another_maximum_is_refused_as_its_ids_would_be_scaled(tmp_path: Path) -> None:
+    (tmp_path / "ids.pgm").write_bytes(b"P5 2 1 255\n\x01\x02")
+    assert read_mask(tmp_path / "ids.pgm").plane.tolist() == [[1, 2]]
+    for head in (b"P5 2 1 10\n\x01\x02", b"P2 2 1 10\n1 2\n", b"P5 2 1 1000\n\0\x01\0\x02"):
+        (tmp_path / "ids.pgm").write_bytes(head)
+        with pytest.raises(BrokenImage, match="by which its values would be scaled; save it as PNG"):
+            read_mask(tmp_path / "ids.pgm")

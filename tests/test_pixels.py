@@ -18,8 +18,8 @@ import pytest
 from PIL import Image, ImageFile, ImageOps, JpegImagePlugin
 
 from octavo.data import pixels
-from octavo.data.pixels import FORMATS, SUFFIXES, BrokenImage, bounded, decode, probe, strict
-from octavo.data.walk import IMAGE_SUFFIXES
+from octavo.data.formats import FORMATS, IMAGE_SUFFIXES, SUFFIXES
+from octavo.data.pixels import PLUGINS, BrokenImage, bounded, decode, probe, strict
 
 LOSSLESS = ("PNG", "WEBP", "BMP", "TIFF")
 
@@ -253,9 +253,62 @@ def test_phone_pictures_with_two_images_in_one_jpeg() -> None:
 
 
 def test_unknown_formats_are_refused() -> None:
-    for form in ("PPM", "ICO", "TGA", "PCX", "EPS"):
-        with pytest.raises(BrokenImage, match=r"^not a JPEG, PNG, WebP, BMP, TIFF or GIF image$"):
+    for form in ("ICO", "TGA", "PCX", "EPS"):
+        with pytest.raises(BrokenImage, match=r"^not a JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or PPM image$"):
             decode(saved(Image.new("RGB", (16, 16)), form))
+
+
+@pytest.mark.parametrize(
+    "head, ending, name",
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", ".jpg", "HEIC"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "", "JPEG 2000"),
+        (bytes(128) + b"DICM", "", "DICOM"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", ".svg", "SVG"),
+    ],
+)
+def test_formats_that_are_not_read_are_named(head: bytes, ending: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"image{ending}"
+    path.write_bytes(head + bytes(64))
+    for read in (decode, probe):
+        with pytest.raises(BrokenImage, match=f"^{name} is not read; convert to JPEG or PNG$"):
+            read(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA"])
+def test_avif_is_decoded_to_what_a_person_sees(mode: str) -> None:
+    plain = Image.fromarray(np.full((40, 60, 3), (200, 40, 90), np.uint8)).convert(mode)
+    if "A" in mode:
+        plain.putalpha(Image.fromarray(np.tile(np.uint8([0, 255]).repeat(30), (40, 1))))
+    found = decode(saved(plain, "AVIF", quality=95)).astype(int)
+    rgba = np.asarray(plain.convert("RGBA")).astype(float)
+    shown = rgba[..., :3] * rgba[..., 3:] / 255 + 255 - rgba[..., 3:]  # on white
+    assert found.shape == (40, 60, 3)
+    assert abs(found - shown)[:, [*range(26), *range(34, 60)]].max() <= 4  # the edge of the alpha is blurred
+
+
+def test_a_turned_avif_is_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(Image.fromarray(noise(20, 30, 3)), "AVIF", exif=exif.tobytes())
+    assert decode(data).shape == (30, 20, 3)
+    data.seek(0)
+    header = probe(data)
+    assert (header.format, header.width, header.height) == ("AVIF", 20, 30)
+
+
+@pytest.mark.parametrize(
+    "data, expected",
+    [
+        (b"P5 2 1 255\n\x07\xff", [7, 255]),
+        (b"P5 2 1 65535\n\x80\x80\xff\xff", [128, 255]),
+        (b"P2 2 1 255\n7 255\n", [7, 255]),
+        (b"P4 8 1\n\xaa", [0, 255] * 4),
+        (b"P6 1 1 255\n\x05\x05\x05", [5]),
+    ],
+)
+def test_portable_anymaps(data: bytes, expected: list[int]) -> None:
+    assert decode(io.BytesIO(data))[0, :, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -483,6 +536,7 @@ def test_pillows_warnings_are_errors_inside_only() -> None:
 def test_suffixes_agree() -> None:
     assert {s for suffixes in SUFFIXES.values() for s in suffixes} == set(IMAGE_SUFFIXES)
     assert tuple(SUFFIXES) == FORMATS
+    assert len(PLUGINS) == len(FORMATS) + 1  # phones write MPO, which is a JPEG
 
 
 def test_decoding_needs_no_torch() -> None:

@@ -169,7 +169,7 @@ def predict(
     found.write(out, ids=ids, probabilities=probabilities)
     if found.stopped and found.files:
         typer.echo(f"images that stopped at: {', '.join(f'{name} {n:,}' for name, n in found.stopped.items())}")
-    _told(len(found.files), out, found.errors, errors_path(out))
+    _told(len(found.files), out, found.errors, errors_path(out), [found.unread] if found.unread else [])
 
 
 def _told(count: int, out: Path, errors: Mapping[str, str], errors_file: Path, notes: Sequence[str] = ()) -> None:

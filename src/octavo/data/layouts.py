@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from octavo.data.samples import CANONICAL, Problem
+from octavo.data.unread import unread_below
 from octavo.data.walk import any_image, folders_in, images_in, walk
 from octavo.errors import UserError, lookup
 from octavo.words import counted
@@ -64,6 +65,8 @@ def _look(root: Path, readers: Mapping[str, Reader[Content]], header: str) -> st
     forms = "; ".join(reader.form for reader in readers.values())
     stray = next(walk(root), None)
     seen = f'an image lies at "{stray}", but in no known layout' if stray else "no images found"
+    if not stray and (unread := unread_below([root])):
+        seen += f" ({unread})"
     raise UserError(f"{root}: {seen}; expected one of: {forms}")
 
 

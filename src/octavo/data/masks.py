@@ -83,6 +83,7 @@ def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> RawMask:
     """
     with refusing(max_pixels), strict(max_pixels), opened(path, max_pixels) as image:
         scale = _SCALED.get(_raw_mode(image)[:3], 1)
+        _require_unscaled(image)
         image.load()
         turn = UPRIGHT.get(orientation(image))
         kind, name, content = _kind(image), str(image.format), _content(image)
@@ -246,6 +247,15 @@ def _raw_mode(image: ImageFile.ImageFile) -> str:
     arguments = image.tile[0].args if image.tile else ""
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return first if isinstance(first, str) else ""
+
+
+def _require_unscaled(image: ImageFile.ImageFile) -> None:
+    """Refuse a PGM or PPM whose values Pillow would stretch from 0 … its own maximum to 0 … 255."""
+    arguments = image.tile[0].args if image.tile else None
+    if image.format == "PPM" and isinstance(arguments, tuple) and len(arguments) == 2:
+        most = arguments[1]
+        if most not in (255, 65535):
+            raise BrokenImage(f"PPM with a maximum of {most}, by which its values would be scaled; save it as PNG")
 
 
 def _kind(image: Image.Image) -> Kind:

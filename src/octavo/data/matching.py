@@ -81,13 +81,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairsFound:
-    """What a reader found: pairs in no special order, problems, the folder, and the files that have no partner."""
+    """What a reader found: pairs in no special order, problems, the folder, files without a partner, tables read."""
 
     pairs: list[Pair]
     problems: list[Problem]
     folder: Path
     lone_images: list[str] = field(default_factory=list)
     lone_masks: list[str] = field(default_factory=list)
+    tables: tuple[Path, ...] = ()
 
 
 def overlap(group: Group, keys: Sequence[tuple[Key, Key]]) -> bool:

@@ -268,7 +268,7 @@ def _read_csv(root: Path) -> PairsFound:
     if same := [image for image, cells in rows.items() if cells["mask"] == image]:
         raise UserError(f'{file}: "{same[0]}" is listed as its own mask; expected another file')
     pairs = [Pair(image, cells["mask"], cells.get("split"), cells.get("group", "")) for image, cells in rows.items()]
-    return PairsFound(pairs, [], file.parent)
+    return PairsFound(pairs, [], file.parent, tables=(file,))
 
 
 PAIR_READERS: dict[str, PairReader] = {

@@ -12,6 +12,7 @@ from octavo.data.layouts import choose
 from octavo.data.matching import PairsFound
 from octavo.data.pair_readers import PAIR_READERS, PairReader
 from octavo.data.samples import SPLITS, Problem, drawn, drawn_groups, group_problems, units_of
+from octavo.data.unread import unread_below
 from octavo.data.walk import natural, one_line
 from octavo.errors import UserError
 
@@ -41,6 +42,7 @@ class Pairs:
     makes one. `lone_images` and `lone_masks` are all files without a partner; they are in neither list. `groups` names
     what each image is one of several of (a scene): a group is never divided. An image whose name is "" is a group of
     its own; without any groups the tuple is empty.
+    `unread` says in a line how many files lie there that aren't read, by their endings; empty where there is none.
     """
 
     root: str
@@ -54,6 +56,7 @@ class Pairs:
     lone_images: tuple[str, ...] = ()
     lone_masks: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    unread: str = ""
 
     def path(self, index: int) -> Path:
         """Return where image `index` lies."""
@@ -140,4 +143,5 @@ def _ordered(root: str, layout: str, found: PairsFound) -> Pairs:
         tuple(found.lone_images),
         tuple(found.lone_masks),
         groups,
+        unread_below([Path(root)], found.tables) if Path(root).is_dir() else "",
     )

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 import PIL
 from PIL import (  # the plugins are registered here, once: Pillow's own lazy loading isn't made for threads
+    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
@@ -21,31 +22,16 @@ from PIL import (  # the plugins are registered here, once: Pillow's own lazy lo
     JpegImagePlugin,
     MpoImagePlugin,
     PngImagePlugin,
+    PpmImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
 )
 
-PLUGINS = (
-    JpegImagePlugin,
-    MpoImagePlugin,
-    PngImagePlugin,
-    WebPImagePlugin,
-    BmpImagePlugin,
-    TiffImagePlugin,
-    GifImagePlugin,
-)
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-"""Formats that are decoded; everything else that Pillow could open is refused."""
-SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg"),
-    "PNG": (".png",),
-    "WEBP": (".webp",),
-    "BMP": (".bmp",),
-    "TIFF": (".tif", ".tiff"),
-    "GIF": (".gif",),
-}
-"""File name endings of each format, in lower case."""
+from octavo.data.formats import FORMATS, READ, SNIFFED, advice, format_of, unread_format
+
+PLUGINS = (JpegImagePlugin, MpoImagePlugin, PngImagePlugin, WebPImagePlugin, BmpImagePlugin, TiffImagePlugin,
+           GifImagePlugin, AvifImagePlugin, PpmImagePlugin)  # fmt: skip
 MAX_PIXELS = 100_000_000
 LONGEST = 8
 """Most that the longer side may measure, in bounds on the shorter: one canvas holds a batch, as wide as its widest."""
@@ -228,7 +214,7 @@ def refusing(max_pixels: int) -> Iterator[None]:
 
 def _reason(error: Exception, max_pixels: int) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not a JPEG, PNG, WebP, BMP, TIFF or GIF image"
+        return f"not a {READ} image"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"more than the limit of {max_pixels:,} pixels"
     if isinstance(error, MemoryError):
@@ -245,6 +231,7 @@ def opened(source: str | Path | BinaryIO, max_pixels: int, ahead: int = -1) -> I
 
     A file is read in pieces of `ahead` bytes; by default in small ones, as is best for its header alone.
     """
+    suffix = ""
     with ExitStack() as stack:
         if isinstance(source, (str, Path)):
             status = Path(source).stat()
@@ -252,14 +239,27 @@ def opened(source: str | Path | BinaryIO, max_pixels: int, ahead: int = -1) -> I
                 raise BrokenImage("not a file")
             if status.st_size == 0:
                 raise BrokenImage("empty file")
+            suffix = Path(source).suffix.lower()
             source = stack.enter_context(Path(source).open("rb", buffering=ahead))
-        image = stack.enter_context(Image.open(source, formats=FORMATS))
+        image = stack.enter_context(_identified(source, suffix))
         width, height = image.size
         if width * height > max_pixels:
             raise BrokenImage(f"{width}×{height} pixels, more than the limit of {max_pixels:,}")
         if width < 1 or height < 1:
             raise BrokenImage("no pixels")
         yield image
+
+
+def _identified(source: BinaryIO, suffix: str) -> ImageFile.ImageFile:
+    """Open an image of a known format; of another, say which it is by its first bytes or its file's ending."""
+    try:
+        return Image.open(source, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        source.seek(0)
+        name = format_of(source.read(SNIFFED)) or unread_format(suffix)
+        if name and name not in FORMATS:
+            raise BrokenImage(advice(name)) from error
+        raise
 
 
 def orientation(image: Image.Image) -> int:

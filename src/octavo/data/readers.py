@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 from octavo.data.layouts import Reader, beside, choose, empty, one_each, others, split_folders
 from octavo.data.lists import lists_in, read_list
 from octavo.data.samples import Entry, Found, Problem, Samples, number
+from octavo.data.unread import unread_below
 from octavo.data.walk import any_image, folders_in, images_in, is_image, list_images, one_line, scan, walk
 from octavo.errors import UserError
 from octavo.words import counted
@@ -37,6 +39,8 @@ def read(data: str | Path, layout: str | None = None, *, strict: bool = True) ->
     name, reader = choose(data, layout, READERS, "images", "image,label or image,label,split")
     found = reader.read(Path(data))
     samples = number(str(data), name, found)
+    if Path(data).is_dir():
+        samples = replace(samples, unread=unread_below([Path(data)], found.tables))
     fatal = next((p for p in samples.problems if p.fatal), None)
     if strict and fatal:
         raise UserError(one_line(fatal.text))
@@ -59,9 +63,14 @@ def _class_folders(folder: Path, split: str | None, prefix: str = "") -> tuple[l
         name = unicodedata.normalize("NFC", child.name)  # macOS archives write é as e and ´
         entries += [Entry(f"{prefix}{child.name}/{file}", name, split) for file in files]
         if not files and split in (None, "train"):
-            problems.append(Problem(f"{child}: no image in this class folder; put images there or remove the folder",
-                                    fatal=True))  # fmt: skip
+            text = f"{child}: no image in this class folder{_instead(child)}; put images there or remove the folder"
+            problems.append(Problem(text, fatal=True))
     return entries, problems
+
+
+def _instead(folder: Path) -> str:
+    seen = unread_below([folder])
+    return f" ({seen})" if seen else ""
 
 
 def _matches_split_folders(root: Path) -> bool:
@@ -144,7 +153,7 @@ def _read_csv(root: Path) -> Found:
         Entry(image, unicodedata.normalize("NFC", cells["label"].strip()), cells.get("split"), cells.get("group", ""))
         for image, cells in rows.items()
     ]
-    return Found(entries, [], file.parent)
+    return Found(entries, [], file.parent, (file,))
 
 
 READERS: dict[str, Reader[Found]] = {

@@ -40,11 +40,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Found:
-    """What a reader found: entries in no special order, problems, and the folder the paths are relative to."""
+    """What a reader found: entries in no special order, problems, the folder the paths are relative to, tables read."""
 
     entries: list[Entry]
     problems: list[Problem]
     folder: Path
+    tables: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,7 @@ class Samples:
     `with_val` makes one. `root` is what the user named; `folder` is what `files` are relative to, `root` if empty.
     `groups` names what each image is one of several of (a patient, a scene): a group is never divided. An image whose
     name is "" is a group of its own; without any groups the tuple is empty.
+    `unread` says in a line how many files lie there that aren't read, by their endings; empty where there is none.
     """
 
     root: str
@@ -68,6 +70,7 @@ class Samples:
     problems: tuple[Problem, ...] = ()
     folder: str = ""
     groups: tuple[str, ...] = ()
+    unread: str = ""
 
     def path(self, index: int) -> Path:
         """Return where image `index` lies."""

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from natsort import natsort_keygen
 
+from octavo.data.formats import IMAGE_SUFFIXES, SNIFFED, format_of, unread_format
 from octavo.errors import UserError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-"""Endings of the files that are looked at, in lower case."""
+_PLAIN = {".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".md", ".html", ".htm", ".yaml", ".yml", ".toml", ".ini",
+          ".log", ".py", ".ipynb", ".npy", ".npz", ".mat", ".pkl", ".pt", ".pth", ".h5", ".hdf5", ".zip", ".gz", ".tar",
+          ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".parquet", ".tfrecord", ".mp4", ".avi", ".mov"}  # fmt: skip
+"""Endings of files that are no images; the first bytes of others are looked at."""
 _IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
 _natural = natsort_keygen()
 
@@ -27,7 +30,9 @@ def one_line(text: str) -> str:
 
 
 def list_images(paths: Sequence[str | Path]) -> tuple[Path, ...]:
-    """List image files: those named, and those with a known ending in folders, recursively, in natural order, once.
+    """List image files: those named, and those in folders, recursively, in natural order, once.
+
+    In folders these are the files that have the ending or the first bytes of an image, read or not.
 
     Raises:
         UserError: when a path isn't there, or nothing is found at all.
@@ -35,7 +40,8 @@ def list_images(paths: Sequence[str | Path]) -> tuple[Path, ...]:
     listed: dict[Path, None] = {}
     for given in map(Path, paths):
         if given.is_dir():
-            listed |= dict.fromkeys(given / file for file in sorted(walk(given), key=natural))
+            files = (name for name, entry in entries_below(given) if is_image(entry) or format_in(entry))
+            listed |= dict.fromkeys(given / file for file in sorted(files, key=natural))
         elif given.is_file():
             listed[given] = None
         else:
@@ -67,17 +73,39 @@ def is_image(entry: os.DirEntry[str]) -> bool:
     )
 
 
-def walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset(), prefix: str = "") -> Iterator[str]:
-    """Yield the images in and below `folder` as paths relative to it; links back to a folder above aren't followed."""
+def format_in(entry: os.DirEntry[str]) -> str | None:
+    """Return the image format of a file that has no image's ending, by its own ending or its first bytes, if any."""
+    suffix = Path(entry.name).suffix.lower()
+    if (name := unread_format(suffix)) or suffix in _PLAIN or not entry.is_file():
+        return name
+    try:
+        with Path(entry.path).open("rb") as file:
+            return format_of(file.read(SNIFFED))
+    except OSError:
+        return None
+
+
+def entries_below(
+    folder: Path, above: frozenset[tuple[int, int]] = frozenset(), prefix: str = ""
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield the files in and below `folder`, with their paths relative to it.
+
+    Hidden files are left out, and links back to a folder above aren't followed.
+    """
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
     for entry in sorted(scan(folder), key=lambda e: e.name):
         if entry.is_dir():
-            yield from walk(Path(entry.path), above | {here}, f"{prefix}{entry.name}/")
-        elif is_image(entry):
-            yield prefix + entry.name
+            yield from entries_below(Path(entry.path), above | {here}, f"{prefix}{entry.name}/")
+        else:
+            yield prefix + entry.name, entry
+
+
+def walk(folder: Path) -> Iterator[str]:
+    """Yield the files in and below `folder` that end as images do, as paths relative to it."""
+    return (name for name, entry in entries_below(folder) if is_image(entry))
 
 
 def folders_in(root: Path) -> list[Path]:

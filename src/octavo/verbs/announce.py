@@ -40,6 +40,8 @@ def announce(recipe: Recipe, material: Material, hardware: Hardware, out: Path, 
     counts = _counts(recipe, material)
     left = f", {counted(broken, 'broken file')} left out" if broken else ""
     say(f"{samples.root}: layout {samples.layout}, {counted(classes, 'class')}, images: {counts}{left}")
+    if samples.unread:
+        say(samples.unread)
     for problem in samples.problems:
         say(f"note: {problem.text}")
     if isinstance(recipe, ClassifyRecipe) and (few := _few_held_out(recipe, material)):

@@ -61,6 +61,8 @@ class CheckReport(Section):
     """Those across splits first, then those with two labels, then the rest."""
     near: tuple[Near, ...] = ()
     """Images of two splits that are nearly the same; of data in one part any two."""
+    unread: str = ""
+    """In a line: files that lie among the images and aren't read, by their endings."""
 
     @property
     def ok(self) -> bool:
@@ -122,6 +124,7 @@ def check(
         ),
         duplicates=_duplicates(samples, seen),
         near=near,
+        unread=samples.unread,
     )
 
 
@@ -146,7 +149,7 @@ def render(report: CheckReport, console: Console) -> None:
     split = "own split" if report.own_split else "no validation part of its own"
     console.print(Text.assemble((report.data, "bold"), f": layout {report.layout}, {split}"))
     console.print(f"{counted(report.images, 'image')}, {counted(len(report.classes), 'class')}", highlight=False)
-    show_sizes(console, report.sizes, report.formats, report.modes)
+    show_sizes(console, report.sizes, report.formats, report.modes, report.unread)
     console.print(_table(report))
     leaks = [d for d in report.duplicates if d.leak]
     double = [d for d in report.duplicates if d.contradictory and not d.leak]
@@ -163,14 +166,18 @@ def render(report: CheckReport, console: Console) -> None:
     console.print(Text(*verdict))
 
 
-def show_sizes(console: Console, sizes: Sizes | None, formats: Mapping[str, int], modes: Mapping[str, int]) -> None:
-    """Show how large images are and what kinds of files."""
+def show_sizes(
+    console: Console, sizes: Sizes | None, formats: Mapping[str, int], modes: Mapping[str, int], unread: str
+) -> None:
+    """Show how large images are, what kinds of files, and how many files aren't read."""
     if sizes:
         small, mid, large = (f"{w}×{h}" for w, h in (sizes.smallest, sizes.median, sizes.largest))
         common = ", ".join(f"{w}×{h} ({n:,})" for w, h, n in sizes.common)
         console.print(f"sizes: {small} smallest, {mid} median, {large} largest; most common {common}", highlight=False)
         kinds = ", ".join(f"{k} {n:,}" for k, n in [*formats.items(), *modes.items()])
         console.print(f"formats and modes: {kinds}", highlight=False)
+    if unread:
+        console.print(Text(one_line(unread)))
 
 
 def _table(report: CheckReport) -> Table:

@@ -47,6 +47,7 @@ class MaskReport:
         suspicious: images that may not be meant.
         duplicates: the same image twice; `classes` names the masks.
         near: images of two splits that are nearly the same; of data in one part any two.
+        unread: in a line, files that lie among the images and aren't read, by their endings.
     """
 
     data: str
@@ -63,6 +64,7 @@ class MaskReport:
     suspicious: tuple[Flaw, ...]
     duplicates: tuple[Duplicates, ...]
     near: tuple[Near, ...] = ()
+    unread: str = ""
 
     @property
     def ok(self) -> bool:
@@ -126,6 +128,7 @@ def report_on(
         ),
         suspicious=tuple(Flaw(file=f, reason=s.suspicious) for f, s in named if s.suspicious),
         duplicates=duplicates_of(pairs.files, pairs.splits, lambda i: _mask_name(pairs.mask_path(i)), seen),
+        unread=pairs.unread,
     )
 
 
@@ -151,7 +154,7 @@ def render_masks(report: MaskReport, console: Console) -> None:
     console.print(Text.assemble((report.data, "bold"), f": layout {report.layout}, {split}"))
     parts = ", ".join(f"{n:,} {split}" for split, n in report.images.items())
     console.print(f"{sum(report.images.values()):,} images with masks: {parts}", highlight=False)
-    show_sizes(console, report.sizes, report.formats, report.modes)
+    show_sizes(console, report.sizes, report.formats, report.modes, report.unread)
     console.print(Text(f"masks: {one_line(report.diagnosis.form)}"))
     if report.diagnosis.decoder:
         console.print(_table(report.diagnosis, console.width))

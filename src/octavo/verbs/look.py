@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from octavo.data import store
 from octavo.data.decoding import Files
-from octavo.data.pixels import MAX_PIXELS, SUFFIXES, BrokenImage, Header, decode, probe, strict
+from octavo.data.formats import SUFFIXES
+from octavo.data.pixels import MAX_PIXELS, BrokenImage, Header, decode, probe, strict
 from octavo.leaks.search import MOST, comparisons, search
 from octavo.progress import Progress
 from octavo.threads import in_threads

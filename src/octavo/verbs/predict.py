@@ -13,6 +13,7 @@ from scipy.special import softmax
 
 from octavo.data.batches import Batch
 from octavo.data.store import ImageDecoder, decoded
+from octavo.data.unread import unread_below
 from octavo.data.walk import list_images
 from octavo.engine.cascaded import cascade_of, in_stages, together_of
 from octavo.engine.embedding import split_layer
@@ -39,6 +40,7 @@ class Predictions:
         errors: files that could not be read → reason.
         sets: whether a class is in an image's prediction set, bool [n,C], if a coverage was asked for.
         stopped: member → how many images a cascade answered after it, in the cascade's order, if one answered.
+        unread: in a line, files in the folders that are no images, by their endings.
     """
 
     files: tuple[str, ...]
@@ -48,6 +50,7 @@ class Predictions:
     errors: dict[str, str]
     sets: np.ndarray | None = None
     stopped: dict[str, int] | None = None
+    unread: str = ""
 
     @property
     def labels(self) -> list[str]:
@@ -146,7 +149,8 @@ def predict(
     unreadable = {ids[path]: reason for path, reason in errors.items()}
     chosen = fitted.sets(softmax(table, axis=1)) if fitted else None
     stopped = {name: int((last == place).sum()) for place, name in enumerate(asked)} if stages else None
-    return Predictions(tuple(names), classes, table.argmax(1), probabilities, unreadable, chosen, stopped)
+    passed = unread_below([path for path in map(Path, images) if path.is_dir()], images=False)
+    return Predictions(tuple(names), classes, table.argmax(1), probabilities, unreadable, chosen, stopped, passed)
 
 
 def embed(

@@ -14,6 +14,7 @@ from octavo.data.classes import IGNORE, ClassTable
 from octavo.data.masks import paint
 from octavo.data.pixels import BrokenImage, decode, probe
 from octavo.data.png import write_png
+from octavo.data.unread import unread_below
 from octavo.data.walk import list_images
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
@@ -134,6 +135,7 @@ def predict_masks(
             errors[target.name] = str(error)
         progress("predict", done + 1, len(targets), f"{len(errors)} unreadable" if errors else "")
     notes += _on_windows(trained, choices, overlap)
+    notes += filter(None, [unread_below([path for path in map(Path, images) if path.is_dir()], images=False)])
     if errors:
         write_csv(out / ERRORS, [{"image_id": name, "reason": reason} for name, reason in errors.items()])
     else:
