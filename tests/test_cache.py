@@ -140,3 +140,13 @@ def test_lock_is_exclusive(tmp_path: Path) -> None:
         pass
     with locked(tmp_path, "a", timeout=0):
         pass
+
+
+def test_what_is_damaged_in_an_entry_is_not_listed(tmp_path: Path) -> None:
+    folder = tmp_path / "features" / "f"
+    note_facts(folder, source="/data", images=123, what="vgg16")
+    assert [(e.source, e.images) for e in caches(tmp_path)] == [("/data", 123)]
+    whole = (folder / "facts.json").read_text()
+    for damaged in (whole.replace("123", "124"), whole[:-9], "", "[]", "[" * 99_999, "\udcff"):
+        (folder / "facts.json").write_text(damaged, errors="surrogateescape")
+        assert [(e.source, e.images) for e in caches(tmp_path)] == [("", None)]

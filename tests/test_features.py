@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +18,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from octavo import parts
 from octavo.cache import caches, clear
 from octavo.data.batches import Batch
-from octavo.engine import features
+from octavo.engine import feature_file, features
 from octavo.engine.features import Features, cached, key_of
-from octavo.errors import UserError
+from octavo.errors import Damaged, UserError
+from octavo.integrity import sealed
 from octavo.progress import Interrupted, silent
 
 COUNT, WIDTH = 30, 5
@@ -84,7 +90,11 @@ def test_features_are_the_extractors(tmp_path: Path) -> None:
     assert not found.views[:, [3, 17]].any()
     assert found.views.dtype == np.float32
     assert net.seen == 2 * len(WANTED)
-    assert sorted(p.name for p in (tmp_path / "features" / "f").iterdir()) == ["facts.json", "features.npy"]
+    assert sorted(p.name for p in (tmp_path / "features" / "f").iterdir()) == [
+        "facts.json",
+        "features.npy",
+        "index.json",
+    ]
 
 
 def test_a_second_call_does_not_run_the_extractor(tmp_path: Path) -> None:
@@ -121,6 +131,120 @@ def test_a_stopped_computation_goes_on(
     np.testing.assert_array_equal(np.load(place / "f" / "features.npy"), whole.views)
 
 
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "features cut": lambda folder: os.truncate(folder / "features.npy", 200),
+    "empty features": lambda folder: os.truncate(folder / "features.npy", 0),
+    "no features": lambda folder: (folder / "features.npy").unlink(),
+    "no index": lambda folder: (folder / "index.json").unlink(),
+    "empty index": lambda folder: os.truncate(folder / "index.json", 0),
+    "index flipped": lambda folder: flip(folder / "index.json", 60),
+    "a list": lambda folder: (folder / "index.json").write_text("[]"),
+    "of an older version": lambda folder: (folder / "index.json").write_text("{}"),
+    "of something else": lambda folder: (folder / "index.json").write_bytes(sealed({"checked": "pixels 1"})),
+    "of other features": lambda folder: shutil.copyfile(folder.parent / "whole" / "index.json", folder / "index.json"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_features_are_computed_again(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = compute(tmp_path / "whole", Extractor()).views
+    compute(tmp_path / "f", Extractor())
+    DAMAGES[damage](tmp_path / "features" / "f")
+    net = Extractor()
+    np.testing.assert_array_equal(compute(tmp_path / "f", net).views, whole)
+    assert net.seen == len(WANTED)
+    (line,) = caplog.messages
+    assert re.fullmatch(rf"warning: {re.escape(str(tmp_path))}.*; they are computed again", line)
+    assert compute(tmp_path / "f", net).views.any() and net.seen == len(WANTED)
+
+
+@pytest.mark.parametrize("place", [7, 200, -1])
+def test_a_damaged_block_is_found_when_it_is_first_read(place: int, tmp_path: Path) -> None:
+    whole = compute(tmp_path / "f", Extractor()).views.copy()
+    path = tmp_path / "features" / "f" / "features.npy"
+    flip(path, place)
+    found = compute(tmp_path / "f", Extractor())
+    with pytest.raises(Damaged, match=r"features\.npy: damaged: SHA-256 of block 0 of 1 is .*; run the command again"):
+        found.rows(np.array([COUNT - 1]), 0)
+    np.testing.assert_array_equal(compute(tmp_path / "f", Extractor()).views, whole)
+
+
+def test_blocks_are_checked_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (parts, feature_file):
+        monkeypatch.setattr(module, "BLOCK", 64)  # three rows of 20 bytes and a bit
+    whole = compute(tmp_path / "f", Extractor(), ways=(plain, shifted)).views.copy()
+    flip(tmp_path / "features" / "f" / "features.npy", 128 + 20 * (COUNT + 9))  # view 1 of image 9
+    found = pickle.loads(pickle.dumps(compute(tmp_path / "f", Extractor(), ways=(plain, shifted))))
+    bad = []
+    for view in range(2):
+        for image in range(COUNT):
+            try:
+                row = found.stored[np.array([view]), np.array([image])]
+                np.testing.assert_array_equal(row[0], whole[view, image])
+            except Damaged:
+                bad.append((view, image))
+    assert (1, 9) in bad and {(view, abs(image - 9) > 3) for view, image in bad} == {(1, False)}
+
+
+@pytest.mark.parametrize("block", [64, 1 << 20])
+@pytest.mark.parametrize(
+    "damage", ["part flipped", "part cut", "no part", "marker flipped", "empty marker", "old marker"]
+)
+def test_a_damaged_part_is_not_gone_on_with(
+    damage: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for module in (parts, feature_file):
+        monkeypatch.setattr(module, "BLOCK", block)
+    whole = compute(tmp_path / "whole", Extractor(), ways=(plain, shifted)).views
+    folder = stopped(tmp_path, 9)
+    part, marker = folder / "part.npy", folder / "done.json"
+    match damage:
+        case "part flipped":
+            flip(part, 128 + 20 * (COUNT + 8) + 3)  # the last row that was done
+        case "part cut":
+            os.truncate(part, 700)
+        case "no part":
+            part.unlink()
+        case "marker flipped":
+            marker.write_text(marker.read_text().replace('"batches": 9', '"batches": 8'))
+        case "empty marker":
+            os.truncate(marker, 0)
+        case "old marker":
+            marker.write_text('{"batches": 9}')
+    rest = Extractor()
+    np.testing.assert_array_equal(compute(tmp_path / "f", rest, ways=(plain, shifted)).views, whole)
+    assert rest.seen == 2 * len(WANTED)
+    assert len(caplog.messages) == 1 and caplog.messages[0].endswith("; they are computed again")
+
+
+def test_what_was_written_after_the_last_mark_is_no_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = stopped(tmp_path, 9)
+    flip(folder / "part.npy", 128 + 20 * (COUNT + 9) + 3)  # a row that a killed process was at
+    rest = Extractor()
+    compute(tmp_path / "f", rest, ways=(plain, shifted))
+    assert rest.seen == 2 * len(WANTED) - 4 * 9 and not caplog.messages
+    whole = compute(tmp_path / "whole", Extractor(), ways=(plain, shifted))
+    np.testing.assert_array_equal(compute(tmp_path / "f", rest, ways=(plain, shifted)).views, whole.views)
+
+
+def stopped(root: Path, after: int) -> Path:
+    """Compute two views in root/features/f until so many batches are done; return that folder."""
+
+    def stopping(what: str, done: int, total: int, note: str = "") -> None:
+        if done == after:
+            raise Interrupted(2)
+
+    with pytest.raises(Interrupted):
+        compute(root / "f", Extractor(), stopping, ways=(plain, shifted))
+    return root / "features" / "f"
+
+
 def test_an_extractor_that_fails_loses_nothing_before(tmp_path: Path) -> None:
     class Failing(Extractor):
         def forward(self, x: Tensor) -> Tensor:
@@ -137,8 +261,8 @@ def test_an_extractor_that_fails_loses_nothing_before(tmp_path: Path) -> None:
 
 
 def test_clearing_the_cache_leaves_what_is_being_computed(tmp_path: Path) -> None:
-    compute(tmp_path / "done", Extractor())
-    size = sum(path.stat().st_size for path in (tmp_path / "features" / "done").iterdir())
+    compute(tmp_path / "g", Extractor())
+    size = sum(path.stat().st_size for path in (tmp_path / "features" / "g").iterdir())
     assert size > 128 + 4 * COUNT * WIDTH
     freed = []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,8 +13,9 @@ from typing import Any
 import platformdirs
 from filelock import FileLock, Timeout
 
-from octavo.errors import UserError, lookup
+from octavo.errors import Damaged, UserError, lookup
 from octavo.files import write_atomic
+from octavo.integrity import sealed, unsealed
 
 KINDS = {
     "pixels": "decoded images",
@@ -80,7 +80,7 @@ def mark_used(folder: Path) -> None:
 
 def note_facts(folder: Path, *, source: str, images: int, what: str) -> None:
     """Say beside an entry, for `octavo cache`, what it was made from: see `CacheEntry`."""
-    write_atomic(folder / FACTS, json.dumps({"folder": source, "images": images, "what": what}).encode())
+    write_atomic(folder / FACTS, sealed({"folder": source, "images": images, "what": what}))
 
 
 def source_of(store: Path) -> str:
@@ -104,10 +104,9 @@ def _origin(kind: str, path: Path) -> tuple[str, int | None, str]:
 def _facts(path: Path) -> dict[str, Any]:
     """Return what a file of facts says; nothing for one that isn't there or is damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return unsealed(path.read_bytes(), path, "it is made again")[0]
+    except (OSError, Damaged):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def clear(root: Path, kind: str | None = None) -> int:

@@ -16,7 +16,7 @@ from torch import nn
 from octavo.data.batches import PixelRows, in_order
 from octavo.data.store import Pixels
 from octavo.engine.estimate import pass_seconds
-from octavo.engine.features import extractor_facts, extractor_key, found
+from octavo.engine.features import Features, extractor_facts, extractor_key, found
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
 from octavo.engine.restore import Trained, inputs_of, restore
@@ -92,7 +92,7 @@ def layer_outputs(
         trained = restore(run, name, hardware.device)
         features = _frozen(run, name, hardware.kind, cache) if below.startswith("head.") else None
         if features is not None:
-            return _by_head(trained, below, features[rows], _pooling(run, name))
+            return _by_head(trained, below, features.rows(rows, -1)[0], _pooling(run, name))
         return _computed(trained, below, pixels(), rows, progress)
 
     return kept(run, f"features-{layer}", _facts(layer, rows), make)
@@ -155,8 +155,8 @@ def _pooling(run: RunFolder, name: str) -> Pooling | None:
     return pooling_of(member.backbone, recipe.size_of(member), member.pool)
 
 
-def _frozen(run: RunFolder, name: str, kind: str, cache: Path) -> np.ndarray | None:
-    """Return what is kept of a frozen member's extractor for all images, float32 [N,·], if it is in the cache."""
+def _frozen(run: RunFolder, name: str, kind: str, cache: Path) -> Features | None:
+    """Return what is kept of a frozen member's extractor for all images, if it is in the cache."""
     recipe = run.recipe_as(ClassifyRecipe)
     member = next(m for m in recipe.members if m.name == name)
     train = recipe.train_of(member)

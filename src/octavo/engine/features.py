@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,10 +20,10 @@ from octavo.cache import locked, mark_used, note_facts
 from octavo.data.batches import Batch, Source, in_order
 from octavo.data.inputs import Inputs, SceneInputs
 from octavo.data.render import RENDER
+from octavo.engine.feature_file import Computation, FeatureFile, opened
 from octavo.engine.graphs import Replayed
 from octavo.engine.infer import AT_ONCE, at_once, in_parts
-from octavo.errors import DiskFull, UserError
-from octavo.files import sync_folder, write_atomic
+from octavo.errors import UserError
 from octavo.keyed import uniform
 from octavo.progress import Progress
 from octavo.recipe import Member, Train
@@ -42,32 +40,28 @@ class Features:
     """Cached features as a source of batches.
 
     Attributes:
-        views: float32 [V,N,F], memory-mapped; view 0 is the plain one.
+        stored: float32 [V,N,F], in a file of the cache or in memory; view 0 is the plain one.
         seed: key of which view an image shows in which epoch.
     """
 
-    views: np.ndarray
+    stored: FeatureFile | np.ndarray
     seed: int
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process as the name of the file, not as its content."""
-        name = getattr(self.views, "filename", None)
-        return (_opened, (name, self.seed)) if name else (Features, (self.views, self.seed))
+    @property
+    def views(self) -> np.ndarray:
+        """All of them, float32 [V,N,F]; those of a file are compared with its checksums."""
+        return self.stored.whole() if isinstance(self.stored, FeatureFile) else self.stored
 
     def rows(self, indices: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return features float32 [B,F] and no sizes; outside training (epoch −1) the plain view's."""
-        return self.views[self.view_of(indices, epoch), indices], np.empty((0, 2), np.int64)
+        return self.stored[self.view_of(indices, epoch), indices], np.empty((0, 2), np.int64)
 
     def view_of(self, indices: np.ndarray, epoch: int) -> np.ndarray:
         """Return which view each image shows in an epoch, int64 [B]; the plain one, 0, outside training (epoch −1)."""
-        count = len(self.views)
+        count = len(self.stored)
         if epoch < 0 or count == 1:
             return np.zeros(len(indices), np.int64)
         return (uniform(self.seed, epoch, indices, n=1)[:, 0] * count).astype(np.int64)
-
-
-def _opened(path: Path, seed: int) -> Features:
-    return Features(np.load(path, mmap_mode="r"), seed)
 
 
 def key_of(**facts: object) -> str:
@@ -137,13 +131,13 @@ def extractor_key(
     )
 
 
-def found(root: Path, key: str) -> np.ndarray | None:
-    """Return the plain view's features of all images, float32 [N,F], memory-mapped, if they lie whole in the cache."""
-    path = root / "features" / key / "features.npy"
-    if not path.is_file():
+def found(root: Path, key: str) -> Features | None:
+    """Return the features of this key, if they lie whole in the cache; their views aren't told apart by epoch."""
+    stored = opened(root / "features" / key)
+    if stored is None:
         return None
-    mark_used(path.parent)
-    return np.load(path, mmap_mode="r")[0]
+    mark_used(stored.folder)
+    return Features(stored, 0)
 
 
 def cached(
@@ -175,7 +169,7 @@ def cached(
         net: the extractor, images [B,3,S,S] → [B,F], in eval mode.
         width: F.
         source: stored pixels.
-        indices: int64 [n], which of the `total` images are wanted; rows of the others stay zero.
+        indices: int64 [n], ascending, which of the `total` images are wanted; rows of the others stay zero.
         total: N.
         ways: one function a view, from a batch to the network's input.
         seed: see `Features`.
@@ -187,16 +181,17 @@ def cached(
         batch: images computed at once, `BATCH` by default; one and the same for one key.
     """
     folder = root / "features" / key
-    path = folder / "features.npy"
     with locked(root, f"features-{key}"):
-        if not path.is_file():
+        stored = opened(folder)
+        if stored is None:
             folder.mkdir(parents=True, exist_ok=True)
             note_facts(folder, source=data, images=len(indices), what=what)
             _compute(
                 folder, net, (len(ways), total, width), source, indices, ways, device, bf16, progress, batch or BATCH
             )
+            stored = FeatureFile(folder)
         mark_used(folder)
-        return _opened(path, seed)
+        return Features(stored, seed)
 
 
 def _compute(
@@ -211,44 +206,36 @@ def _compute(
     progress: Progress,
     size: int,
 ) -> None:
-    part, marker = folder / "part.npy", folder / "done.json"
-    done = json.loads(marker.read_text())["batches"] if marker.is_file() and part.is_file() else 0
-    out = np.lib.format.open_memmap(part, mode="r+" if done else "w+", dtype=np.float32, shape=shape)
-    _reserve(part)
+    out = Computation(folder, shape)
     loader = in_order(source, indices, np.zeros(shape[1], np.int64), size)
     replayed = Replayed(net.to(device).eval())
     total, count = len(loader) * len(ways), 0
-    with _marks(out, marker) as reached:
+    with _marks(out) as reached:
         for view, way in enumerate(ways):
-            for batch in loader if count + len(loader) > done else ():
+            for batch in loader if count + len(loader) > out.batches else ():
                 count += 1
-                if count <= done:
+                if count <= out.batches:
                     continue
-                out[view, batch.indices] = _features(replayed, way, batch, device, bf16)
-                reached(count)
+                out.array[view, batch.indices] = _features(replayed, way, batch, device, bf16)
+                reached(count, view, int(batch.indices[-1]))
                 progress("features", count, total, f"view {view + 1}/{len(ways)}" if len(ways) > 1 else "")
             count = max(count, (view + 1) * len(loader))
-    out.flush()
-    del out, reached  # nothing may have the file open where Windows is to rename it
-    part.replace(folder / "features.npy")
-    sync_folder(folder)
-    marker.unlink(missing_ok=True)
+    out.finish()
 
 
 @contextmanager
-def _marks(out: np.memmap, marker: Path) -> Iterator[Callable[[int], None]]:
-    """Give a function to tell how many batches are in `out`; it is noted in `marker` now and then, and when stopped."""
-    reached, marked, since = 0, 0, time.monotonic()
+def _marks(out: Computation) -> Iterator[Callable[[int, int, int], None]]:
+    """Give a function to tell which batch, view and image `out` has come to: noted now and then, and at a stop."""
+    reached, marked, since = (0, 0, 0), (0, 0, 0), time.monotonic()
 
     def mark() -> None:
         nonlocal marked, since
-        out.flush()  # what is marked is on the disk before
-        write_atomic(marker, json.dumps({"batches": reached}).encode())
+        out.mark(*reached)
         marked, since = reached, time.monotonic()
 
-    def tell(count: int) -> None:
+    def tell(*place: int) -> None:
         nonlocal reached
-        reached = count
+        reached = place
         if time.monotonic() - since >= MARK_SECONDS:
             mark()
 
@@ -259,24 +246,6 @@ def _marks(out: np.memmap, marker: Path) -> Iterator[Callable[[int], None]]:
             with suppress(OSError, UserError):  # what stopped it is worth more to the user than that this failed too
                 mark()
         raise
-
-
-def _reserve(path: Path) -> None:
-    """Give the file at `path` its room on the disk: writing to a mapped file would end the process on a full one."""
-    if not hasattr(os, "posix_fallocate"):
-        return
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                return  # a file system that can't reserve
-            path.unlink()  # what was computed before is lost with it: there is no room for the rest
-            raise DiskFull(
-                f"{path}: {os.strerror(error.errno)}; features need {size / 2**20:,.0f} MiB (octavo cache lists what "
-                "may be cleared)"
-            ) from error
 
 
 @torch.inference_mode()

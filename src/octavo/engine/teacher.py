@@ -16,7 +16,7 @@ from octavo.data.batches import Batch, PixelRows
 from octavo.data.render import RENDER
 from octavo.data.resample import on
 from octavo.engine.extracted import extracted, inputs_of
-from octavo.engine.features import cached, key_of
+from octavo.engine.features import Features, cached, key_of
 from octavo.engine.folder import RunFolder
 from octavo.engine.infer import Parts
 from octavo.engine.job import Job
@@ -57,13 +57,13 @@ class _Kept:
     """A frozen member as it answers from the features that it was trained on.
 
     Attributes:
-        features: of all images, float32 [N,F].
+        features: of all images, F each.
         parts: extractor and head, of each fold.
         device: where the heads are.
         bf16: whether they compute in bfloat16.
     """
 
-    features: np.ndarray
+    features: Features
     parts: tuple[Halves, ...]
     device: torch.device
     bf16: bool
@@ -71,7 +71,7 @@ class _Kept:
     @torch.inference_mode()
     def logits(self, batch: Batch) -> np.ndarray:
         """Return logits float32 [B,C]."""
-        kept = torch.from_numpy(np.array(self.features[batch.indices])).to(self.device)
+        kept = torch.from_numpy(self.features.rows(batch.indices, -1)[0]).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             logits = [part.behind(kept).float() for part in self.parts]
         return torch.stack(logits).mean(0).cpu().numpy()
@@ -128,7 +128,7 @@ class _Teacher(nn.Module):
         parts = tuple(halves(net.backbone, net.head, member.pool, job.train) for net in nets)
         start = self.run.member(trained.name).facts()["weights"]
         found = extracted(job, nets[0], parts[0], inputs_of(job), start and start["sha256"], self.progress)
-        return _Kept(found.views[0], parts, job.hardware.device, job.bf16)
+        return _Kept(found, parts, job.hardware.device, job.bf16)
 
 
 def teacher_of(recipe: Recipe) -> RunFolder | None:
