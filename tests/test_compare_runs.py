@@ -212,8 +212,10 @@ def test_what_cannot_be_compared_is_refused(trained: RunFolder, segmented: RunFo
     refused([trained, begun], "not finished")
     refused([trained, copied(trained, tmp_path / "r2")], "ends in .html", "c.json")
     # The numbers would go onto another file, such as those of a run.
-    refused([trained, RunFolder.open(tmp_path / "r2")], "holds no comparison", "r2/metrics.html")
+    refused([trained, RunFolder.open(tmp_path / "r2")], "lies in a run's folder", "r2/metrics.html")
     assert RunFolder.open(tmp_path / "r2").metrics == trained.metrics
+    (tmp_path / "mine.json").write_text("{}")
+    refused([trained, RunFolder.open(tmp_path / "r2")], "mine.json: is there already, and is no numbers", "mine.html")
 
 
 def test_names_are_as_long_as_it_takes() -> None:

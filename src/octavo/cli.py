@@ -204,6 +204,9 @@ def demo(
     ] = Path("runs/demo"),
     only: Annotated[str | None, typer.Option("--only", help="digits or landcover; both by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a demo that was stopped.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete a run in --out that is no demo's first.")
+    ] = False,
 ) -> None:
     """Train eight members on real digits and an FCN-8s on synthetic land cover; earlier demos in --out are replaced."""
     from octavo.errors import lookup
@@ -214,7 +217,8 @@ def demo(
     runs = {"digits": out, "landcover": out.with_name(f"{out.name}-synthetic-landcover")}
     parts = [part for part in PARTS if only in (None, part)]
     for part in parts:
-        _refuse_others(runs[part], _DEMOS[part], out)
+        if not overwrite:
+            _refuse_others(runs[part], part, out)
     for part in parts:
         (_demo_digits if part == "digits" else _demo_landcover)(runs[part], resume)
 
@@ -222,11 +226,19 @@ def demo(
 _DEMOS = {"digits": "demo", "landcover": "demo-landcover"}  # the recipe of each
 
 
-def _refuse_others(run: Path, recipe: str, out: Path) -> None:
+def _refuse_others(run: Path, part: str, out: Path) -> None:
+    """Refuse to replace a run that isn't a demo's, also one of its recipe on other data."""
     from octavo.engine.folder import RunFolder
+    from octavo.verbs.demo import DATA
 
-    if RunFolder(run).begun and RunFolder(run).recipe.name != recipe:
-        raise UserError(f"--out {out}: {run} is a run, and not a demo's; choose another --out")
+    if not RunFolder(run).begun:
+        return
+    there = RunFolder.open(run)
+    of_demo = Path(str(there.manifest["data"]["root"])).name == DATA[part]
+    if there.recipe.name != _DEMOS[part] or not of_demo:
+        raise UserError(
+            f"--out {out}: {run} is a run, and not a demo's; choose another --out, or --overwrite replaces it"
+        )
 
 
 def _demo_digits(run: Path, resume: bool) -> None:

@@ -12,12 +12,12 @@ from octavo.terminal import (
     LabelsOption,
     LayoutOption,
     LeaksOption,
+    OverwriteOption,
     RecipeArgument,
     SetOption,
     console,
     progress_shown,
     refuse,
-    writable,
 )
 
 look_app = typer.Typer(rich_markup_mode=None)
@@ -37,15 +37,20 @@ def check(
     write_classes: Annotated[
         Path | None, typer.Option("--write-classes", help="Write the proposed table of classes to this TOML file.")
     ] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Say what a data folder is: layout, classes, sizes, broken files, duplicates; masks are examined."""
     from octavo.data.torchvision_data import holds_masks
+    from octavo.overwrite import require_writable
+    from octavo.verbs.check_masks import PROPOSAL
 
-    writable(write_classes)
+    if write_classes:
+        require_writable(write_classes, PROPOSAL, overwrite=overwrite, option="--write-classes", inputs=[Path(data)])
     if holds_masks(data, layout):
         refuse({"--labels": labels}, "images with masks")
-        _check_masks(data, layout, cache, classes, tolerant, leaks, write_classes)
+        _check_masks(data, layout, cache, classes, tolerant, leaks, write_classes, overwrite)
         return
+    refuse({"--classes": classes, "--tolerant": tolerant, "--write-classes": write_classes}, "images in classes")
     from octavo.verbs.check import check as run_check
     from octavo.verbs.check import render
 
@@ -64,6 +69,7 @@ def _check_masks(
     tolerant: bool,
     leaks: bool | None,
     write: Path | None,
+    overwrite: bool,
 ) -> None:
     from octavo.verbs.check_masks import check_masks, render_masks, write_proposal
 
@@ -73,7 +79,7 @@ def _check_masks(
         )
     render_masks(report, console())
     if write:
-        write_proposal(write, report.diagnosis)
+        write_proposal(write, report.diagnosis, overwrite=overwrite)
         typer.echo(f"{write}: table of classes to look through and name")
     if not report.ok:
         raise typer.Exit(1)

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from octavo.errors import UserError
-from octavo.terminal import DeviceOption, RunArgument, progress_shown, refuse, sized
+from octavo.terminal import DeviceOption, OverwriteOption, RunArgument, progress_shown, refuse, sized
 
 show_app = typer.Typer(rich_markup_mode=None)
 
@@ -69,6 +68,7 @@ def report(
     out: Annotated[Path | None, typer.Option("--out", help="Page of a comparison; comparison.html by default.")] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="Make its pictures anew.")] = False,
     device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Bind a run into one page that opens anywhere, report.html; or compare several runs in one."""
     from octavo.engine.folder import RunFolder
@@ -79,14 +79,17 @@ def report(
             from octavo.verbs.compare import compare
 
             refuse({"--refresh": refresh}, "a comparison")
-            out = out or Path("comparison.html")
-            if (out.parent / "manifest.json").is_file():
-                raise UserError(f"{out}: lies in a run's folder; choose another --out")
-            page = compare(folders, out, progress=progress, say=lambda line: typer.echo(f"note: {line}", err=True))
+            page = compare(
+                folders,
+                out or Path("comparison.html"),
+                overwrite=overwrite,
+                progress=progress,
+                say=lambda line: typer.echo(f"note: {line}", err=True),
+            )
         else:
             from octavo.verbs.report import report as run_report
 
-            refuse({"--out": out}, "one run, whose page is its report.html")
+            refuse({"--out": out, "--overwrite": overwrite}, "one run, whose page is its report.html")
             page = run_report(
                 folders[0],
                 refresh=refresh,

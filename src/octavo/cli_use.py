@@ -14,6 +14,7 @@ from octavo.terminal import (
     DataOption,
     DeviceOption,
     LayoutOption,
+    OverwriteOption,
     RunArgument,
     SkipOption,
     progress_shown,
@@ -22,7 +23,6 @@ from octavo.terminal import (
     show_look,
     show_masks,
     show_score,
-    writable,
 )
 from octavo.words import counted
 
@@ -60,14 +60,17 @@ def evaluate(
         bool, typer.Option("--cost", help="Also time the members here: accuracy against time, from one member to all.")
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write the numbers as JSON too.")] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Grade a run, each number with its 95 % interval: accuracy and calibration, or mIoU by a named rule."""
     from octavo.engine.folder import RunFolder
     from octavo.files import write_atomic
+    from octavo.numbers.mask_results import read_report
+    from octavo.overwrite import parsed_by, require_writable
     from octavo.recipe import SegmentRecipe
 
-    writable(out)
     folder = RunFolder.open(run)
+    out = out and require_writable(out, parsed_by("report of an evaluation", read_report), overwrite=overwrite)
     given: dict[str, Any] = {"data": data, "split": split, "layout": layout, "device": device, "cache": cache}
     with progress_shown() as progress:
         if isinstance(folder.recipe, SegmentRecipe):
@@ -126,6 +129,7 @@ def predict(
     window: Annotated[int | None, typer.Option("--window", help="Masks: cut images into windows this wide.")] = None,
     overlap: Annotated[int | None, typer.Option("--overlap", help="Masks: pixels that windows share; 128.")] = None,
     device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Label images: a CSV with the header image_id,label, or a mask an image. Exit code 1: some couldn't be read."""
     from octavo.engine.folder import RunFolder
@@ -143,18 +147,19 @@ def predict(
         }
         refuse(of_classes, "a segmenter's run")
         chosen: dict[str, Any] = {"ids": ids, "overlay": overlay, "flips": flips, "window": window, "overlap": overlap}
+        chosen |= {"overwrite": overwrite}
         with progress_shown() as progress:
             masks = predict_masks(
                 folder, images, out, device=device, scales=tuple(scales or ()), progress=progress, **chosen
             )
         _told(len(masks.masks), out, masks.errors, masks.errors_path, masks.notes)
         return
-    from octavo.verbs.predict import errors_path
+    from octavo.verbs.predict import errors_path, require_place
     from octavo.verbs.predict import predict as run_prediction
 
     of_masks = {"--overlay": overlay, "--flips": flips, "--scale": scales, "--window": window, "--overlap": overlap}
     refuse(of_masks, "a classifier's run")
-    writable(out)
+    require_place(out, folder, images, overwrite=overwrite)
     with progress_shown() as progress:
         found = run_prediction(
             folder,
@@ -166,7 +171,7 @@ def predict(
             cascaded=cascaded,
             progress=progress,
         )
-    found.write(out, ids=ids, probabilities=probabilities)
+    found.write(out, ids=ids, probabilities=probabilities, overwrite=overwrite)
     if found.stopped and found.files:
         typer.echo(f"images that stopped at: {', '.join(f'{name} {n:,}' for name, n in found.stopped.items())}")
     _told(len(found.files), out, found.errors, errors_path(out), [found.unread] if found.unread else [])
@@ -199,13 +204,19 @@ def score(
     rule: Annotated[str | None, typer.Option("--rule", help="Masks: rule of the headline.")] = None,
     tolerant: Annotated[bool, typer.Option("--tolerant", help="Masks: colours from 128 on count as 255.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write the numbers as JSON too.")] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Score any predictions against the truth: a CSV of labels, or a folder of masks under every known rule."""
     from octavo.files import write_atomic
+    from octavo.numbers.mask_results import MaskScore
+    from octavo.numbers.results import Score
+    from octavo.overwrite import parsed_by, require_writable
 
     if not predictions.exists():
         raise UserError(f"{predictions}: no such file or folder; expected a CSV of labels, or a folder of masks")
-    writable(out)
+    kind = parsed_by("score", (MaskScore if predictions.is_dir() else Score).from_json)
+    read = [predictions, Path(truth)]
+    out = out and require_writable(out, kind, overwrite=overwrite, inputs=read, data=read)
     missing: Literal["wrong", "refuse"] = "wrong" if missing_wrong else "refuse"
     if predictions.is_dir():
         refuse({"--extra-classes": extra_classes}, "a folder of masks")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octavo.terminal import RecipeArgument, WeightsOption, console
+from octavo.terminal import OverwriteOption, RecipeArgument, WeightsOption, console
 from octavo.words import counted
 
 if TYPE_CHECKING:
@@ -98,12 +98,13 @@ def weights_pack(
     recipe: RecipeArgument,
     folder: Annotated[Path, typer.Argument(help="Folder to fill.")],
     weights_dir: WeightsOption = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Collect what a recipe needs, for a machine without a network."""
     from octavo.networks.pack import pack
     from octavo.recipe import load
 
-    for path in pack(load(recipe), folder, weights_dir, progress=True):
+    for path in pack(load(recipe), folder, weights_dir, progress=True, overwrite=overwrite):
         typer.echo(str(path))
     typer.echo(f"there, use --weights-dir {folder.name} or OCTAVO_WEIGHTS")
 

@@ -43,6 +43,9 @@ LeaksOption = Annotated[
     bool | None,
     typer.Option("--leaks/--no-leaks", help="Look for images that two parts share; by default unless it takes long."),
 ]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is there, though Octavo didn't write it.")
+]
 SkipOption = Annotated[bool, typer.Option("--skip-broken", help="Go on without files that can't be decoded.")]
 
 
@@ -181,23 +184,6 @@ def refuse(options: Mapping[str, object], what: str) -> None:
     for name, value in options.items():
         if value:
             raise UserError(f"{name}: means nothing for {what}; leave it away")
-
-
-def writable(out: Path | None) -> None:
-    """Refuse at once what could not be written at the end; None is nothing to write.
-
-    Raises:
-        UserError: `out` is a folder, or lies in no folder that can be written or made.
-    """
-    if out is None:
-        return
-    if out.is_dir():
-        raise UserError(f"--out {out}: is a folder; expected the name of a file")
-    above = next(folder for folder in out.absolute().parents if folder.exists())
-    if not above.is_dir():
-        raise UserError(f"--out {out}: {above} is a file, not a folder")
-    if not os.access(above, os.W_OK):
-        raise UserError(f"--out {out}: {above} can't be written; choose another place")
 
 
 def console() -> Console:

@@ -18,9 +18,11 @@ from PIL import TiffImagePlugin
 from octavo.data.pixels import BrokenImage
 from octavo.data.walk import one_line
 from octavo.files import write_atomic
+from octavo.overwrite import Kind
 
 SUFFIXES = (".tif", ".tiff")
 _TAGS = (33550, 33922, 34264)  # pixel scale, tie points, transformation: where the image lies on the ground
+_SOFTWARE, _SIGNED = 305, "Octavo"
 _WORLD = (".tfw", ".tifw", ".wld")
 _TILE = 256
 _ROWS = 8 * _TILE  # rows that are written at a time
@@ -68,6 +70,17 @@ class GeoImage:
             return self.source.dataset_mask(window=((top, bottom), (0, self.width))) != 0
 
 
+def _is_ours(path: Path) -> bool:
+    try:
+        return str(_directory(path).get(_SOFTWARE, "")) == _SIGNED
+    except Exception:  # whatever a damaged file does, it isn't ours
+        return False
+
+
+GEOTIFF = Kind("mask of ours", _is_ours, image=True)
+"""The kind of file that `write_mask` writes."""
+
+
 def installed() -> bool:
     """Tell whether rasterio is there."""
     return find_spec("rasterio") is not None
@@ -83,18 +96,23 @@ def georeferenced(path: Path) -> bool:
     if any(path.with_suffix(suffix).is_file() for suffix in _WORLD):
         return True
     try:
-        with path.open("rb") as file:
-            header = file.read(8)
-            if header[2] == 43:  # BigTIFF
-                header += file.read(8)
-            directory = TiffImagePlugin.ImageFileDirectory_v2(header)
-            file.seek(directory.next)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                directory.load(file)
-            return any(tag in directory for tag in _TAGS)
+        return any(tag in _directory(path) for tag in _TAGS)
     except Exception:  # a damaged file; decoding it will say what is wrong
         return False
+
+
+def _directory(path: Path) -> Mapping[int, Any]:
+    """Return the tags of a TIFF's first image; raises whatever a damaged one makes Pillow raise."""
+    with path.open("rb") as file:
+        header = file.read(8)
+        if header[2] == 43:  # BigTIFF
+            header += file.read(8)
+        directory = TiffImagePlugin.ImageFileDirectory_v2(header)
+        file.seek(directory.next)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            directory.load(file)
+        return directory
 
 
 @contextmanager
@@ -143,6 +161,7 @@ def write_mask(
 
     def fill(draft: Path) -> None:
         with _quiet(), rasterio.open(draft, "w", **_profile(like, void)) as target:
+            target.update_tags(TIFFTAG_SOFTWARE=_SIGNED)
             if colours:
                 target.write_colormap(1, {value: (*colour, 255) for value, colour in colours.items()})
             for top in range(0, like.height, _ROWS):

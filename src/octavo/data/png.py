@@ -9,8 +9,14 @@ from typing import BinaryIO
 
 import numpy as np
 
+from octavo.overwrite import beginning_with
+
 _GREY, _RGB, _UP = 0, 2, 2
 _LEVEL = 6
+_SIGNED = b"Software\0Octavo"
+
+PNG = beginning_with("mask of ours", b"tEXt" + _SIGNED, 64, image=True)
+"""The kind of file that `write_png` writes."""
 
 
 def write_png(file: BinaryIO, strips: Iterable[np.ndarray], height: int, width: int, *, grey: bool = False) -> None:
@@ -29,6 +35,7 @@ def write_png(file: BinaryIO, strips: Iterable[np.ndarray], height: int, width: 
     shape = (width,) if grey else (width, 3)
     file.write(b"\x89PNG\r\n\x1a\n")
     _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, _GREY if grey else _RGB, 0, 0, 0))
+    _chunk(file, b"tEXt", _SIGNED)
     packer, rows = zlib.compressobj(_LEVEL), 0
     above = np.zeros((1, width * (1 if grey else 3)), np.uint8)
     for strip in strips:

@@ -33,6 +33,7 @@ from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.mask_results import SegmentReport, read_report
 from octavo.numbers.results import Report
 from octavo.numbers.speed_results import DistilReport
+from octavo.overwrite import RUN_FILES, RUN_FOLDERS, RUN_MARKS, require_makeable
 from octavo.recipe import ClassifyRecipe, Recipe, dumps, load
 
 MANIFEST = "manifest.json"
@@ -76,15 +77,33 @@ class RunFolder:
         """Return the folder that a new run may `begin` in; nothing is touched yet.
 
         Raises:
-            UserError: there is something at `path` that isn't a run, or a run without `overwrite`.
+            UserError: there is something at `path` that isn't a run, a run without `overwrite`, or one with files in it
+                that no run has; or the system wouldn't let us write there.
         """
         folder = cls(path)
         if path.exists() and not path.is_dir():
             raise UserError(f"{path}: is a file; choose another --out")
+        require_makeable(path.resolve() if path.name else path.resolve() / "run", f"--out {path}")
         if path.is_dir() and any(path.iterdir()) and not (overwrite and folder.begun):
             hint = "--resume goes on with it, --overwrite starts it anew" if folder.begun else "choose another --out"
             raise UserError(f"{path}: exists and is {'a run' if folder.begun else 'not a run'}; {hint}")
+        if folder.begun:
+            folder._require_nothing_else()
         return folder
+
+    def _require_nothing_else(self) -> None:
+        """Refuse to delete a run with other things in its folder, or what only looks like a run."""
+        if missing := next((mark for mark in RUN_MARKS if not (self.path / mark).is_file()), None):
+            raise UserError(
+                f"{self.path}: has no {missing}, so it may be no run; delete it yourself, or choose another --out"
+            )
+        known = {*RUN_FILES, *RUN_FOLDERS, ".DS_Store"}
+        for path in sorted(self.path.iterdir()):
+            if path.name not in known and not path.name.endswith(STALE):
+                raise UserError(
+                    f"{path}: is no file of a run, and --overwrite would delete it; move it elsewhere first, or choose "
+                    "another --out"
+                )
 
     def member(self, name: str) -> MemberFolder:
         """Return the files of the member `name`."""
@@ -119,6 +138,12 @@ class RunFolder:
     def manifest(self) -> dict[str, Any]:
         """Versions, hashes of data and weights, seed, hardware."""
         return read_json(self.path / MANIFEST)
+
+    @property
+    def data(self) -> Path | None:
+        """Where the data lay that the run was trained on, as far as that is known."""
+        root = self.manifest.get("data", {}).get("root")
+        return Path(root) if isinstance(root, str) else None
 
     @property
     def table(self) -> ClassTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from octavo.networks.backbone import Backbone, weightless
 from octavo.networks.loading import SUFFIXES, backbone_part, read_tensors, sha256
 from octavo.networks.segmenter import CLASSIFIER, uses_classifier
 from octavo.networks.weights import Entry, entry, fetch, file_names, is_file, locate, sha_prefix
+from octavo.overwrite import Kind, beginning_with, require_writable
 from octavo.recipe import Network, Recipe, Segmenter
 
 SUMS = "SHA256SUMS"
@@ -55,7 +57,17 @@ def table(recipe: Recipe, weights_dir: Path | None = None) -> list[Row]:
     return [_row(member, weights_dir) for member in recipe.networks]
 
 
-def pack(recipe: Recipe, out_dir: Path, weights_dir: Path | None = None, progress: bool = False) -> list[Path]:
+_PACKED = beginning_with("packed weights", b'"origin_sha256"', 1 << 16)
+
+
+def pack(
+    recipe: Recipe,
+    out_dir: Path,
+    weights_dir: Path | None = None,
+    progress: bool = False,
+    *,
+    overwrite: bool = False,
+) -> list[Path]:
     """Write the published weights that a recipe needs into `out_dir`, downloading what is missing; return the files.
 
     Each is `NAME-TAG.safetensors`, in the precision it was published in and without the ImageNet classifier, which
@@ -64,13 +76,15 @@ def pack(recipe: Recipe, out_dir: Path, weights_dir: Path | None = None, progres
     a file of one's own isn't packed: the recipe names that file by its path.
 
     Raises:
-        UserError: a file can't be had or is damaged.
+        UserError: a file can't be had or is damaged, or something else than packed weights is in the way; `overwrite`
+            allows to replace that.
     """
     wanted = {
         entry(net.extractor, net.weights): isinstance(net, Segmenter) and uses_classifier(net)
         for net in recipe.networks
         if net.weights != "none" and not is_file(net.weights)
     }
+    _require_places(wanted, out_dir, overwrite)
     written = [_pack_one(found, out_dir, weights_dir, progress, top) for found, top in wanted.items()]
     if written:
         sums = _read_sums(out_dir) | {path.name: sha256(path) for path in written}
@@ -94,6 +108,16 @@ def verify(target: Path | Recipe, weights_dir: Path | None = None) -> list[Check
     else:
         paths = {row.path for row in table(target, weights_dir) if row.path is not None}
     return [_checked(path) for path in sorted(paths)]
+
+
+def _require_places(wanted: Iterable[Entry], out_dir: Path, overwrite: bool) -> None:
+    if out_dir.exists() and not out_dir.is_dir():
+        raise UserError(f"{out_dir}: is a file; expected the folder that weights are written to")
+    for found in wanted:
+        require_writable(out_dir / file_names(found)[1], _PACKED, overwrite=overwrite, option="file")
+    listed = Kind("list of hashes", lambda path: True)  # read now, and then added to
+    require_writable(out_dir / SUMS, listed, overwrite=overwrite, option="file")
+    _read_sums(out_dir)
 
 
 def _row(member: Network, weights_dir: Path | None) -> Row:

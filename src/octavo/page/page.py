@@ -16,10 +16,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from octavo.looks.look import Look
+from octavo.overwrite import beginning_with
 from octavo.page.cells import Column, columns_of
 from octavo.page.inline import inlined
 from octavo.page.scatter import as_json, bokeh, plane
 
+PAGE = beginning_with("page of a report", b'<meta name="generator" content="Octavo">', 200)
+"""The kind of file that a page is."""
 ROOM = 10 * 2**20
 """Bytes that a page may have."""
 LONG = 15

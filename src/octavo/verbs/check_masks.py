@@ -21,6 +21,7 @@ from octavo.data.pairs import Pairs
 from octavo.data.walk import one_line
 from octavo.errors import UserError
 from octavo.files import write_atomic
+from octavo.overwrite import Kind, require_writable
 from octavo.progress import Progress, silent
 from octavo.verbs.check import listed, near_text, near_title, same_text, show_sizes
 from octavo.verbs.look import Duplicates, Flaw, Near, Sizes, duplicates_of, look_at_all, near_twins, sizes_of
@@ -132,20 +133,23 @@ def report_on(
     )
 
 
-def write_proposal(path: Path, diagnosis: Diagnosis) -> None:
+PROPOSAL = Kind("file that may be replaced unseen", lambda path: False)
+"""A table of classes is written to be edited by hand, so not even one of our own is replaced unasked."""
+
+
+def write_proposal(path: Path, diagnosis: Diagnosis, *, overwrite: bool = False) -> None:
     """Write the table of classes that the doctor proposes as TOML, to be looked through and named.
 
     Raises:
-        UserError: when there is none to propose, or a file of this name is there already.
+        UserError: when there is none to propose, or without `overwrite` a file of this name is there already.
     """
     if not diagnosis.proposal:
         names = " or ".join(f"--classes {name}" for name in diagnosis.candidates)
         decoder = diagnosis.decoder
         known = f'table "{decoder.table.name}" reads these masks' if decoder else names or diagnosis.form
         raise UserError(f"{path}: no table to propose: {known}")
-    if path.exists():
-        raise UserError(f"{path}: is there already; remove it first, or write another file")
-    write_atomic(path, diagnosis.proposal.encode())
+    place = require_writable(path, PROPOSAL, overwrite=overwrite, option="--write-classes")
+    write_atomic(place, diagnosis.proposal.encode())
 
 
 def render_masks(report: MaskReport, console: Console) -> None:

@@ -23,8 +23,9 @@ from octavo.numbers.metrics import METRICS
 from octavo.numbers.results import Interval
 from octavo.numbers.rule import Rule
 from octavo.numbers.rules import BESIDE, RULES
+from octavo.overwrite import parsed_by, require_writable, run_of
 from octavo.page.comparison import page_of
-from octavo.page.page import render
+from octavo.page.page import PAGE, render
 from octavo.progress import Progress, Say, silent, unsaid
 from octavo.recipe import ClassifyRecipe, SegmentRecipe
 
@@ -36,6 +37,7 @@ def compare(
     runs: Sequence[RunFolder],
     out: Path = Path("comparison.html"),
     *,
+    overwrite: bool = False,
     progress: Progress = silent,
     say: Say = unsaid,
 ) -> Path:
@@ -44,6 +46,7 @@ def compare(
     Args:
         runs: two or more of one task.
         out: the page; a comparison that is there is replaced.
+        overwrite: whether something else that is there is replaced too.
         progress: told after every run.
         say: told what a reader must know.
 
@@ -51,12 +54,12 @@ def compare(
         UserError: fewer than two runs, one given twice, runs of different tasks or without common images, a run that
             isn't finished, or something else in the way of the files.
     """
-    data = _numbers_file(out)
+    page, data = _files(out, overwrite)
     comparison = compared(runs, progress=progress)
     for warning in comparison.warnings:
         say(warning)
     write_atomic(data, comparison.to_json().encode())
-    write_atomic(out, render(page_of(comparison, looks_of(comparison, data.name), data.name)).encode())
+    write_atomic(page, render(page_of(comparison, looks_of(comparison, data.name), data.name)).encode())
     return out
 
 
@@ -91,17 +94,17 @@ def distinct(paths: Sequence[Path]) -> tuple[str, ...]:
     return tuple(last_parts([str(path) for path in whole]))
 
 
-def _numbers_file(out: Path) -> Path:
-    """Return where the numbers of the page `out` go; never onto something else, such as a run's `metrics.json`."""
-    if out.suffix not in (".html", ".htm") or out.is_dir():
-        raise UserError(f"{out}: expected the name of a page that ends in .html; choose another --out")
-    data = out.with_suffix(".json")
-    if data.exists():
-        try:
-            Comparison.from_json(data.read_text(encoding="utf-8"), str(data))
-        except (UserError, OSError, UnicodeDecodeError):
-            raise UserError(f"{data}: is in the way and holds no comparison; choose another --out") from None
-    return data
+def _files(out: Path, overwrite: bool) -> tuple[Path, Path]:
+    """Return where the page `out` and its numbers go; never onto something else, such as a run's `metrics.json`."""
+    if out.suffix not in (".html", ".htm"):
+        raise UserError(f"--out {out}: expected the name of a page that ends in .html")
+    if run_of(out.resolve()):
+        raise UserError(f"--out {out}: lies in a run's folder; choose another place")
+    numbers = parsed_by("numbers of a comparison", Comparison.from_json)
+    return (
+        require_writable(out, PAGE, overwrite=overwrite),
+        require_writable(out.with_suffix(".json"), numbers, overwrite=overwrite),
+    )
 
 
 def _classifiers(runs: Sequence[RunFolder], names: tuple[str, ...], progress: Progress) -> Comparison:

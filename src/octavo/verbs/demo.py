@@ -23,6 +23,8 @@ TILES = {"train": 128, "validation": 32}
 """Tiles of synthetic land cover by folder."""
 PARTS = ("digits", "landcover")
 """What the demo trains, one after the other."""
+DATA = {"digits": "digits", "landcover": "synthetic-landcover"}
+"""The folder of each one's data, in the cache."""
 BEFORE = """\
 Octavo's demo: the reference's eight networks, full size (about 609 million parameters), from random weights, on
 1,797 real handwritten digits of 8×8 pixels (UCI, by way of scikit-learn), shown to the networks at 32×32.
@@ -54,7 +56,7 @@ def write_digits(folder: Path | None = None) -> Path:
     """
     from sklearn.datasets import load_digits
 
-    folder = folder or cache_dir() / "datasets" / "digits"
+    folder = folder or cache_dir() / "datasets" / DATA["digits"]
     images, labels = load_digits(return_X_y=True)
     images = images.reshape(-1, 8, 8)
     order = permutation(len(labels), 0, 0)
@@ -74,7 +76,7 @@ def write_landcover(folder: Path | None = None) -> Path:
 
     `validation/` holds tiles of other numbers than `train/`. Masks are in the course's colours.
     """
-    folder = folder or cache_dir() / "datasets" / "synthetic-landcover"
+    folder = folder or cache_dir() / "datasets" / DATA["landcover"]
     parts = [(part, i) for part, count in TILES.items() for i in range(count)]
     pairs = {f"{part}/{i:04d}": number for number, (part, i) in enumerate(parts)}
     table = load_table("course")

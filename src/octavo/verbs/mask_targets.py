@@ -8,8 +8,10 @@ from pathlib import Path
 
 from octavo.data import geo
 from octavo.data.matching import masks_beside
+from octavo.data.png import PNG
 from octavo.data.walk import list_images
 from octavo.errors import UserError
+from octavo.overwrite import UNREADABLE, require_makeable, require_writable
 
 
 @dataclass(frozen=True)
@@ -22,18 +24,42 @@ class Target:
     overlay: Path | None
     geo: bool
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What is made of it."""
+        return (self.mask, self.overlay) if self.overlay else (self.mask,)
 
-def plan(images: Sequence[str | Path], out: Path, overlay: bool = False) -> list[Target]:
+
+ERRORS = "errors.csv"
+"""The list of images that could not be read, in the folder of masks."""
+
+
+def plan(
+    images: Sequence[str | Path],
+    out: Path,
+    overlay: bool = False,
+    *,
+    overwrite: bool = False,
+    data: Path | None = None,
+) -> list[Target]:
     """Return what would be written of which image, before anything is.
 
     In folders, masks that lie beside their images by name (`0000_mask.png` beside `0000_sat.jpg`) are left out.
 
+    Args:
+        images: files and folders.
+        out: folder to write to.
+        overlay: whether there are overlays too.
+        overwrite: whether files that no prediction wrote may be replaced.
+        data: folder of the images that the run was trained on.
+
     Raises:
-        UserError: no images; two that would become one file; one that would be overwritten; a georeference that would
-            be lost for want of rasterio.
+        UserError: no images; two that would become one file; something that would be overwritten; a georeference that
+            would be lost for want of rasterio.
     """
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file; --out names the folder that masks are written to")
+        raise UserError(f"--out {out}: is a file; expected the folder that masks are written to")
+    require_writable(out / ERRORS, UNREADABLE, overwrite=overwrite)
     roots = [path for path in map(Path, images) if path.is_dir()]
     earlier = out.resolve()
     inside = {root for root in roots if root.resolve() in earlier.parents}
@@ -52,7 +78,25 @@ def plan(images: Sequence[str | Path], out: Path, overlay: bool = False) -> list
         targets.append(Target(image, name.as_posix(), mask, mask.with_name(f"{name.stem}_overlay.png") if overlay else
                               None, lies))  # fmt: skip
     _check(targets, out)
+    _require_places(targets, overwrite, data)
     return targets
+
+
+def _require_places(targets: Sequence[Target], overwrite: bool, data: Path | None) -> None:
+    """Refuse masks among images, or over anything but earlier masks."""
+    sources = {folder.resolve() for folder in {target.image.parent for target in targets}}
+    for folder in {file.parent for target in targets for file in target.files}:
+        require_makeable(folder.resolve() / "mask", f"--out {folder}")
+        if folder.resolve() in sources:
+            raise UserError(
+                f"--out {folder}: holds images that are predicted, and masks among them would be taken for images; "
+                "choose another folder"
+            )
+    for target in targets:
+        for file in target.files:
+            if file.is_symlink() or file.exists():
+                kind = geo.GEOTIFF if target.geo and file == target.mask else PNG
+                require_writable(file, kind, overwrite=overwrite, data=[data] if data else [])
 
 
 def _masks_beside(images: Sequence[Path]) -> set[Path]:
@@ -73,7 +117,7 @@ def _check(targets: Sequence[Target], out: Path) -> None:
                 f"{target.image}: its georeference would be lost; install rasterio by `pip install octavo[geo]`, "
                 "or give the image as PNG if that is meant"
             )
-        for file in filter(None, (target.mask, target.overlay)):
+        for file in target.files:
             if file in owner:
                 raise UserError(
                     f"{owner[file]} and {target.image} would both become {file}; rename one, or predict them into "

@@ -24,6 +24,7 @@ from octavo.engine.restore import batch_of, restore, restore_all, together
 from octavo.engine.sets import METHOD, sets_of
 from octavo.errors import UserError, lookup
 from octavo.files import write_csv
+from octavo.overwrite import UNREADABLE, remove_list, require_writable, table_of
 from octavo.progress import Progress, silent
 from octavo.recipe import ClassifyRecipe
 
@@ -41,6 +42,8 @@ class Predictions:
         sets: whether a class is in an image's prediction set, bool [n,C], if a coverage was asked for.
         stopped: member → how many images a cascade answered after it, in the cascade's order, if one answered.
         unread: in a line, files in the folders that are no images, by their endings.
+        inputs: the files and folders that were given.
+        run: where the run lies.
     """
 
     files: tuple[str, ...]
@@ -51,18 +54,27 @@ class Predictions:
     sets: np.ndarray | None = None
     stopped: dict[str, int] | None = None
     unread: str = ""
+    inputs: tuple[Path, ...] = ()
+    run: RunFolder | None = None
 
     @property
     def labels(self) -> list[str]:
         """Name of the most probable class of each image."""
         return [self.classes[i] for i in self.ids]
 
-    def write(self, path: Path, *, ids: bool = False, probabilities: bool = False) -> None:
+    def write(
+        self, path: str | Path, *, ids: bool = False, probabilities: bool = False, overwrite: bool = False
+    ) -> None:
         """Write `image_id,label` as CSV, and `STEM.errors.csv` beside it if there were unreadable files.
 
         With `ids` the label is the class id instead of its name; with `probabilities` there are the columns
         `confidence` and `p_NAME` for every class; with prediction sets `set`, class names joined by `|`.
+
+        Raises:
+            UserError: `path` would replace something else than predictions, unless `overwrite` allows it; images and
+                files of a run are never replaced.
         """
+        target, errors = require_place(Path(path), self.run, self.inputs, overwrite=overwrite)
         rows = []
         for place, (file, number, row) in enumerate(zip(self.files, self.ids, self.probabilities, strict=True)):
             entry: dict[str, object] = {"image_id": file, "label": int(number) if ids else self.classes[number]}
@@ -72,17 +84,37 @@ class Predictions:
             if self.sets is not None:
                 entry["set"] = "|".join(c for c, held in zip(self.classes, self.sets[place], strict=True) if held)
             rows.append(entry)
-        write_csv(path, rows, ("image_id", "label"))
-        errors = errors_path(path)
+        write_csv(target, rows, ("image_id", "label"))
         if self.errors:
             write_csv(errors, [{"image_id": f, "reason": r} for f, r in self.errors.items()])
         else:
-            errors.unlink(missing_ok=True)
+            remove_list(errors)
 
 
 def errors_path(path: Path) -> Path:
     """Return where the unreadable files of the predictions at `path` are listed."""
     return path.with_name(f"{path.stem}.errors.csv")
+
+
+TABLE = table_of(
+    "table of predictions", ("image_id", "label"), lambda column: column in ("confidence", "set") or column[:2] == "p_"
+)
+"""The kind of file that predictions are."""
+
+
+def require_place(
+    out: Path, run: RunFolder | None, images: Sequence[str | Path], *, overwrite: bool = False
+) -> tuple[Path, Path]:
+    """Return where predictions and the list of unreadable files go if they are to be found at `out`.
+
+    Raises:
+        UserError: something that isn't predictions would be replaced; see `require_writable`.
+    """
+    root = [run.data] if run and run.data else []
+    read = [*map(Path, images), *root]
+    target = require_writable(out, TABLE, overwrite=overwrite, inputs=read, data=root)
+    errors = require_writable(errors_path(out), UNREADABLE, overwrite=overwrite, inputs=read)
+    return target, errors
 
 
 def predict(
@@ -150,7 +182,18 @@ def predict(
     chosen = fitted.sets(softmax(table, axis=1)) if fitted else None
     stopped = {name: int((last == place).sum()) for place, name in enumerate(asked)} if stages else None
     passed = unread_below([path for path in map(Path, images) if path.is_dir()], images=False)
-    return Predictions(tuple(names), classes, table.argmax(1), probabilities, unreadable, chosen, stopped, passed)
+    return Predictions(
+        tuple(names),
+        classes,
+        table.argmax(1),
+        probabilities,
+        unreadable,
+        chosen,
+        stopped,
+        passed,
+        tuple(map(Path, images)),
+        run,
+    )
 
 
 def embed(

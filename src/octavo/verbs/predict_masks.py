@@ -22,11 +22,11 @@ from octavo.engine.restore_segmenter import APPROXIMATE, MAX_PIXELS, Averaging, 
 from octavo.engine.windows import OVERLAP, WHOLE, WINDOW, Rows, Spool, check_window, count, reduced, spool, windowed
 from octavo.errors import UserError
 from octavo.files import write_atomic, write_csv
+from octavo.overwrite import remove_list
 from octavo.progress import Progress, silent
-from octavo.verbs.mask_targets import Target, plan
+from octavo.verbs.mask_targets import ERRORS, Target, plan
 from octavo.words import counted
 
-ERRORS = "errors.csv"
 _IN_MEMORY = 1 << 24  # pixels of an image or a mask beyond which it waits in a temporary file
 _ROWS = 512  # rows that are painted and written at a time
 
@@ -91,6 +91,7 @@ def predict_masks(
     scales: tuple[float, ...] = (),
     window: int | None = None,
     overlap: int | None = None,
+    overwrite: bool = False,
     progress: Progress = silent,
 ) -> MaskPredictions:
     """Write the predicted mask of every image, in the image's size, as `out/STEM.png`.
@@ -110,6 +111,7 @@ def predict_masks(
         window: least side of the windows that every image is cut into; by default images of more than 4 million pixels
             are, into windows of 768.
         overlap: of neighbouring windows, in pixels; 128 by default.
+        overwrite: replace files in `out` that no prediction wrote; never images that are read.
         progress: told after every image, and within large ones.
 
     Raises:
@@ -119,7 +121,7 @@ def predict_masks(
     check_window(window or WINDOW, choices.overlap)
     if overlay is not None and not 0 < overlay <= 1:
         raise UserError(f"--overlay {overlay:g}: expected the colours' share, above 0 and at most 1, such as 0.5")
-    targets = plan(images, out, overlay is not None)
+    targets = plan(images, out, overlay is not None, overwrite=overwrite, data=run.data)
     trained = restore_segmenter(run, find(device).device, Averaging(flips, scales or (1.0,)))
     masks, errors, notes = {}, {}, []
     for done, target in enumerate(targets):
@@ -139,7 +141,7 @@ def predict_masks(
     if errors:
         write_csv(out / ERRORS, [{"image_id": name, "reason": reason} for name, reason in errors.items()])
     else:
-        (out / ERRORS).unlink(missing_ok=True)
+        remove_list(out / ERRORS)
     return MaskPredictions(out, masks, errors, tuple(notes))
 
 

@@ -111,6 +111,8 @@ def reproduce(
     if not done(run):
         raise UserError(f"{run.path}: this run is not finished, so there is nothing to reproduce; {_go_on(run)}")
     out = _apart(run, options.out)
+    if not options.resume:
+        RunFolder.new(out, overwrite=options.overwrite)  # refuses what is taken
     recipe, names = _taught(run, _recipe(run, members), teacher), tuple(dict.fromkeys(members))
     given = _as_then(manifest, options, out)
     found: list[str] = []

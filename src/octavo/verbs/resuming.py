@@ -27,16 +27,21 @@ def place_of(first: Path, options: Options) -> Path:
     return taken[max(free - 1, 0) if options.resume or options.overwrite else free]
 
 
-def begun_before(out: Path, named: bool, options: Options, say: Say) -> RunFolder | None:
+def begun_before(
+    out: Path, named: bool, options: Options, inputs: Mapping[str, Path | None], say: Say
+) -> RunFolder | None:
     """Return the run to go on with, or None to begin one; refuses a folder that is taken before any work is done.
 
-    A run that was killed before it began has left nothing: with recipe and data `named`, it simply begins.
+    A run that was killed before it began has left nothing: with recipe and data `named`, it simply begins. `inputs` are
+    the files and folders that training reads, by what named them: none of them may be deleted.
     """
     if options.resume and (RunFolder(out).begun or not named):
         return RunFolder.open(out)
     RunFolder.new(out, overwrite=options.overwrite)
-    if options.overwrite and options.labels and options.labels.resolve().is_relative_to(out.resolve()):
-        raise UserError(f"--labels {options.labels}: lies in the run that --overwrite deletes; copy it elsewhere first")
+    if options.overwrite:
+        for option, path in inputs.items():
+            if path is not None and path.resolve().is_relative_to(out.resolve()):
+                raise UserError(f"{option} {path}: lies in the run that --overwrite deletes; copy it elsewhere first")
     if options.resume:
         say(f"{out}: no run there yet to go on with; it starts from the beginning")
     return None

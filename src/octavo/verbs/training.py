@@ -92,7 +92,8 @@ def _trained(
 ) -> RunFolder:
     asked = load(recipe, overrides) if recipe is not None else None
     out = _out(asked, options)
-    before = begun_before(out, asked is not None and data is not None, options, say)
+    named = asked is not None and data is not None
+    before = begun_before(out, named, options, _inputs(recipe, data, options), say)
     if before:
         options = options.over(before.manifest["options"])
     hardware = find(options.device, options.devices)
@@ -140,6 +141,17 @@ def _trained(
 
             bind(run, hardware.kind, told, say)
     return run
+
+
+def _inputs(recipe: str | Path | Recipe | None, data: str | Path | None, options: Options) -> dict[str, Path | None]:
+    """Return the files and folders that a training reads, by what named them."""
+    return {
+        "recipe": Path(recipe) if isinstance(recipe, str | Path) else None,
+        "--data": Path(data) if data is not None else None,
+        "--labels": options.labels,
+        "--weights-dir": options.weights_dir,
+        "--cache": options.cache,
+    }
 
 
 def _job(recipe: Recipe, material: Material, options: Options, cache: Path, hardware: Hardware, run: RunFolder) -> Job:
