@@ -75,12 +75,19 @@ def _check_masks(
 
     with progress_shown() as progress:
         report = check_masks(
-            data, layout, classes=classes, tolerant=tolerant, cache=cache, leaks=leaks, progress=progress
+            data,
+            layout,
+            classes=classes,
+            tolerant=tolerant,
+            write=write,
+            overwrite=overwrite,
+            cache=cache,
+            leaks=leaks,
+            progress=progress,
         )
     render_masks(report, console())
-    if write:
-        write_proposal(write, report.diagnosis, overwrite=overwrite)
-        typer.echo(f"{write}: table of classes to look through and name")
+    if write and not report.todo:
+        write_proposal(write, report.diagnosis, overwrite=overwrite)  # says why there is none
     if not report.ok:
         raise typer.Exit(1)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from octavo.data.lists import refuse, rows_of
 from octavo.data.readers import HEADERS
-from octavo.data.samples import Problem, Samples
+from octavo.data.samples import Problem, Samples, emptied
 from octavo.errors import UserError, suggest
 from octavo.words import counted
 
@@ -234,9 +234,11 @@ def _agreed(file: Path, samples: Samples, rows: list[_Row]) -> list[_Row]:
 
 
 def _require_all_classes(file: Path, samples: Samples, labels: np.ndarray, train: np.ndarray) -> None:
-    left = np.bincount(labels[train][labels[train] >= 0], minlength=len(samples.classes))
-    before = np.bincount(np.maximum(samples.labels[samples.splits["train"]], 0), minlength=len(samples.classes))
-    if gone := np.flatnonzero((left == 0) & (before > 0)).tolist():
+    left, before = (
+        np.bincount(own[own >= 0], minlength=len(samples.classes))
+        for own in (labels[train], samples.labels[samples.splits["train"]])
+    )
+    if gone := emptied(before, left):
         raise UserError(
             f'{file}: class "{samples.classes[gone[0]]}" is left without training images; keep one, or take the class '
             "out of the data"

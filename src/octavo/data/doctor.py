@@ -47,6 +47,7 @@ class Diagnosis:
         counts: split → pixels of each trained class, int64 [C], in the masks looked at; empty without a decoder.
         ignored: split → pixels of no class.
         looked: how many masks were looked at.
+        shown: place of a mask that training can read → which classes it shows, bool [C].
     """
 
     decoder: MaskDecoder | None
@@ -61,6 +62,7 @@ class Diagnosis:
     counts: Mapping[str, np.ndarray]
     ignored: Mapping[str, int]
     looked: int
+    shown: Mapping[int, np.ndarray]
 
     def in_options(self) -> Diagnosis:
         """Return it in the words of `octavo check`, where the recipe's keys are options."""
@@ -145,10 +147,13 @@ def _finished(pairs: Pairs, facts: Sequence[Facts], verdict: Verdict) -> Diagnos
     split_of = {int(i): split for split, index in pairs.splits.items() for i in index}
     counts: dict[str, np.ndarray] = {}
     ignored: dict[str, int] = {}
+    shown: dict[int, np.ndarray] = {}
     warnings, notes = list(verdict.warnings), list(verdict.notes)
     refusal = [verdict.refusal] if verdict.refusal else []
     if verdict.decoder is not None:
         each = {f.index: _pixels(f, verdict.decoder) for f in whole}
+        classes = len(verdict.decoder.table.names)
+        shown = {i: own[:classes] > 0 for i, own in each.items() if not own[256]}
         for split in sorted(pairs.splits, key=_SPLITS.index):
             own = [each[i] for i in each if split_of.get(i) == split]
             total = np.sum(own, axis=0) if own else np.zeros(257, np.int64)
@@ -160,7 +165,7 @@ def _finished(pairs: Pairs, facts: Sequence[Facts], verdict: Verdict) -> Diagnos
     return Diagnosis(
         verdict.decoder, verdict.form, verdict.refusal, (*refusal, *verdict.errors, *_sizes(pairs, whole)),
         tuple(warnings), tuple(notes), tuple((f.file, f.broken) for f in facts if f.broken),
-        verdict.candidates, verdict.proposal, counts, ignored, len(facts),
+        verdict.candidates, verdict.proposal, counts, ignored, len(facts), shown,
     )  # fmt: skip
 
 

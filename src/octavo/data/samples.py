@@ -237,6 +237,14 @@ def number(root: str, layout: str, found: Found) -> Samples:
     )
 
 
+def emptied(before: np.ndarray, after: np.ndarray) -> list[int]:
+    """Return the ids of the classes that had images before something was left out, and have none after it.
+
+    `before` and `after` are how many images each class has, int64 [C].
+    """
+    return np.flatnonzero((before > 0) & (after == 0)).tolist()
+
+
 def group_problems(root: str, groups: tuple[str, ...], splits: Mapping[str, np.ndarray]) -> list[Problem]:
     """Return what is amiss with groups: those that lie in two splits, which flatters the score."""
     divided = divided_groups(groups, splits)

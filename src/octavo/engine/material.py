@@ -14,18 +14,17 @@ from octavo.data import store, torchvision_data
 from octavo.data.batches import Labels, MaskRows
 from octavo.data.classes import ClassTable
 from octavo.data.corrections import Corrections, corrected
+from octavo.data.division import divide_samples
 from octavo.data.pairs import Pairs
 from octavo.data.samples import Samples
 from octavo.data.store import Pixels
 from octavo.engine.hardware import Hardware
 from octavo.engine.job import parts_of_fold
 from octavo.engine.versions import versions
-from octavo.errors import UserError
 from octavo.files import csv_bytes
 from octavo.networks.build import check_recipe
 from octavo.progress import Progress
 from octavo.recipe import ClassifyRecipe, Recipe, dumps
-from octavo.words import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +45,7 @@ class Material:
         folds: fold of each training image from 0, int64 [N], -1 for the others; all of them are then in `holdout`, and
             none in `fit`. None: there are no folds.
         corrections: what `labels` and `parts` have over those of the data.
+        warnings: what was lost with the files that are left out, a sentence each.
     """
 
     data: str
@@ -60,6 +60,7 @@ class Material:
     names: tuple[str, ...] = ()
     folds: np.ndarray | None = None
     corrections: Corrections | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -132,10 +133,8 @@ def prepare(
     pixels = store.build(
         samples, store.ImageDecoder(recipe.stored_side), cache, skip_broken=skip_broken, progress=progress
     )
-    folds = samples.folds(recipe.folds, recipe.seed) if recipe.folds else None
-    left_out = np.array(sorted({*pixels.broken, *(corrections.dropped if corrections else ())}), np.int64)
-    parts = {part: np.setdiff1d(indices, left_out) for part, indices in _parts(recipe, samples).items()}
-    _require(recipe, right, parts, folds)
+    division = divide_samples(recipe, samples, right, pixels.broken, corrections.dropped if corrections else ())
+    parts, folds = division.parts, division.folds
     names = [right.classes[label] if label >= 0 else "" for label in right.labels]
     rows: list[dict[str, Any]] = [
         {"file": file, "label": name, "part": part}
@@ -147,40 +146,5 @@ def prepare(
         row |= {"given": corrections.given.get(i, "")} if corrections else {}
     return Material(
         data, right, right.classes, right.labels, pixels, parts, rows, pixels.broken, folds=folds,
-        corrections=corrections,
+        corrections=corrections, warnings=division.warnings,
     )  # fmt: skip
-
-
-def _parts(recipe: ClassifyRecipe, samples: Samples) -> dict[str, np.ndarray]:
-    """Return the images of each part, ascending; with folds each training image is held out of one training."""
-    none = np.empty(0, np.int64)
-    fit, held = (
-        samples.holdout(recipe.data.holdout, recipe.seed) if not recipe.folds else (none, samples.splits["train"])
-    )
-    parts = {"fit": fit, "holdout": held, "val": samples.splits.get("val", none)}
-    return parts | ({"test": samples.splits["test"]} if "test" in samples.splits else {})
-
-
-def _require(
-    recipe: ClassifyRecipe, samples: Samples, parts: Mapping[str, np.ndarray], folds: np.ndarray | None
-) -> None:
-    """Refuse what would fail or mislead later."""
-    count = len(samples.classes)
-    if count < 2:
-        raise UserError(f"{samples.root}: one class only ({samples.classes[0]}); a classifier needs two or more")
-    trained = len(parts["fit"]) if folds is None else fewest(folds, parts["holdout"])
-    if trained < 2 or not len(parts["val"]):
-        raise UserError(
-            f"{samples.root}: {counted(trained, 'image')} to train on and {len(parts['val'])} to validate; "
-            "expected at least 2 and 1"
-        )
-    given = recipe.train.class_weights
-    if not isinstance(given, str) and len(given) != count:
-        raise UserError(f"train.class_weights: {len(given)} weights for {count} classes")
-    if recipe.data.holdout and not len(parts["holdout"]):
-        raise UserError(f"{samples.root}: too few images for data.holdout; every class has only one")
-
-
-def fewest(folds: np.ndarray, trained: np.ndarray) -> int:
-    """Return how many images the training with the fewest has; `folds` int [N], `trained` the images that are dealt."""
-    return len(trained) - int(np.bincount(folds[trained]).max(initial=0))

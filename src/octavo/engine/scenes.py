@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,6 +14,7 @@ from octavo.data import store, torchvision_data
 from octavo.data.batches import MaskRows
 from octavo.data.doctor import resolve
 from octavo.data.masks import MaskDecoder
+from octavo.data.pair_division import Shown, divide_pairs
 from octavo.data.pairs import Pairs
 from octavo.data.pixels import probe
 from octavo.engine.losses import make_loss
@@ -25,7 +27,6 @@ from octavo.numbers.rules import RULES
 from octavo.progress import Progress
 from octavo.recipe import SegmentRecipe
 from octavo.threads import in_threads
-from octavo.words import counted
 
 
 def prepare(
@@ -56,12 +57,9 @@ def prepare(
     pixels = store.build(pairs, images, cache, skip_broken=skip_broken, progress=progress)
     masks = store.build(pairs.mask_files, decoder, cache, skip_broken=skip_broken, progress=progress)
     broken = {**masks.broken, **pixels.broken}
-    fit, held = pairs.holdout(recipe.data.holdout, recipe.seed)
-    parts = {"fit": fit, "holdout": held, "val": pairs.splits.get("val", np.empty(0, np.int64))}
-    if "test" in pairs.splits:
-        parts["test"] = pairs.splits["test"]
-    parts = {part: np.setdiff1d(indices, np.array(sorted(broken), np.int64)) for part, indices in parts.items()}
-    _require(recipe, pairs, parts, len(decoder.table.names))
+    shown = partial(_shown, masks, len(decoder.table.names))
+    division = divide_pairs(recipe, pairs, Shown(decoder.table, frozenset(broken), frozenset(masks.broken), shown))
+    parts = division.parts
     _same_sizes(pairs, images, pixels.sizes, masks.sizes, broken, progress)
     _will_start(recipe, pairs, parts, pixels.sizes, masks.sizes, len(decoder.table.names))
     places = part_of(parts, broken, len(pairs.files))
@@ -83,6 +81,7 @@ def prepare(
         broken,
         decoder.table,
         names,
+        warnings=division.warnings,
     )
 
 
@@ -110,18 +109,9 @@ def mask_names(files: Sequence[str], parts: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _require(recipe: SegmentRecipe, pairs: Pairs, parts: Mapping[str, np.ndarray], classes: int) -> None:
-    """Refuse what would fail or mislead later."""
-    if len(parts["fit"]) < 1 or not len(parts["val"]):
-        raise UserError(
-            f"{pairs.root}: {counted(len(parts['fit']), 'image')} to train on and {len(parts['val'])} to validate; "
-            "expected at least 1 and 1"
-        )
-    if recipe.data.holdout and not len(parts["holdout"]):
-        raise UserError(f"{pairs.root}: too few images for data.holdout; set it to 0, or add images")
-    given = recipe.train.class_weights
-    if not isinstance(given, str) and len(given) != classes:
-        raise UserError(f"train.class_weights: {len(given)} weights for {classes} classes")
+def _shown(masks: store.Pixels, classes: int, index: int) -> np.ndarray:
+    """Return which classes a stored mask shows, bool [C]."""
+    return np.bincount(masks.image(index).ravel(), minlength=classes)[:classes] > 0
 
 
 def _will_start(

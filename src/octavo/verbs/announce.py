@@ -44,6 +44,8 @@ def announce(recipe: Recipe, material: Material, hardware: Hardware, out: Path, 
         say(samples.unread)
     for problem in samples.problems:
         say(f"note: {problem.text}")
+    for warning in material.warnings:
+        say(f"warning: {warning}")
     if isinstance(recipe, ClassifyRecipe) and (few := _few_held_out(recipe, material)):
         say(f"note: {few}")
     if isinstance(recipe, SegmentRecipe) and recipe.late_stages:

@@ -14,9 +14,12 @@ from rich.text import Text
 from octavo.cache import cache_dir
 from octavo.data import torchvision_data
 from octavo.data.corrections import corrected
+from octavo.data.division import divide_samples
 from octavo.data.samples import Samples
 from octavo.data.walk import one_line
+from octavo.errors import UserError
 from octavo.progress import Progress, silent
+from octavo.recipe import ClassifyRecipe, load
 from octavo.verbs.look import (
     Duplicates,
     Flaw,
@@ -34,6 +37,8 @@ from octavo.words import counted
 IMBALANCE = 10
 """A problem: the largest training class has this many times the images of the smallest."""
 
+RECIPE = "quick"
+"""Recipe by whose shares for validation and for holding out the data are judged."""
 _SHOWN = 10
 
 
@@ -92,15 +97,15 @@ def check(
     Raises:
         UserError: when nothing can be told: no such folder, no known layout, corrections that can't be used.
     """
-    samples = torchvision_data.read(data, layout, strict=False, cache=cache, progress=progress)
-    if labels:
-        samples, _ = corrected(samples, labels)
+    own = torchvision_data.read(data, layout, strict=False, cache=cache, progress=progress)
+    samples = corrected(own, labels)[0] if labels else own
     seen = look_at_all(samples, progress)
     headers = [s.header for s in seen if s.header]
     counts = {
         split: tuple(np.bincount(own[own >= 0], minlength=len(samples.classes)).tolist())
         for split, own in ((split, samples.labels[index]) for split, index in samples.splits.items())
     }
+    refused, lost = _division(own, labels, [i for i, one in enumerate(seen) if one.broken])
     near, unlooked = near_twins(samples, samples.splits, cache or cache_dir(), leaks, progress)
     return CheckReport(
         data=str(data),
@@ -112,8 +117,9 @@ def check(
         sizes=sizes_of(headers),
         formats=dict(Counter(h.format for h in headers).most_common()),
         modes=dict(Counter(h.mode for h in headers).most_common()),
-        errors=tuple(p.text for p in samples.problems if p.fatal),
+        errors=(*(p.text for p in samples.problems if p.fatal), *refused),
         warnings=(
+            *lost,
             *(p.text for p in samples.problems if not p.fatal),
             *_imbalance(samples, counts["train"]),
             *filter(None, [unlooked]),
@@ -126,6 +132,20 @@ def check(
         near=near,
         unread=samples.unread,
     )
+
+
+def _division(samples: Samples, labels: Path | None, broken: Sequence[int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return why training would refuse these data without the broken files, and what they would lose by that."""
+    recipe = load(RECIPE)
+    assert isinstance(recipe, ClassifyRecipe)
+    if any(problem.fatal for problem in samples.problems):
+        return (), ()
+    try:
+        whole = samples if samples.own_split else samples.with_val(recipe.data.val, recipe.seed)
+        right, corrections = corrected(whole, labels) if labels else (whole, None)
+        return (), divide_samples(recipe, whole, right, broken, corrections.dropped if corrections else ()).warnings
+    except UserError as error:
+        return (str(error),), ()
 
 
 def _imbalance(samples: Samples, counts: Sequence[int]) -> Iterable[str]:

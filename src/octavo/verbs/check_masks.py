@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,17 +15,23 @@ from rich.text import Text
 
 from octavo.cache import cache_dir
 from octavo.data import torchvision_data
-from octavo.data.doctor import Diagnosis, diagnose
+from octavo.data.classes import load_table
+from octavo.data.doctor import FILE, Diagnosis, diagnose
 from octavo.data.fitting import naming_options
+from octavo.data.pair_division import Shown, divide_pairs
 from octavo.data.pairs import Pairs
 from octavo.data.walk import one_line
 from octavo.errors import UserError
 from octavo.files import write_atomic
 from octavo.overwrite import Kind, require_writable
 from octavo.progress import Progress, silent
+from octavo.recipe import SegmentRecipe, load
 from octavo.verbs.check import listed, near_text, near_title, same_text, show_sizes
 from octavo.verbs.look import Duplicates, Flaw, Near, Sizes, duplicates_of, look_at_all, near_twins, sizes_of
+from octavo.words import counted
 
+RECIPE = "fcn8s-plus"
+"""Recipe by whose shares for validation and for holding out the data are judged."""
 _NAME = 20  # columns of a class's name at most
 
 
@@ -49,6 +55,7 @@ class MaskReport:
         duplicates: the same image twice; `classes` names the masks.
         near: images of two splits that are nearly the same; of data in one part any two.
         unread: in a line, files that lie among the images and aren't read, by their endings.
+        todo: what is left to do after a table of classes was written, and the command line that follows.
     """
 
     data: str
@@ -66,6 +73,7 @@ class MaskReport:
     duplicates: tuple[Duplicates, ...]
     near: tuple[Near, ...] = ()
     unread: str = ""
+    todo: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -79,21 +87,59 @@ def check_masks(
     *,
     classes: str | None = None,
     tolerant: bool = False,
+    write: Path | None = None,
+    overwrite: bool = False,
     cache: Path | None = None,
     leaks: bool | None = None,
     progress: Progress = silent,
 ) -> MaskReport:
     """Look at every image and mask of a data folder and report what it is and what is wrong with it.
 
-    `leaks`: whether to look for images that are nearly the same; None: unless that takes long.
+    Args:
+        data: folder, CSV file or `torchvision:NAME`.
+        layout: its layout, if it can't be found by looking.
+        classes: table of classes, a shipped one's name or a TOML file.
+        tolerant: whether each channel of the masks counts as 255 from 128 on, else as 0.
+        write: TOML file to write the proposed table of classes to, if there is one; the report is then by that table.
+        overwrite: whether a file of that name is replaced.
+        cache: folder for decoded images.
+        leaks: whether to look for images that are nearly the same; None: unless that takes long.
+        progress: told how far it is.
 
     Raises:
-        UserError: when nothing can be told: no such folder, no known layout, a table of classes that can't be read.
+        UserError: when nothing can be told: no such folder, no known layout, a table of classes that can't be read, a
+            file to write that is there already.
     """
     pairs = torchvision_data.read_pairs(data, layout, strict=False, cache=cache, progress=progress)
+    todo: tuple[str, ...] = ()
+    if write:
+        found = _diagnosed(pairs, classes, tolerant, progress)
+        if found.proposal:
+            write_proposal(write, found, overwrite=overwrite)
+            todo = _todo(pairs, layout, tolerant, write)
+            classes = str(write)
     found = report_on(pairs, classes, tolerant, progress)
     near, unlooked = near_twins(pairs, pairs.splits, cache or cache_dir(), leaks, progress)
-    return replace(found, near=near, warnings=(*found.warnings, *filter(None, [unlooked])))
+    return replace(found, near=near, warnings=(*found.warnings, *filter(None, [unlooked])), todo=todo)
+
+
+def _todo(pairs: Pairs, layout: str | None, tolerant: bool, table: Path) -> tuple[str, ...]:
+    """Return what is left to do once a table of classes is written: in words, and as a command line."""
+    words = ["octavo", "train", RECIPE, "--data", pairs.root, *(["--layout", layout] if layout else [])]
+    beside = {(Path(folder) / FILE).resolve() for folder in (pairs.root, pairs.folder) if folder}
+    words += [] if table.resolve() in beside else ["--set", f"data.classes={table}"]
+    words += ["--set", "data.tolerant=true"] if tolerant else []
+    names = load_table(table).names
+    return (
+        f"{table}: names {counted(len(names), 'class')} {', '.join(names[:3])}{', …' if len(names) > 3 else ''}; give "
+        "them their names there, and ignored = true to what is no class; then:",
+        shlex.join(words),
+    )
+
+
+def _diagnosed(pairs: Pairs, classes: str | None, tolerant: bool, progress: Progress) -> Diagnosis:
+    with naming_options():
+        return diagnose(pairs, classes, tolerant, progress=progress).in_options()
 
 
 def report_on(
@@ -104,12 +150,12 @@ def report_on(
     Raises:
         UserError: for a table of classes that can't be read.
     """
-    with naming_options():
-        found = diagnose(pairs, classes, tolerant, progress=progress).in_options()
+    found = _diagnosed(pairs, classes, tolerant, progress)
     if classes or "--classes" in found.refusal:
         table = f"={shlex.quote(classes)}" if classes else "=NAME"
         found = replace(found, notes=(*found.notes, f"octavo train takes the table as --set data.classes{table}"))
     seen = look_at_all(pairs, progress)
+    refused, lost = _division(pairs, found, [i for i, one in enumerate(seen) if one.broken])
     headers = [s.header for s in seen if s.header]
     named = list(zip(pairs.files, seen, strict=True))
     return MaskReport(
@@ -121,8 +167,8 @@ def report_on(
         formats=dict(Counter(h.format for h in headers).most_common()),
         modes=dict(Counter(h.mode for h in headers).most_common()),
         diagnosis=found,
-        errors=(*(p.text for p in pairs.problems if p.fatal), *found.errors),
-        warnings=(*(p.text for p in pairs.problems if not p.fatal), *found.warnings),
+        errors=(*(p.text for p in pairs.problems if p.fatal), *found.errors, *refused),
+        warnings=(*lost, *(p.text for p in pairs.problems if not p.fatal), *found.warnings),
         broken=(
             *(Flaw(file=f, reason=s.broken) for f, s in named if s.broken),
             *(Flaw(file=file, reason=reason) for file, reason in found.broken),
@@ -135,6 +181,21 @@ def report_on(
 
 PROPOSAL = Kind("file that may be replaced unseen", lambda path: False)
 """A table of classes is written to be edited by hand, so not even one of our own is replaced unasked."""
+
+
+def _division(pairs: Pairs, found: Diagnosis, broken: Sequence[int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return why training would refuse these data without the broken files, and what they would lose by that."""
+    recipe = load(RECIPE)
+    assert isinstance(recipe, SegmentRecipe)
+    if found.decoder is None or found.refusal or any(problem.fatal for problem in pairs.problems):
+        return (), ()
+    unread = frozenset(set(range(len(pairs.files))) - found.shown.keys())
+    shown = Shown(found.decoder.table, unread.union(broken), unread, found.shown.__getitem__)
+    try:
+        whole = pairs if pairs.own_split else pairs.with_val(recipe.data.val, recipe.seed)
+        return (), divide_pairs(recipe, whole, shown).warnings
+    except UserError as error:
+        return (str(error),), ()
 
 
 def write_proposal(path: Path, diagnosis: Diagnosis, *, overwrite: bool = False) -> None:
@@ -176,6 +237,8 @@ def render_masks(report: MaskReport, console: Console) -> None:
     listed(console, "notes", "cyan", report.diagnosis.notes)
     verdict = ("ready to train on", "green") if report.ok else ("not ready: see errors and broken files", "red")
     console.print(Text(*verdict))
+    for line in report.todo:
+        console.print(Text(one_line(line)), soft_wrap=True)
 
 
 def _table(found: Diagnosis, width: int) -> Table:

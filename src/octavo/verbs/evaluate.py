@@ -11,6 +11,7 @@ from octavo.cache import cache_dir
 from octavo.data import store, torchvision_data
 from octavo.data.batches import PixelRows, in_order
 from octavo.data.corrections import beware_of
+from octavo.data.division import scored_without
 from octavo.data.samples import Samples
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
@@ -103,12 +104,14 @@ def evaluate(
         return evaluate(run, like_reference=like_reference, coverage=coverage, sets=sets, progress=progress)
     if not own:
         name = f"{Path(samples.root).stem}/{name}"  # not to be taken for the run's own part of that name
+    notes = scored_without(samples, indices, pixels.broken, name)
     indices = np.setdiff1d(indices, np.array(sorted(pixels.broken), np.int64))
     trained = restore_all(run, run.ensemble.names, find(device).device)
     batches = in_order(PixelRows(pixels), indices, labels, BATCH)
     stack, truth = answers(trained, batches, progress=progress, what="evaluate"), labels[indices]
     groups = group_ids([samples.groups[i] for i in indices]) if samples.groups else None
     report = _graded(run, stack, truth, name, like_reference, progress, groups, known=False)
+    report = report.model_copy(update={"warnings": (*report.warnings, *notes)})
     return _with_sets(report, run, stack, truth, coverage, sets)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from octavo.cache import cache_dir
 from octavo.data import store, torchvision_data
 from octavo.data.batches import MaskRows
+from octavo.data.division import scored_without
 from octavo.data.doctor import resolve
 from octavo.data.masks import MaskDecoder
 from octavo.data.pairs import Pairs
@@ -124,14 +125,16 @@ def _confusions(
         return run.member(run.recipe_as(SegmentRecipe).segmenter.name).outputs()["val"], "val", (), run.groups("val")
     indices, name = _part(pairs, split)
     truth, trained = MaskRows(masks), restore_segmenter(run, find(device).device)
-    rows, groups, cut = [], [], 0
+    rows, groups, cut, lost = [], [], 0, set(masks.broken)
     for done, index in enumerate(indices.tolist(), 1):
 
         def told(windows: int, total: int, done: int = done, name: str = pairs.files[index]) -> None:
             progress("evaluate", done - 1, len(indices), f"{name}: window {windows:,} of {total:,}")
 
         ids = None if index in masks.broken else _ids(pairs, index, trained, skip_broken, told)
-        if ids is not None:
+        if ids is None:
+            lost.add(index)
+        else:
             mask = truth[np.array([index])][0]
             if ids.shape != mask.shape:
                 raise UserError(
@@ -142,10 +145,11 @@ def _confusions(
             groups.append(pairs.groups[index] if pairs.groups else "")
             cut += not trained.goes_whole(*ids.shape)
         progress("evaluate", done, len(indices))
+    notes = scored_without(pairs, indices, lost, name)
     if not rows:
         raise UserError(f"{data}: no images with masks to score")
     called = name if own else f"{Path(pairs.root).stem}/{name}"
-    return np.stack(rows), called, _on_windows(trained, cut), group_ids(groups)
+    return np.stack(rows), called, (*notes, *_on_windows(trained, cut)), group_ids(groups)
 
 
 def _on_windows(trained: TrainedSegmenter, cut: int) -> tuple[str, ...]:
