@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -39,10 +39,25 @@ class DiskFull(NotWritten):
         return cls(*message.split(cls._ADVICE, 1))
 
 
+class RunWarning(UserWarning):
+    """What a reader of a run must know that is no mistake; the command line prints it in one line."""
+
+
+def shortened(text: str, length: int = 160) -> str:
+    """Return a text that is told in an error, cut to a length."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def listed(mistakes: Sequence[str], most: int = 25) -> str:
+    """Return mistakes a line each, the first of them where they are many."""
+    more = [f"… and {len(mistakes) - most:,} more mistakes"] if len(mistakes) > most else []
+    return "\n".join([*mistakes[:most], *more])
+
+
 def suggest(name: str, names: Iterable[str]) -> str:
     """Return `; did you mean "x"?` for the nearest of `names`, or a list of them when none is near."""
     known = sorted(names)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name[:200], known, n=1, cutoff=0.6)
     if near:
         return f'; did you mean "{near[0]}"?'
     shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import tomli_w
 from pydantic import ValidationError
 
-from octavo.errors import UserError, suggest
+from octavo.errors import UserError, listed, shortened, suggest
 from octavo.schema.classify import Augment, ClassifyRecipe, Data, Ensemble, Head, Hidden, Member
 from octavo.schema.common import Changes, Network, Recipe, Section, Train
 from octavo.schema.segment import (
@@ -27,6 +27,7 @@ from octavo.schema.segment import (
     SegmentRecipe,
     Stages,
 )
+from octavo.toml import read_toml
 
 __all__ = [
     "TASKS",
@@ -64,8 +65,15 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def load(recipe: str | Path | Recipe | Mapping[str, Any], overrides: Iterable[str] = ()) -> Recipe:
+def load(
+    recipe: str | Path | Recipe | Mapping[str, Any], overrides: Iterable[str] = (), *, where: Path | None = None
+) -> Recipe:
     """Return the recipe of that name or file, or of that parsed file, with `a.b=1` overrides applied.
+
+    Args:
+        recipe: name, file, tables of a file, or a recipe itself.
+        overrides: changes to it.
+        where: the file that tables were read from, to be named with what is wrong in them.
 
     Raises:
         UserError: no such recipe, TOML that can't be read, or overrides, keys and values that don't fit: all of them
@@ -74,20 +82,20 @@ def load(recipe: str | Path | Recipe | Mapping[str, Any], overrides: Iterable[st
     if isinstance(recipe, Recipe):
         source, table = recipe.name, recipe.model_dump(mode="json", exclude_none=True)
     elif isinstance(recipe, Mapping):
-        source, table = str(recipe.get("name", "recipe")), dict(recipe)
+        source, table = str(where or recipe.get("name", "recipe")), dict(recipe)
     else:
         path = _find(recipe)
         source, table = str(recipe), _parse(path)
     table, mistakes = _overridden(table, overrides)
     task = str(table.get("task", "classify"))
     if task not in TASKS:
-        raise UserError("\n".join([*mistakes, f'{source}: task: unknown "{task}"{suggest(task, TASKS)}']))
+        raise UserError("\n".join([*mistakes, f'{source}: task: unknown "{shortened(task)}"{suggest(task, TASKS)}']))
     try:
         resolved = TASKS[task].model_validate(table)
     except ValidationError as error:
         # Keys may not go together for want of an override that couldn't be applied: then that alone is told.
         lines = _lines(error, TASKS[task], together=not mistakes)
-        raise UserError("\n".join([*mistakes, *(f"{source}: {line}" for line in lines)])) from None
+        raise UserError(listed([*mistakes, *(f"{source}: {line}" for line in lines)])) from None
     if mistakes:
         raise UserError("\n".join(mistakes))
     return resolved
@@ -124,12 +132,12 @@ def _find(recipe: str | Path) -> Path:
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: not a readable TOML file: {error}") from None
-    table.setdefault("name", path.stem)
-    return table
+    return named(read_toml(path), path)
+
+
+def named(table: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the tables of a recipe's file with the file's stem as its name, where they have none."""
+    return {"name": path.stem} | table
 
 
 def _override(table: dict[str, Any], override: str) -> None:
@@ -171,7 +179,7 @@ def _item(place: Any, index: int, override: str) -> Any:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -190,6 +198,7 @@ def _lines(error: ValidationError, kind: type[Recipe], together: bool = True) ->
         # Where a key takes values of two types, pydantic adds their names to the path and tells of both: one is enough.
         steps = [p for p in item["loc"] if isinstance(p, int) or p.replace("_", "").replace("-", "").isalnum()]
         path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in steps).lstrip(".")
+        path = shortened(path, 120)
         lines.setdefault(path if item["type"] != "value_error" else str(item), _line(item, path, kind))
     return list(lines.values())
 
@@ -201,12 +210,12 @@ def _line(item: Any, path: str, kind: type[Recipe]) -> str:
         return f"{path}: unknown key{suggest(str(item['loc'][-1]), keys)}"
     if item["type"] == "literal_error":
         names = re.findall(r"'([^']*)'", item["ctx"]["expected"])
-        return f'{path}: unknown "{item["input"]}"{suggest(str(item["input"]), names)}'
+        return f'{path}: unknown "{shortened(str(item["input"]))}"{suggest(str(item["input"]), names)}'
     if item["type"] == "value_error":
         return f"{path}.{item['ctx']['error']}" if path else str(item["ctx"]["error"])
     if item["type"] == "missing":
         return f"{path}: required, but not given"
-    return f"{path}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}"
+    return f"{path}: {item['msg'][0].lower()}{item['msg'][1:]}, got {shortened(repr(item['input']))}"
 
 
 def _section_at(kind: type[Recipe], path: Sequence[Any]) -> type[Section]:

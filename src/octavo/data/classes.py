@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -13,8 +12,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, ValidationError
 
-from octavo.errors import UserError, suggest
+from octavo.errors import UserError, listed, shortened, suggest
 from octavo.schema.common import Section
+from octavo.toml import read_toml
 
 IGNORE = 255
 """Value of pixels without a class in every uint8 mask in memory: void, unlabelled, outside of the image."""
@@ -120,17 +120,14 @@ def load_table(table: str | Path) -> ClassTable:
             its path and the nearest valid name.
     """
     path = _find(table)
-    try:
-        parsed = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: not a readable TOML file: {error}") from None
+    parsed = read_toml(path)
     try:
         read = _Classes.model_validate(parsed)
     except ValidationError as error:
         # pydantic doesn't count the classes that have mistakes of their own.
         mistakes = [item for item in error.errors() if item["type"] != "too_short" or not item["input"]]
         lines = [*(_line(item) for item in mistakes), *_doubles(parsed.get("classes"))]
-        raise UserError("\n".join(f"{table}: {line}" for line in dict.fromkeys(lines))) from None
+        raise UserError(listed([f"{table}: {line}" for line in dict.fromkeys(lines)])) from None
     if lines := [*_doubles(parsed["classes"]), *_impossible(read.classes)]:
         raise UserError("\n".join(f"{table}: {line}" for line in lines))
     return ClassTable(
@@ -168,14 +165,14 @@ def _find(table: str | Path) -> Path:
 
 def _line(item: Any) -> str:
     """Return one of pydantic's errors in a user's words."""
-    path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in item["loc"]).lstrip(".")
+    path = shortened("".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in item["loc"]).lstrip("."))
     if item["type"] == "extra_forbidden":
         keys = _Classes.model_fields if len(item["loc"]) == 1 else _Class.model_fields
         return f"{path}: unknown key{suggest(str(item['loc'][-1]), keys)}"
     if item["type"] == "missing":
         form = '; expected [[classes]] with id = 0, name = "…", color = [0, 255, 255]' if path == "classes" else ""
         return f"{path}: required, but not given{form}"
-    return f"{path}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}"
+    return f"{path}: {item['msg'][0].lower()}{item['msg'][1:]}, got {shortened(repr(item['input']))}"
 
 
 def _doubles(classes: Any) -> Iterator[str]:
