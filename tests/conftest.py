@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 # Before torch is loaded: where other work runs too, threads that wait for each other cost ten times more.
@@ -21,6 +22,7 @@ from octavo import cli
 
 if TYPE_CHECKING:
     from octavo.engine.folder import RunFolder
+    from octavo.engine.member_folder import MemberFolder
 
 Octavo = Callable[..., tuple[int, str, str]]
 """A command line that is run: its words → exit code, standard output, standard error."""
@@ -66,6 +68,40 @@ zero_scores = true
 SIDE = 48
 SHOWN = {0: (40, 200, 190), 1: (200, 190, 40), 4: (30, 40, 180), 6: (15, 15, 15)}
 """The classes of the scenes, by their channel in the course's table, and how they look in images."""
+
+
+def reseal(run: RunFolder) -> None:
+    """Give the files of a run the hashes that they have now, after a test has changed them by hand."""
+    from octavo.verbs.verify import verify
+
+    verify(run, write=True)
+
+
+def old_run(run: RunFolder) -> None:
+    """Leave of a run's manifest what versions wrote that kept no hashes."""
+    path = run.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in manifest.items() if key not in ("format", "sha256")}))
+
+
+def member_folder(folder: Path) -> MemberFolder:
+    """Return the folder of a member that is a run of its own, with a manifest and nothing else."""
+    from octavo.engine.member_folder import MemberFolder
+    from octavo.engine.run_files import RunFiles
+
+    run = RunFiles(folder)
+    run.write_manifest({"classes": ["0", "1"]})
+    return MemberFolder(folder, run)
+
+
+def segmenter_folder(run: Path) -> MemberFolder:
+    """Return the folder of the segmenter in a run by the course's table that has a manifest and nothing else."""
+    from octavo.data.classes import load_table
+    from octavo.engine.folder import RunFolder
+
+    folder, table = RunFolder(run), load_table("course")
+    folder.on_disk.write_manifest({"classes": list(table.names), "table": table.to_dict()})
+    return folder.member("segmenter")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 from scipy.special import softmax
 
 import octavo
-from conftest import Octavo
+from conftest import Octavo, reseal
 from octavo.engine.cascaded import cascade_of
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
@@ -235,9 +235,11 @@ def test_a_run_answers_in_stages(trained: RunFolder, digits_folder: Path, tmp_pa
     recipe = run.path / "recipe.toml"
     kept = recipe.read_text()
     recipe.write_text(kept.replace('fit_on = "holdout"', 'fit_on = "val"'))
+    reseal(run)
     code, _, error = run_cli("ensemble", "cascade", run.path)
     assert code == 2 and "was chosen on its validation images, so that a cascade that is tried on them" in error
     recipe.write_text(kept)
+    reseal(run)
     for words in (("--budget", -1), ("--budget", 100)):
         assert run_cli("ensemble", "cascade", run.path, *words)[0] == 2
     run.ensemble = replace(run.ensemble, weights=(1.0, 0.0, 0.0))

@@ -40,7 +40,8 @@ def test_from_check_to_explain(run_cli: Octavo, recipe: Path, scenes_folder: Pat
     assert code == 0 and "mIoU" in out and (run / "metrics.json").read_bytes() == before
 
     code, out, err = run_cli("evaluate", run, "--out", tmp_path / "own.json")
-    assert code == 0 and "mIoU" in out and (tmp_path / "own.json").read_bytes() == before
+    numbers = {key: value for key, value in json.loads(before).items() if key not in ("files", "sha256")}
+    assert code == 0 and "mIoU" in out and json.loads((tmp_path / "own.json").read_bytes()) == numbers
     code, out, err = run_cli("evaluate", run, "--rule", "smp-macro", "--all-classes")
     assert code == 0 and "smp" in out and all(name in out for name in ("urban", "barren", "unknown"))
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from conftest import reseal
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
 from octavo.files import write_csv
@@ -38,6 +39,7 @@ def altered(run: RunFolder, change: Change, part: str = "val") -> RunFolder:
         file = run.path / "members" / network.name / "outputs.safetensors"
         outputs = load_file(file)
         save_file(outputs | {part: np.ascontiguousarray(change(outputs[part]))}, file)
+    reseal(run)
     return run
 
 
@@ -47,6 +49,7 @@ def noisy(amount: float, seed: int = 0) -> Change:
 
 def rewritten(run: RunFolder, change: Callable[[list[dict[str, str]]], list[dict[str, str]]]) -> RunFolder:
     write_csv(run.path / "samples.csv", change(run.samples()))
+    reseal(run)
     return run
 
 
@@ -58,6 +61,7 @@ def remade(run: RunFolder, key: str, value: object) -> RunFolder:
         place = place[step]
     place[last] = value
     (run.path / "manifest.json").write_text(json.dumps(manifest))
+    reseal(run)
     return run
 
 
@@ -125,7 +129,7 @@ def test_only_images_with_the_same_file_and_label_are_compared(trained: RunFolde
         rows[relabelled]["label"] = str((int(rows[relabelled]["label"]) + 1) % 10)
         return rows
 
-    altered(rewritten(other, change), lambda logits: logits[7:])
+    remade(altered(rewritten(other, change), lambda logits: logits[7:]), "data.parts.val", len(places) - 7)
     found = compared([trained, other])
     assert found.n == len(places) - 8
     kept = right(copied(trained, tmp_path / "mine"))[np.r_[7:10, 11 : len(places)]]
@@ -152,7 +156,8 @@ def test_classes_in_another_order_go_by_name(trained: RunFolder, tmp_path: Path)
 
 def test_a_run_that_knows_another_class_is_told(trained: RunFolder, tmp_path: Path) -> None:
     other = remade(copied(trained, tmp_path / "other"), "classes", [*trained.manifest["classes"], "letter"])
-    altered(other, lambda logits: np.pad(logits, ((0, 0), (0, 1)), constant_values=99))  # it always says "letter"
+    for part in ("holdout", "val"):  # it always says "letter"
+        altered(other, lambda logits: np.pad(logits, ((0, 0), (0, 1)), constant_values=99), part)
     found = compared([trained, other])
     assert found.classes[-1] == "letter" and found.runs[1].headline.value == 0
     assert any("different classes (run: 10, other: 11)" in w for w in found.warnings)
@@ -164,6 +169,7 @@ def test_what_makes_runs_unequal_is_told(trained: RunFolder, tmp_path: Path) -> 
     recipe = load(other.path / "recipe.toml", ["ensemble.fit_on=val", "members[1].lr=0.5", "seed=4"])
     recipe = recipe.model_copy(update={"members": recipe.networks[:2]})
     (other.path / "recipe.toml").write_text(dumps(recipe))
+    reseal(other)
     other.ensemble = Ensemble(tuple(member.name for member in recipe.members), "greedy", (0.5, 0.5))
     said: list[str] = []
     regrade(other)
@@ -180,6 +186,7 @@ def test_what_makes_runs_unequal_is_told(trained: RunFolder, tmp_path: Path) -> 
 def test_images_stored_in_another_size_are_not_called_others(trained: RunFolder, tmp_path: Path) -> None:
     other = remade(copied(trained, tmp_path / "other"), "data.pixels", "0" * 64)
     (other.path / "recipe.toml").write_text(dumps(load(other.path / "recipe.toml", ["data.stored=64"])))
+    reseal(other)
     assert any("in another size" in w for w in compared([trained, other]).warnings)
 
 
@@ -226,6 +233,7 @@ def test_names_are_as_long_as_it_takes() -> None:
 def by_rule(run: RunFolder, rule: str) -> RunFolder:
     file = run.path / "recipe.toml"
     file.write_text(dumps(load(file, [f"measure.rule={rule}"])))
+    reseal(run)
     return run
 
 

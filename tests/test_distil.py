@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from scipy.special import log_softmax, softmax
 
-from conftest import Octavo
+from conftest import Octavo, reseal
 from octavo.cache import caches
 from octavo.data.batches import Batch, Batches, PixelRows
 from octavo.engine.folder import RunFolder
@@ -62,6 +62,7 @@ def changed(run: RunFolder) -> RunFolder:
     table = json.loads(path.read_text())
     first, *others = table["weights"]
     path.write_text(json.dumps(table | {"weights": {first: 1.0} | dict.fromkeys(others, 0.0)}))
+    reseal(run)
     return run
 
 
@@ -70,6 +71,7 @@ def rewritten(run: RunFolder, **sections: dict[str, Any]) -> RunFolder:
     path = run.path / "recipe.toml"
     table = tomllib.loads(path.read_text())
     path.write_text(tomli_w.dumps(table | {name: table[name] | keys for name, keys in sections.items()}))
+    reseal(run)
     return run
 
 
@@ -171,6 +173,7 @@ def test_what_cannot_teach_is_refused(
     manifest = json.loads((copied.path / "manifest.json").read_text())
     manifest["classes"][3] = "another"
     (copied.path / "manifest.json").write_text(json.dumps(manifest))
+    reseal(copied)
     code, _, err = run_cli("distil", str(copied.path), "--student", "mobile", *out)
     assert code == 2 and "other classes than these data" in err
     assert not (tmp_path / "s").exists()
@@ -195,14 +198,18 @@ def test_what_cannot_be_compared_is_told(copied: RunFolder, tmp_path: Path) -> N
         ({"data": manifest["data"] | {"pixels": "0" * 64}}, "the pixels of its images, of training too, are others"),
     ):
         (other.path / "manifest.json").write_text(json.dumps(manifest | keys))
+        reseal(other)
         refused(words)
     (other.path / "manifest.json").write_text(was)
+    reseal(other)
     table = other.path / "samples.csv"
     rows = table.read_text()
     table.write_text(rows.replace("3_17.png", "3_71.png"))
     assert table.read_text() != rows
+    reseal(other)
     refused("scored on other images")
     table.write_text(rows)
+    reseal(other)
     (copied.member("mobile").folder / "outputs.safetensors").unlink()
     graduate(other, copied, lines.append)
     assert other.distil is None and "not compared with the ensemble that taught it" in lines[-1]
@@ -216,6 +223,7 @@ def test_a_teacher_is_known_by_what_it_answers(trained: RunFolder, copied: RunFo
     identities.add(identity_of(copied))
     outputs = copied.member("squeeze").folder / "outputs.safetensors"
     outputs.write_bytes(outputs.read_bytes()[::-1])
+    reseal(copied)
     assert len(identities | {identity_of(copied)}) == 4
 
 
@@ -239,6 +247,7 @@ def test_the_students_recipe(copied: RunFolder) -> None:
     path.write_text(
         path.read_text().replace("stored = 32\n", "").replace('name = "vgg"\n', 'name = "vgg"\nsize = 64\n')
     )
+    reseal(copied)
     made = recipe_of(copied, "squeeze", ["data.holdout=0.2"], {"weight": 0.5})
     assert made.data.stored == 74 and (made.data.holdout, made.distil.weight, made.distil.temperature) == (0.2, 0.5, 2)
     assert recipe_of(copied, "squeeze", ["data.size=128"]).stored_side == 147
@@ -284,6 +293,7 @@ def test_the_teachers_options(given: str | None, copied: RunFolder, monkeypatch:
     own = {"layout": "flat", "labels": "/labels.csv", "skip_broken": True, "weights_dir": "/weights"}
     path = copied.path / "manifest.json"
     path.write_text(json.dumps(copied.manifest | {"options": copied.manifest["options"] | own}))
+    reseal(copied)
     seen: list[Options] = []
 
     def stop(recipe: object, data: str, changes: object, options: Options, **others: object) -> None:

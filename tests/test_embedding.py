@@ -15,6 +15,7 @@ from PIL import Image
 
 import octavo.engine.embedding as engine
 import octavo.looks.embedding as look_module
+from conftest import reseal
 from octavo.engine.embedding import default_layer, kept, layer_outputs
 from octavo.engine.folder import RunFolder
 from octavo.engine.restore import batch_of, restore
@@ -62,11 +63,13 @@ def test_the_default_is_the_first_linear_of_the_references_head(trained: RunFold
     recipe = (run.path / "recipe.toml").read_text()
     renamed = recipe.replace('backbone = "mobilenet_v3_small"', 'backbone = "vgg16"')
     (run.path / "recipe.toml").write_text(renamed)
+    reseal(run)
     assert default_layer(run) == "mobile.head.0"
     assert renamed != recipe and renamed.count('norm = "none"') >= 3
     (run.path / "recipe.toml").write_text(
         recipe.replace('norm = "none"', 'norm = "batch"').replace("dropout = 0.0", "dropout = 0.2")
     )
+    reseal(run)
     assert default_layer(run) == "vgg.head.2"
 
 

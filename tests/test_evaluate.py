@@ -13,6 +13,7 @@ from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score, f1_score, log_loss, top_k_accuracy_score
 
 import octavo
+from conftest import reseal
 from octavo.engine.folder import RunFolder, write_csv
 from octavo.errors import UserError
 from octavo.numbers.results import Report
@@ -130,6 +131,7 @@ def test_broken_files_of_another_folder(run: RunFolder, digits_folder: Path, tmp
 def test_same_file_name_in_two_class_folders_keeps_its_path(run: RunFolder) -> None:
     rows = [{**row, "file": row["file"].replace("_", "/", 2)} for row in run.samples()]
     write_csv(run.path / "samples.csv", rows)
+    reseal(run)
     regrade(run)
     ids = [line.split(",")[0] for line in (run.path / "predictions" / "val.csv").read_text().splitlines()[1:]]
     assert len(set(ids)) == 40 and ids[0].count("/") == 3

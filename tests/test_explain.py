@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix
 import octavo.looks.confusion
 import octavo.looks.history
 import octavo.looks.stages
-from conftest import Octavo
+from conftest import Octavo, reseal
 from octavo.data import store
 from octavo.data.classes import load_table
 from octavo.data.masks import MaskDecoder
@@ -142,6 +142,7 @@ def test_the_final_epoch_is_the_last_where_the_last_weights_were_kept(
 def test_a_stage_without_masks_is_left_out_and_it_is_said(tmp_path: Path, data: Path, drawn: dict[str, tuple]) -> None:
     run, said = made(tmp_path / "run", data), []
     shutil.rmtree(run.path / "masks" / "epoch_004")
+    reseal(run)
     (run.path / "masks" / "best" / "0002_sat.png").unlink()
     explain(run, ("stages",), say=said.append)
     rows, columns, _ = drawn["stage_table"]
@@ -153,6 +154,7 @@ def test_a_stage_without_masks_is_left_out_and_it_is_said(tmp_path: Path, data: 
 def test_a_run_without_stage_masks_has_the_other_pictures(tmp_path: Path, data: Path) -> None:
     run, said = made(tmp_path / "run", data, count=0, images=()), []
     shutil.rmtree(run.path / "masks")
+    reseal(run)
     assert [file.stem for file in explain(run, DRAWN, say=said.append).pictures] == ["confusion", "history"]
     assert said == ["no masks by stage were kept: the recipe's stages name no image or no epoch"]
 
@@ -163,6 +165,7 @@ def test_a_table_of_stages_stays_legible(tmp_path: Path, data: Path, drawn: dict
     files = run.member("segmenter")
     for epoch in range(1, 10):
         files.write_mask(files.stage_file(epoch, "0000_sat"), colour(epoch % 7))
+    reseal(run)
     explain(run, ("stages",), say=said.append)
     rows, columns, _ = drawn["stage_table"]
     assert columns == ("original", "truth", "epoch 1", "epoch 3", "epoch 5", "epoch 7", "epoch 9", "final\nepoch 3")

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from octavo.engine.folder import RunFolder
-from octavo.errors import UserError
+from octavo.errors import Damaged, UserError
 from octavo.files import write_csv
 from octavo.numbers.ensemble import Ensemble
 from octavo.recipe import ClassifyRecipe, Member
@@ -36,7 +36,7 @@ def test_a_new_run_holds_recipe_manifest_and_samples(tmp_path: Path) -> None:
     assert run.begun and RunFolder.open(run.path).recipe == RECIPE
     assert sorted(p.name for p in run.path.iterdir()) == ["manifest.json", "recipe.toml", "samples.csv"]
     assert [p.name for p in run.path.parent.iterdir()] == ["run"]
-    assert run.manifest == {"classes": NAMES}
+    assert run.manifest["classes"] == NAMES and RunFolder.open(run.path).manifest == run.manifest
 
 
 def test_names_of_every_kind_come_back(tmp_path: Path) -> None:
@@ -73,11 +73,11 @@ def test_overwriting_waits_until_the_new_run_begins(tmp_path: Path) -> None:
     new = RunFolder.new(old.path, overwrite=True)
     assert (old.path / "ensemble.json").is_file()
     new.begin(RECIPE, {"classes": ["x"]}, [])
-    assert not (old.path / "ensemble.json").exists() and new.manifest == {"classes": ["x"]}
+    assert not (old.path / "ensemble.json").exists() and new.manifest["classes"] == ["x"]
 
 
 def test_a_folder_appears_with_all_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.engine.folder.MANIFEST", "no/such\0name")
+    monkeypatch.setattr("octavo.engine.run_files.MANIFEST", "no/such\0name")
     with pytest.raises(ValueError, match="null"):
         begun(tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -160,9 +160,9 @@ def test_finished_run_shares_its_weights_as_numpy(trained: RunFolder) -> None:
 
 def test_damaged_json_is_told_with_its_file(tmp_path: Path) -> None:
     run = begun(tmp_path / "run")
-    (run.path / "cascade.json").write_text("{")
-    with pytest.raises(UserError, match=r"cascade\.json: damaged, no JSON .*; put it back from a copy, or delete it"):
-        _ = run.cascade
+    (run.path / "leaks.json").write_text("{")
+    with pytest.raises(Damaged, match=r"leaks\.json: damaged: not JSON .*; restore it from a copy, or delete it"):
+        _ = run.leaks
 
 
 def test_a_student_is_gone_on_with_by_its_own_command(tmp_path: Path) -> None:

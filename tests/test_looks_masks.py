@@ -12,6 +12,7 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from sklearn.metrics import accuracy_score, jaccard_score, precision_score, recall_score
 
+from conftest import reseal
 from octavo.data.classes import IGNORE, ClassEntry, ClassTable, load_table
 from octavo.data.masks import paint
 from octavo.engine.folder import RunFolder
@@ -149,6 +150,7 @@ def test_runs_without_ious_by_epoch_have_no_such_look(
     files = run.member(subject.name)
     rows = [{key: value for key, value in row.items() if drop not in key} for row in files.history()]
     write_csv(files.folder / "history.csv", rows)
+    reseal(run)
     assert epochs(subject) is None and len(said) == 1 and words in said[0]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from conftest import reseal
 from octavo.engine.folder import RunFolder
 from octavo.looks.mistakes import mistakes
 from octavo.looks.subject import ClassifySubject, subject_of
@@ -52,6 +53,7 @@ def run_of(trained: RunFolder, folder: Path, logits: np.ndarray) -> ClassifySubj
     for name in run.ensemble.names:
         path = run.member(name).folder / "outputs.safetensors"
         save_file(load_file(path) | {"val": logits.astype(np.float32)}, path)
+    reseal(run)
     subject = subject_of(run, "cpu")
     assert isinstance(subject, ClassifySubject)
     return subject

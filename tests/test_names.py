@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from conftest import reseal
 from octavo.data import readers
 from octavo.engine.folder import RunFolder
 from octavo.files import write_csv
@@ -51,6 +52,7 @@ def lists(run: RunFolder, folder: Path, columns: dict[str, str]) -> RunFolder:
     write_csv(folder / "list.csv", listed)
     manifest["data"] |= {"root": str(folder / "list.csv"), "layout": "csv"}
     (copy.path / "manifest.json").write_text(json.dumps(manifest))
+    reseal(copy)
     return copy
 
 
@@ -91,6 +93,7 @@ def test_a_file_of_a_list_that_is_gone_is_named_without_its_folder(listed: RunFo
     root = Path(rows[0]["file"]).parents[1]
     shutil.copytree(root, elsewhere)
     write_csv(listed.path / "samples.csv", [r | {"file": r["file"].replace(str(root), str(elsewhere))} for r in rows])
+    reseal(listed)
     text = (tmp_path / "list.csv").read_text().replace(str(root), str(elsewhere))
     (tmp_path / "list.csv").write_text(text)
     Path(listed.samples()[0]["file"]).unlink()
@@ -103,6 +106,7 @@ def test_a_segmenters_report_on_a_list_names_no_path(segmented: RunFolder, tmp_p
     run = lists(segmented, tmp_path, {"file": "image", "mask": "mask"})
     rows = run.samples()
     write_csv(run.path / "samples.csv", [row | {"name": row["file"].lstrip("/").removesuffix(".jpg")} for row in rows])
+    reseal(run)
     folder = run.path / "predictions" / "val"
     for old, new in zip([r["name"] for r in rows], run.samples(), strict=True):
         if new["part"] == "val":
@@ -110,6 +114,7 @@ def test_a_segmenters_report_on_a_list_names_no_path(segmented: RunFolder, tmp_p
             target.parent.mkdir(parents=True, exist_ok=True)
             (folder / f"{old}.png").rename(target)
     shutil.rmtree(run.path / "masks")
+    reseal(run)
     report(run)
     root = Path(segmented.manifest["data"]["root"])
     no_machine(run.page, root, root.parent)
@@ -126,6 +131,7 @@ def test_a_comparison_of_lists_names_no_path(listed: RunFolder, trained: RunFold
         first = recipe.networks[0].model_copy(update={"weights": str(tmp_path / place / "w.safetensors")})
         members = (first, *recipe.networks[1:])
         (run.path / "recipe.toml").write_text(dumps(recipe.model_copy(update={"members": members})))
+        reseal(run)
     page = compare([listed, other], tmp_path / "c.html")
     no_machine(page, tmp_path, Path(trained.manifest["data"]["root"]))
     text = page.read_text()

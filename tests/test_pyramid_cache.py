@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from conftest import segmenter_folder
 from octavo.engine.checkpoint import Stop
 from octavo.engine.engine import train_member
 from octavo.engine.hardware import Hardware
@@ -53,7 +54,7 @@ def job_of(recipe: SegmentRecipe, data: Path, folder: Path) -> Job:
 
 
 def trained(recipe: SegmentRecipe, data: Path, folder: Path, name: str) -> MemberFolder:
-    files = MemberFolder(folder / name / "members" / "segmenter")
+    files = segmenter_folder(folder / name)
     files.folder.mkdir(parents=True)
     train_member(job_of(recipe, data, folder), files, silent, Stop())
     return files

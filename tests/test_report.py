@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import Octavo
+from conftest import Octavo, reseal
 from octavo.data import store, torchvision_data
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
@@ -78,6 +78,7 @@ def manifest_with(run: RunFolder, **data: object) -> None:
     manifest = json.loads(path.read_text())
     manifest["data"] |= data
     path.write_text(json.dumps(manifest))
+    reseal(run)
 
 
 def test_first_screen_of_classifiers(run: RunFolder, few_looks: None) -> None:
@@ -163,6 +164,7 @@ def test_twins_between_parts_are_told(run: RunFolder) -> None:
     )
     assert found(run).warnings[0][1:] == told[1:] + "."
     (run.path / "leaks.json").unlink()
+    reseal(run)
     regrade(run)
     assert "Nobody looked for images that training and scoring share (--no-leaks)." in found(run).warnings
 
@@ -247,6 +249,7 @@ def test_looks_of_another_ensemble_are_taken_anew(run: RunFolder, few_looks: Non
     assert "octavo explain small adds: deep, classes" in first_screen(page)
     for path in files:  # as a version that didn't keep the state left them
         path.write_text(json.dumps(json.loads(path.read_text()) | {"state": ""}))
+    reseal(run)
     report(run)
     assert json.loads(files[0].read_text())["state"] and not json.loads(files[1].read_text())["state"]
 
@@ -315,6 +318,7 @@ def test_how_long_a_network_runs_for_the_plane_depends_on_what_is_at_hand(run: R
     options = json.loads((run.path / "manifest.json").read_text())
     options["options"]["cache"] = str(tmp_path / "cleared")
     (run.path / "manifest.json").write_text(json.dumps(options))
+    reseal(run)
     cleared = subject_of(run, "cpu")
     assert isinstance(cleared, ClassifySubject) and 0 < network_seconds(cleared) < 60
     assert embedding(cleared) and network_seconds(cleared) == 0  # what the layer says is kept now

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import octavo
-from conftest import Octavo
+from conftest import Octavo, old_run, reseal
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import Hardware
 from octavo.engine.trained_files import trained_files
@@ -284,6 +284,7 @@ def test_changed_pretrained_weights_are_refused(digits_folder: Path, tmp_path: P
 def test_changed_records_are_refused(file: str, old: str, new: str, run: RunFolder, tmp_path: Path) -> None:
     text = (run.path / file).read_text()
     assert old in text
+    old_run(run)
     (run.path / file).write_text(text.replace(old, new, 1))
     with pytest.raises(UserError, match=f"its {file} was changed after the training began; put them back"):
         reproduce(run, Options(out=tmp_path / "again"))
@@ -314,7 +315,7 @@ def test_other_code_and_machine_are_said(trained: RunFolder) -> None:
 def old_manifest(run: RunFolder) -> dict[str, Any]:
     """Leave in a manifest what Octavo recorded before it could reproduce runs."""
     manifest = run.manifest
-    for key in ("code", "environment", "recipe"):
+    for key in ("code", "environment", "recipe", "format"):
         del manifest[key]
     del manifest["data"]["samples"]
     kept = ("torch", "torchvision", "pytorch-lightning", "numpy", "pillow")
@@ -389,6 +390,7 @@ def test_threads_are_those_of_then_and_come_back(run: RunFolder, tmp_path: Path)
     manifest = run.manifest
     manifest["hardware"]["threads"] = 2
     (run.path / "manifest.json").write_text(json.dumps(manifest))
+    reseal(run)
     before, seen = torch.get_num_threads(), []
 
     def look(what: str, done: int, total: int, note: str = "") -> None:

@@ -17,6 +17,7 @@ from sklearn.metrics import confusion_matrix
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
+from conftest import segmenter_folder
 from octavo.data.batches import MaskRows
 from octavo.data.classes import IGNORE, dumps, load_table
 from octavo.data.masks import paint
@@ -70,7 +71,7 @@ class Bench:
 
     def fit(self, made: SegmentRecipe) -> MemberFolder:
         self.runs += 1
-        files = MemberFolder(self.folder / f"run{self.runs}" / "members" / "segmenter")
+        files = segmenter_folder(self.folder / f"run{self.runs}")
         files.folder.mkdir(parents=True)
         train_member(self.job(made), files, silent, Stop())
         return files

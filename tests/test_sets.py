@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from conftest import Octavo
+from conftest import Octavo, reseal
 from octavo.engine.folder import RunFolder
 from octavo.engine.sets import first_half, half_tried, sets_of
 from octavo.errors import UserError
@@ -54,6 +54,7 @@ def test_groups_are_in_one_half(run: RunFolder) -> None:
     for number, row in enumerate(row for row in rows if row["part"] == "val"):
         row["group"] = f"patient {number % 7}"
     write_csv(path, [{"group": ""} | row for row in rows])
+    reseal(run)
     first, groups = first_half(run), run.groups("val")
     assert groups is not None and len(set(groups)) == 7
     halves = [set(groups[rows]) for rows in (first, ~first)]
@@ -65,11 +66,13 @@ def test_groups_are_in_one_half(run: RunFolder) -> None:
     for row in rows:
         row["group"] = row["label"]
     write_csv(path, rows)
+    reseal(run)
     first = first_half(run)  # each group has all of its class
     assert 0.3 < first.mean() < 0.7 and not set(run.labels("val")[first]) & set(run.labels("val")[~first])
     for row in rows:
         row["group"] = "all"
     write_csv(path, rows)
+    reseal(run)
     with pytest.raises(UserError, match="are of one group, which can't be divided in halves"):
         half_tried(run, 0.8)
 
@@ -82,6 +85,7 @@ def test_too_few_images_are_told(run: RunFolder) -> None:
 def test_a_run_chosen_on_val_promises_nothing(run: RunFolder) -> None:
     path = run.path / "recipe.toml"
     path.write_text(path.read_text().replace('fit_on = "holdout"', 'fit_on = "val"'))
+    reseal(run)
     with pytest.raises(UserError, match="was chosen on its validation images"):
         sets_of(run, 0.8)
 

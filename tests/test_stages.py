@@ -59,18 +59,20 @@ class Net(nn.Module):
 
 
 def run(epochs: int, *, frozen: bool, first: bool = True) -> tuple[list[tuple[int, int]], Net, list[bool]]:
-    net, written, modes = Net(), [], []
+    net, written, modes, kept = Net(), [], [], []
 
     def predict(net: nn.Module) -> Any:
         modes.append(any(m.training for m in net.modules()))
         yield from ((place, np.zeros((2, 2), np.uint8)) for place in (7, 9))
 
-    stages = StageMasks((2, 4), predict, lambda epoch, place, ids: written.append((epoch, place)))
+    write = lambda epoch, place, ids: written.append((epoch, place))  # noqa: E731
+    stages = StageMasks((2, 4), predict, write, lambda: kept.append(len(written)))
     for epoch in range(epochs):
         net.train()
         net.backbone.train(not frozen)
         module = SimpleNamespace(current_epoch=epoch, best_net=net, thaw=lambda _: net.backbone.train(not frozen))
         stages.on_train_epoch_end(SimpleNamespace(is_global_zero=first), module)  # type: ignore[arg-type]
+    assert kept == list(range(2, len(written) + 1, 2))  # after the masks of each stage
     return written, net, modes
 
 

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from scipy.special import softmax
 
+from conftest import reseal
 from octavo.engine.folder import RunFolder
 from octavo.looks.look import Drawing
 from octavo.looks.subject import ClassifySubject, subject_of
@@ -145,6 +146,7 @@ def outputs_of(trained: RunFolder, folder: Path, planted: dict[str, dict[int, in
                 named[index] = other
             outputs[part] = 8 * np.eye(10, dtype=np.float32)[named]
         save_file(outputs, run.member(name).folder / "outputs.safetensors")
+    reseal(run)
     return run
 
 

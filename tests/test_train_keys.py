@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim import lr_scheduler as lrs
 
+from conftest import member_folder
 from octavo.data.batches import Batch, PixelRows, in_order
 from octavo.data.inputs import Inputs
 from octavo.data.store import Pixels
@@ -38,7 +39,6 @@ from octavo.engine.hardware import Hardware
 from octavo.engine.job import Job, Prepared
 from octavo.engine.material import Material
 from octavo.engine.material import prepare as prepare_material
-from octavo.engine.member_folder import MemberFolder
 from octavo.engine.task import FeatureInputs, Task
 from octavo.keyed import permutation
 from octavo.networks.build import build_member, start_member
@@ -93,8 +93,7 @@ class Bench:
 
     def fit(self, recipe: ClassifyRecipe, net: nn.Module | None = None, stop: Stop | None = None) -> Task:
         self.runs += 1
-        self.files = MemberFolder(self.folder / f"run{self.runs}")
-        self.files.folder.mkdir()
+        self.files = member_folder(self.folder / f"run{self.runs}")
         self.source = Features(self.values[None], 0)
         job = self.job(recipe)
         return fit(job, self.files, self.prepared(job, net or self.net()), (), silent, stop or Stop())
@@ -408,8 +407,7 @@ def cache(bench: Bench) -> None:
         count = [0]
         net.backbone.register_forward_hook(lambda m, a, out, count=count: count.__setitem__(0, count[0] + len(out)))
         prepared = prepared_for(job, net, None, silent)
-        files = MemberFolder(bench.folder / f"cache {value}")
-        files.folder.mkdir()
+        files = member_folder(bench.folder / f"cache {value}")
         task = fit(job, files, prepared, (), silent, Stop())
         calls[value] = count[0]
         everything = next(iter(in_order(prepared.source, job.parts["val"], job.labels, 100)))

@@ -41,6 +41,7 @@ from octavo.terminal import (
     show,
     show_student,
     sized,
+    warnings_shown,
 )
 from octavo.version import __version__
 
@@ -102,7 +103,8 @@ def _terminating() -> Iterator[None]:
 def _outcome(debug: bool) -> int:
     """Run the verb and return the exit code."""
     try:
-        code = app(standalone_mode=False) or 0
+        with warnings_shown():
+            code = app(standalone_mode=False) or 0
     except (UserError, Misuse, OSError) as error:
         if debug or isinstance(error, BrokenPipeError):
             raise

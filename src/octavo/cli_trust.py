@@ -1,4 +1,4 @@
-"""Commands that ask whether numbers can be trusted: reproduce."""
+"""Commands that ask whether a run can be trusted: reproduce, verify."""
 
 from __future__ import annotations
 
@@ -48,4 +48,33 @@ def reproduce(
     for line in found.lines():
         typer.echo(line)
     if not found.identical:
+        raise typer.Exit(1)
+
+
+@trust_app.command()
+def verify(
+    run: RunArgument,
+    write: Annotated[
+        bool, typer.Option("--write", help="Give each file the hash that it has now: accept what was changed.")
+    ] = False,
+) -> None:
+    """Compare every file of a run with the hash that it was written with. Exit code 1: a file is another."""
+    from octavo.engine.folder import RunFolder
+    from octavo.verbs.verify import verify as run_verification
+    from octavo.words import counted
+
+    folder = RunFolder(run)
+    if not folder.begun:
+        RunFolder.open(run)  # says what is there instead
+    with progress_shown() as progress:
+        found = run_verification(folder, write=write, progress=progress)
+    for name in found.accepted:
+        typer.echo(f"{run / name}: was changed; accepted as it is now")
+    for line in found.wrong.values():
+        typer.echo(line)
+    for name in found.unhashed:
+        typer.echo(f"{run / name}: has no hash")
+    others = f", {len(found.wrong):,} not" if found.wrong else ""
+    typer.echo(f"{run}: {counted(len(found.right), 'file')} as written{others}")
+    if found.wrong:
         raise typer.Exit(1)

@@ -97,12 +97,12 @@ def evaluate(
 
 def _show_cost(folder: RunFolder, device: str) -> None:
     """Time a run's members, draw accuracy against time, and print what was found."""
-    from octavo.looks.look import Look
     from octavo.verbs.explain import explain as run_explanation
+    from octavo.verbs.explain import taken
 
     with progress_shown() as progress:
         found = run_explanation(folder, ["cost"], device=device, progress=progress)
-    show_look(Look.from_json(folder.explained("cost.json").read_text(encoding="utf-8")))
+    show_look(taken(folder, "cost"))
     for path in found.pictures:
         typer.echo(path)
 

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from octavo.errors import DiskFull, NotWritten, UserError
+from octavo.errors import Damaged, DiskFull, NotWritten, UserError
 
 STALE = ".tmp"
 _PROCESS = secrets.token_hex(4)  # in a container that was started again, another process has our number
@@ -229,6 +229,23 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """Return the rows that `write_csv` wrote."""
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def read_rows(content: bytes, path: Path, remedy: str) -> list[dict[str, str]]:
+    """Return the rows that `csv_bytes` wrote.
+
+    Raises:
+        Damaged: it is no CSV, or its rows have more or fewer cells than the header.
+    """
+    text = io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")
+    try:
+        rows = list(csv.DictReader(text))
+    except csv.Error as error:
+        raise Damaged(f"{path}: damaged: not CSV ({error}); {remedy}") from None
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise Damaged(f"{path}: damaged: row {number} has other columns than the header; {remedy}")
+    return rows
 
 
 def as_json(value: Mapping[str, Any]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import signal
 import threading
@@ -176,7 +177,8 @@ class Bar(pl.Callback):
             self.images, self.since = 0, time.monotonic()
 
 
-def save_net(net: nn.Module, path: Path) -> None:
-    """Write the network's parameters and buffers as safetensors, whole or not at all."""
-
-    write_atomic(path, save({k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}))
+def save_net(net: nn.Module, path: Path) -> str:
+    """Write the network's parameters and buffers as safetensors, whole or not at all; return the file's SHA-256."""
+    content = save({k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()})
+    write_atomic(path, content)
+    return hashlib.sha256(content).hexdigest()

@@ -21,6 +21,7 @@ from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
 from octavo.engine.restore import Trained, inputs_of, restore
 from octavo.errors import UserError
+from octavo.integrity import SEAL
 from octavo.keyed import seed_of
 from octavo.networks.build import build_member
 from octavo.networks.fold import Pooling, pooling_of
@@ -131,7 +132,8 @@ def kept(run: RunFolder, name: str, facts: Mapping[str, str], make: Callable[[],
     if (found := _read(run, name, facts)) is not None:
         return found
     array = np.ascontiguousarray(make())
-    run.write_explained(f"{name}.safetensors", save({"array": array}, metadata=dict(facts)))
+    hashed = {**facts, SEAL: _seal(run, name, array)}
+    run.write_explained(f"{name}.safetensors", save({"array": array}, metadata=hashed))
     return array
 
 
@@ -139,9 +141,19 @@ def _read(run: RunFolder, name: str, facts: Mapping[str, str]) -> np.ndarray | N
     """Return what is kept, if it was made from these facts; None where it isn't there yet, or damaged."""
     try:
         with safe_open(run.explained(f"{name}.safetensors"), framework="np") as file:
-            return file.get_tensor("array") if file.metadata() == dict(facts) else None
+            known, array = dict(file.metadata() or {}), file.get_tensor("array")
     except (OSError, SafetensorError):
         return None
+    hashed = known.pop(SEAL, None)  # older versions wrote none
+    whole = not run.on_disk.hashed if hashed is None else hashed == _seal(run, name, array)
+    return array if known == dict(facts) and whole else None
+
+
+def _seal(run: RunFolder, name: str, array: np.ndarray) -> str:
+    """Return the SHA-256 of an array that is kept in a run under a name."""
+    digest = hashlib.sha256(f"{run.on_disk.identity} {name}\0".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def digest_of(rows: np.ndarray) -> str:

@@ -57,10 +57,12 @@ def train_member(job: Job, folder: MemberFolder, progress: Progress, stop: Stop,
     """Train one network in its folder, or one a fold, or go on with it; a finished one is left as it is.
 
     Raises:
+        Damaged: a file of a finished one isn't what was written.
         Interrupted: the user asked to stop; the checkpoint is saved.
         UserError: weights that can't be had, a full disk.
     """
     if folder.finished:
+        folder.check_all()
         folder.tidy()
         return
     if job.folds is not None and job.fold is None:
@@ -87,9 +89,9 @@ def _train(job: Job, folder: MemberFolder, progress: Progress, stop: Stop, say: 
         best = ready(chosen(job, folder, task, prepared, progress), job.hardware.device)
         outputs = craft.outputs(job, prepared, best, folder, progress)
     net = prepared.joined(best.cpu())
-    save_net(net.get_submodule("head") if job.head_alone else net, folder.weights)
+    weights = save_net(net.get_submodule("head") if job.head_alone else net, folder.weights)
     origin = prepared.origin
     facts = craft.facts(job, prepared) | {
         "weights": origin and {"source": job.member.weights, "file": origin.path.name, "sha256": origin.sha256}
     }
-    folder.finish(facts, outputs, task.history)
+    folder.finish(facts, outputs, task.history, weights)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,36 +16,22 @@ from filelock import FileLock, Timeout
 
 from octavo.data.classes import ClassTable
 from octavo.engine.member_folder import MemberFolder
-from octavo.errors import UserError, suggest
-from octavo.files import (
-    STALE,
-    as_json,
-    inside,
-    read_csv,
-    read_json,
-    stray,
-    sweep,
-    sync_folder,
-    write_atomic,
-    write_csv,
-)
+from octavo.engine.run_files import MANIFEST
+from octavo.engine.run_results import RunResults
+from octavo.errors import Damaged, RunWarning, UserError, suggest
+from octavo.files import STALE, inside, read_rows, stray, sweep, sync_folder, write_atomic, write_csv
+from octavo.integrity import sha256_of
 from octavo.numbers.bootstrap import group_ids
-from octavo.numbers.ensemble import Ensemble
-from octavo.numbers.mask_results import SegmentReport, read_report
-from octavo.numbers.results import Report
-from octavo.numbers.speed_results import DistilReport
 from octavo.overwrite import RUN_FILES, RUN_FOLDERS, RUN_MARKS, require_makeable
-from octavo.recipe import ClassifyRecipe, Recipe, dumps, load
+from octavo.recipe import ClassifyRecipe, Recipe, dumps, load, named
+from octavo.toml import parse_toml
 
-MANIFEST = "manifest.json"
+RECIPE, SAMPLES = "recipe.toml", "samples.csv"
 R = TypeVar("R", bound=Recipe)
 
 
-class RunFolder:
-    """A run's folder: new, or opened to be read or gone on with."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
+class RunFolder(RunResults):
+    """A run's folder: new, or opened to be read or resumed."""
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -60,6 +47,9 @@ class RunFolder:
         if not (folder.path / MANIFEST).is_file():
             raise UserError(f"{path}: not a run folder (no {MANIFEST} in it); expected what `octavo train` wrote")
         folder._require_own_files()
+        if not folder.on_disk.hashed:
+            add = f"octavo verify {shlex.quote(str(path))} --write adds the hashes"
+            warnings.warn(f"{path}: was written before files were hashed; {add}", RunWarning, stacklevel=2)
         return folder
 
     def _require_own_files(self) -> None:
@@ -107,11 +97,11 @@ class RunFolder:
 
     def member(self, name: str) -> MemberFolder:
         """Return the files of the member `name`."""
-        return MemberFolder(inside(self.path / "members", name))
+        return MemberFolder(inside(self.path / "members", name), self.on_disk)
 
     @property
     def resume(self) -> str:
-        """The command that goes on with it."""
+        """The command that resumes training."""
         out, recipe = shlex.quote(str(self.path)), self.recipe if self.begun else None
         if isinstance(recipe, ClassifyRecipe) and recipe.distil.run:
             teacher, student = shlex.quote(recipe.distil.run), recipe.members[0].name
@@ -121,7 +111,9 @@ class RunFolder:
     @property
     def recipe(self) -> Recipe:
         """The resolved recipe."""
-        return load(self.path / "recipe.toml")
+        path = self.path / RECIPE
+        content = self.on_disk.read(path, self._fixed(RECIPE), self.on_disk.restore)
+        return load(named(parse_toml(content, path), path), where=path)
 
     def recipe_as(self, kind: type[R]) -> R:
         """Return the resolved recipe of a run of one kind.
@@ -137,7 +129,14 @@ class RunFolder:
     @property
     def manifest(self) -> dict[str, Any]:
         """Versions, hashes of data and weights, seed, hardware."""
-        return read_json(self.path / MANIFEST)
+        return self.on_disk.manifest()
+
+    def _fixed(self, name: str) -> str | None:
+        """Return the hash of recipe or samples, as the run began; None before files were hashed."""
+        manifest = self.manifest
+        if "format" not in manifest:
+            return None
+        return manifest["recipe"] if name == RECIPE else manifest["data"]["samples"]
 
     @property
     def data(self) -> Path | None:
@@ -152,8 +151,16 @@ class RunFolder:
 
     def stages(self) -> dict[str, Path]:
         """Return the folders of predicted masks by stage, `epoch_NNN` in their order and then `best`."""
-        folders = [path for path in (self.path / "masks").glob("*") if path.is_dir()]
-        return {path.name: path for path in sorted(folders, key=lambda path: (path.name == "best", path.name))}
+        top = self.path / "masks"
+        if self.on_disk.hashed:
+            known = [name.split("/") for network in self.recipe.networks for name in self._files_of(network.name)]
+            names = {parts[1] for parts in known if parts[0] == top.name}
+        else:
+            names = {path.name for path in top.glob("*") if path.is_dir()}
+        return {name: top / name for name in sorted(names, key=lambda name: (name == "best", name))}
+
+    def _files_of(self, member: str) -> dict[str, str]:
+        return self.member(member).files() if self.member(member).finished else {}
 
     @property
     def begun(self) -> bool:
@@ -168,9 +175,10 @@ class RunFolder:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_name(f".{self.path.name}{STALE}")
         shutil.rmtree(draft, ignore_errors=True)
-        write_atomic(draft / "recipe.toml", dumps(recipe).encode())
-        write_csv(draft / "samples.csv", samples)
-        write_atomic(draft / MANIFEST, as_json(manifest))
+        new = RunFolder(draft)
+        write_atomic(draft / RECIPE, dumps(recipe).encode())
+        write_csv(draft / SAMPLES, samples)
+        new.on_disk.write_manifest(new.with_hashes(manifest))
         if self.begun:
             with self.locked():  # another process may be training the run that is to be deleted
                 shutil.rmtree(self.path)
@@ -178,6 +186,11 @@ class RunFolder:
             self.path.rmdir()
         draft.replace(self.path)
         sync_folder(self.path.parent)
+
+    def with_hashes(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a manifest with the hashes of recipe and samples as they are now."""
+        data = {**manifest.get("data", {}), "samples": sha256_of(self.path / SAMPLES)}
+        return {**manifest, "recipe": sha256_of(self.path / RECIPE), "data": data}
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -200,12 +213,24 @@ class RunFolder:
 
     def samples(self) -> list[dict[str, str]]:
         """Return a row per image: file, label, part (`fit`, `holdout`, `val`, `test`, `broken`, `unused`)."""
-        return read_csv(self.path / "samples.csv")
+        path, remedy = self.path / SAMPLES, self.on_disk.restore
+        rows = read_rows(self.on_disk.read(path, self._fixed(SAMPLES), remedy), path, remedy)
+        if rows and not {"file", "part"} <= rows[0].keys():
+            raise Damaged(f"{path}: damaged: has no columns file and part; {remedy}")
+        found = Counter(row["part"] for row in rows)
+        for part, count in self.manifest.get("data", {}).get("parts", {}).items():
+            if found[part] != count:
+                raise Damaged(f"{path}: damaged: {found[part]:,} images of {part}, the run has {count:,}; {remedy}")
+        return rows
 
     def labels(self, part: str) -> np.ndarray:
         """Return class ids int64 [n] of the images of one part, in the order of the stored logits."""
         ids = {name: i for i, name in enumerate(self.manifest["classes"])}
-        return np.array([ids[row["label"]] for row in self.samples() if row["part"] == part], np.int64)
+        labels = [row["label"] for row in self.samples() if row["part"] == part]
+        if other := next((label for label in labels if label not in ids), None):
+            restore = self.on_disk.restore
+            raise Damaged(f'{self.path / SAMPLES}: damaged: "{other}" is none of the run\'s classes; {restore}')
+        return np.array([ids[label] for label in labels], np.int64)
 
     def outputs(self, part: str) -> np.ndarray:
         """Return the stored logits of one part, of the ensemble's members in its order, float32 [M,n,C]."""
@@ -223,151 +248,3 @@ class RunFolder:
         """Write `history.csv` from the histories of the members that are finished."""
         rows = [{"member": n, **row} for n in names if self.member(n).finished for row in self.member(n).history()]
         write_csv(self.path / "history.csv", rows)
-
-    @property
-    def ensemble(self) -> Ensemble:
-        """How the members are combined.
-
-        Raises:
-            UserError: training has not come that far.
-        """
-        path = self.path / "ensemble.json"
-        if not path.is_file():
-            raise UserError(f"{self.path}: this run is not finished; go on with `{self.resume}`")
-        return Ensemble.from_dict(read_json(path))
-
-    @ensemble.setter
-    def ensemble(self, ensemble: Ensemble) -> None:
-        write_atomic(self.path / "ensemble.json", as_json(ensemble.to_dict()))
-
-    @property
-    def combined(self) -> bool:
-        """Whether the members have been combined."""
-        return (self.path / "ensemble.json").is_file()
-
-    @property
-    def unpruned(self) -> Ensemble | None:
-        """The ensemble as training left it; None where it still is that."""
-        path = self.path / "ensemble.trained.json"
-        return Ensemble.from_dict(read_json(path)) if path.is_file() else None
-
-    def prune(self, ensemble: Ensemble) -> None:
-        """Take another ensemble of the same members, and keep the one that training left."""
-        if self.unpruned is None:
-            write_atomic(self.path / "ensemble.trained.json", as_json(self.ensemble.to_dict()))
-        self.ensemble = ensemble
-
-    def unprune(self) -> None:
-        """Take the ensemble back that training left."""
-        if (kept := self.unpruned) is not None:
-            self.ensemble = kept
-            (self.path / "ensemble.trained.json").unlink()
-
-    @property
-    def metrics(self) -> Report | SegmentReport:
-        """The numbers of the run's own evaluation.
-
-        Raises:
-            UserError: training has not come that far.
-        """
-        path = self.path / "metrics.json"
-        if not path.is_file():
-            raise UserError(f"{self.path}: this run is not finished; go on with `{self.resume}`")
-        return read_report(path.read_text(encoding="utf-8"), str(path))
-
-    @metrics.setter
-    def metrics(self, report: Report | SegmentReport) -> None:
-        write_atomic(self.path / "metrics.json", report.to_json().encode())
-
-    @property
-    def leaks(self) -> dict[str, Any] | None:
-        """Which images parts of the data share, and how they were looked for; None where nobody did."""
-        path = self.path / "leaks.json"
-        return read_json(path) if path.is_file() else None
-
-    @leaks.setter
-    def leaks(self, found: Mapping[str, Any]) -> None:
-        write_atomic(self.path / "leaks.json", as_json(found))
-
-    @property
-    def cascade(self) -> dict[str, Any] | None:
-        """The cascade that was fitted last, and how it did; None where none was."""
-        path = self.path / "cascade.json"
-        return read_json(path) if path.is_file() else None
-
-    @cascade.setter
-    def cascade(self, fitted: Mapping[str, Any]) -> None:
-        write_atomic(self.path / "cascade.json", as_json(fitted))
-
-    @property
-    def distil(self) -> DistilReport | None:
-        """How a student does beside its teacher; None where nobody taught it, or the two can't be compared."""
-        path = self.path / "distil.json"
-        return DistilReport.from_json(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else None
-
-    @distil.setter
-    def distil(self, report: DistilReport) -> None:
-        write_atomic(self.path / "distil.json", report.to_json().encode())
-
-    @property
-    def bf16(self) -> dict[str, Any] | None:
-        """What was found of members that were trained in float32 and answer in bfloat16; None where none do."""
-        path = self.path / "precision.json"
-        return read_json(path) if path.is_file() else None
-
-    @bf16.setter
-    def bf16(self, found: Mapping[str, Any] | None) -> None:
-        if found is None:
-            (self.path / "precision.json").unlink(missing_ok=True)
-        else:
-            write_atomic(self.path / "precision.json", as_json(found))
-
-    def bf16_members(self, device: str) -> list[str]:
-        """Return the members that `octavo ensemble precision --apply` let answer in bfloat16 on this kind of device."""
-        found = self.bf16
-        return sorted(found.get("members", ())) if found is not None and found["device"] == device else []
-
-    def in_bf16(self, name: str, device: str) -> bool:
-        """Tell whether a member is one of `bf16_members`."""
-        return name in self.bf16_members(device)
-
-    def state(self, of: Iterable[str]) -> str:
-        """Return a digest of what may change in a finished run: `ensemble`, `cascade`, `precision`, `distil`."""
-        digest = hashlib.sha256()
-        for path in (self.path / f"{fact}.json" for fact in of):
-            digest.update(path.read_bytes() if path.is_file() else b"")
-            digest.update(b"\0")
-        return digest.hexdigest()
-
-    def explained(self, name: str) -> Path:
-        """Return where a file lies that a look at the run left, such as `confusion.json`."""
-        return inside(self.path / "explained", name)
-
-    def write_explained(self, name: str, content: bytes) -> None:
-        """Write a file of what a look found."""
-        write_atomic(self.explained(name), content)
-
-    def plot(self, name: str) -> Path:
-        """Return where a picture lies, such as `confusion.png`."""
-        return inside(self.plots, name)
-
-    @property
-    def plots(self) -> Path:
-        """The folder of pictures."""
-        return self.path / "plots"
-
-    @property
-    def page(self) -> Path:
-        """Where the report lies."""
-        return self.path / "report.html"
-
-    def write_page(self, html: str) -> Path:
-        """Write the report and return its path."""
-        write_atomic(self.page, html.encode("utf-8", "replace"))
-        return self.page
-
-    def write_predictions(self, split: str, rows: Sequence[Mapping[str, Any]]) -> Path:
-        """Write `predictions/SPLIT.csv` and return its path."""
-        path = inside(self.path / "predictions", f"{split}.csv")
-        write_csv(path, rows)
-        return path

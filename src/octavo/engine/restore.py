@@ -227,9 +227,9 @@ def _filled(member: Member, recipe: ClassifyRecipe, files: MemberFolder) -> Memb
         net = _unfilled(member, recipe, facts["classes"])
         if nets and recipe.train_of(member).mode == "frozen":
             net.backbone = nets[0].backbone
-            load_member(net.head, of_fold.weights)
+            load_member(net.head, of_fold.weights, of_fold.sha256(of_fold.weights), of_fold.remedy)
         else:
-            load_member(net, of_fold.weights)
+            load_member(net, of_fold.weights, of_fold.sha256(of_fold.weights), of_fold.remedy)
         nets.append(net)
     return Bag(nets) if "folds" in facts else nets[0]
 

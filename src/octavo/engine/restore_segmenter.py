@@ -189,7 +189,7 @@ def restore_segmenter(run: RunFolder, device: torch.device, averaging: Averaging
         net = net.to_empty(device="cpu")
     else:  # buffers that no file holds have their values from the building
         net = build_segmenter(spec, recipe, facts["classes"])
-    load_member(net, files.weights)
+    load_member(net, files.weights, files.sha256(files.weights), files.remedy)
     ready(net, device, train.channels_last)
     return TrainedSegmenter(
         spec.name,

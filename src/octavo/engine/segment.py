@@ -104,7 +104,7 @@ def callbacks(job: Job, prepared: Prepared, folder: MemberFolder) -> Sequence[Ca
     if not len(images) or not recipe.stage_epochs:
         return ()
     predict = partial(_on_the_way, job, prepared, images)
-    return (StageMasks(recipe.stage_epochs, predict, partial(_write_stage, job, folder)),)
+    return (StageMasks(recipe.stage_epochs, predict, partial(_write_stage, job, folder), folder.keep_masks),)
 
 
 def _on_the_way(job: Job, prepared: Prepared, images: np.ndarray, net: nn.Module) -> Iterator[tuple[int, np.ndarray]]:

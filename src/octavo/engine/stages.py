@@ -53,9 +53,13 @@ class StageMasks(pl.Callback):
         epochs: Sequence[int],
         predict: Callable[[nn.Module], Iterator[tuple[int, np.ndarray]]],
         write: Callable[[int, int, np.ndarray], None],
+        written: Callable[[], None],
     ) -> None:
-        """`predict` gives places and ids uint8 [H,W] of the chosen images; `write` takes epoch (from 1), place, ids."""
-        self.epochs, self.predict, self.write = tuple(epochs), predict, write
+        """`predict` gives places and ids uint8 [H,W] of the chosen images; `write` takes epoch (from 1), place, ids.
+
+        `written` is called after the masks of each stage.
+        """
+        self.epochs, self.predict, self.write, self.written = tuple(epochs), predict, write, written
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Write the masks if it is one of the epochs."""
@@ -67,5 +71,6 @@ class StageMasks(pl.Callback):
         net.eval()
         for index, ids in self.predict(net):
             self.write(epoch, index, ids)
+        self.written()
         net.train(training)
         pl_module.thaw(epoch)

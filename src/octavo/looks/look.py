@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
+from octavo.integrity import SEAL, parse_object
 from octavo.numbers.results import Name, Number, Result
 
 Cell = Name | int | Number | None
@@ -99,6 +102,7 @@ class Look(Result):
         points: a plot that answers the mouse.
         warnings: what a reader must know before trusting the rest, a sentence each.
         state: `RunFolder.state` of what it shows, when it was taken.
+        files: path in the run's folder → SHA-256 of each picture and other file of it.
     """
 
     format: Literal[1] = 1
@@ -112,6 +116,17 @@ class Look(Result):
     points: Points | None = None
     warnings: tuple[Name, ...] = ()
     state: str = ""
+    files: dict[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "explained") -> Look:
+        """Return the look that a file of the run's folder `explained` holds, whose seal isn't checked.
+
+        Raises:
+            UserError: the text is no look; `where` names its file.
+        """
+        value = parse_object(text.encode("utf-8", "surrogatepass"), Path(where), "octavo explain makes it anew")
+        return super().from_json(json.dumps({key: item for key, item in value.items() if key != SEAL}), where)
 
 
 @dataclass(frozen=True, eq=False)

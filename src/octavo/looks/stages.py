@@ -11,7 +11,7 @@ from octavo.errors import UserError
 from octavo.files import inside
 from octavo.looks.legend import Legend, ids_of, legend_of
 from octavo.looks.look import Drawing
-from octavo.looks.subject import SegmentSubject, kept_mask
+from octavo.looks.subject import SegmentSubject
 from octavo.pictures.grid import GridRow, smaller
 from octavo.pictures.stages import stage_table
 
@@ -56,7 +56,8 @@ def _sees(images: int, columns: list[tuple[str, Path]]) -> str:
 
 def _places(subject: SegmentSubject, folders: list[Path]) -> list[int]:
     """Return which validation images have a mask of any stage, twelve at most."""
-    kept = {path.relative_to(folder).with_suffix("").as_posix() for folder in folders for path in folder.rglob("*.png")}
+    files = subject.run.member(subject.name)
+    kept = {name for folder in folders for name in files.masks(folder)}
     names = subject.mask_names
     places = [i for i, name in enumerate(names) if name in kept]
     if lost := sorted(kept - {names[i] for i in places}):
@@ -70,7 +71,7 @@ def _row(subject: SegmentSubject, index: int, folders: list[Path], legend: Legen
     name, table = subject.mask_names[index], subject.run.table
     files = [inside(folder, f"{name}.png", nested=True) for folder in folders]
     masks = [paint(smaller(subject.truth(index)), table)]
-    masks += [smaller(kept_mask(file)) if file.is_file() else None for file in files]
+    masks += [smaller(subject.kept_mask(file)) if file.is_file() else None for file in files]
     if len(table.entries) > len(legend.entries):
         masks = [None if mask is None else legend.colours[ids_of(mask, table)] for mask in masks]
     return GridRow(subject.titles[index], (smaller(subject.picture(index), smooth=True), *masks))

@@ -272,20 +272,21 @@ class SegmentSubject(Subject):
 
     def predicted(self, index: int) -> np.ndarray | None:
         """Return its predicted mask in the table's colours, uint8 [H,W,3]; None where none was kept."""
-        path = self.run.member(self.name).predicted_file("val", self.mask_names[index])
-        return kept_mask(path) if path.is_file() else None
+        files = self.run.member(self.name)
+        path = files.predicted_file("val", self.mask_names[index])
+        return self.kept_mask(path) if path.is_file() else None
 
+    def kept_mask(self, path: Path) -> np.ndarray:
+        """Return a mask that the run keeps, in colours uint8 [H,W,3].
 
-def kept_mask(path: Path) -> np.ndarray:
-    """Return a mask that the run keeps, in colours uint8 [H,W,3].
-
-    Raises:
-        UserError: it can't be read.
-    """
-    try:
-        return decode(path)
-    except BrokenImage as error:
-        raise UserError(f"{path}: {error}; remove it, or restore it") from error
+        Raises:
+            UserError: it isn't what was written, or can't be read.
+        """
+        self.run.member(self.name).read(path)
+        try:
+            return decode(path)
+        except BrokenImage as error:
+            raise UserError(f"{path}: {error}; remove it, or restore it") from error
 
 
 def subject_of(

@@ -17,6 +17,7 @@ from torchvision.models import VisionTransformer
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from octavo.errors import UserError
+from octavo.integrity import checking
 from octavo.networks.backbone import Backbone, whole
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -137,13 +138,21 @@ def load_matching(net: nn.Module, path: Path) -> LoadReport:
     return LoadReport(path, sha256(path), len(fits), len(found) - len(fits), (note,))
 
 
-def load_member(net: nn.Module, path: Path) -> None:
+def load_member(net: nn.Module, path: Path, sha256: str | None = None, remedy: str = "") -> None:
     """Fill a whole member, head included, from a file of its own `state_dict()`.
+
+    Args:
+        net: the member.
+        path: the file.
+        sha256: what its content should hash to; None: that isn't known.
+        remedy: what to do about a file that holds something else.
 
     Raises:
         UserError: the file can't be read, or the first tensor that is missing, odd or left over.
+        Damaged: it isn't the file that was written.
     """
-    _fill(net.state_dict(), read_tensors(path), (), f"{path}: not weights of this member")
+    with checking(path, sha256, remedy):
+        _fill(net.state_dict(), read_tensors(path), (), f"{path}: not weights of this member")
 
 
 def load_safetensors(path: Path) -> dict[str, Tensor]:

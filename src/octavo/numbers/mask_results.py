@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -109,6 +110,16 @@ class MaskScore(Result):
     """What the predicted masks hold."""
     table: str
     """The table of classes by which they were read."""
+
+
+def report_of(value: Mapping[str, Any], where: str = "metrics.json") -> Report | SegmentReport:
+    """Return the report that a JSON object holds, of either task.
+
+    Raises:
+        UserError: it is no report; `where` names its file.
+    """
+    kind = SegmentReport if value.get("task") == "segment" else Report
+    return kind.from_json(json.dumps(value), where)
 
 
 def read_report(text: str, where: str = "metrics.json") -> Report | SegmentReport:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from octavo.engine.folder import RunFolder
 from octavo.engine.trained_files import trained_files
+from octavo.integrity import SEAL
 from octavo.progress import Progress, silent
 from octavo.words import counted
 
@@ -151,7 +152,7 @@ def _of_images(key: str, a: Tensor, b: Tensor) -> str:
 
 def _numbers(found: _Found, name: str, old: Path, new: Path, members: Sequence[str]) -> None:
     """Compare JSON leaf by leaf; the numbers of a member's are told with the member."""
-    then, now = (dict(_leaves(json.loads(path.read_text(encoding="utf-8")))) for path in (old, new))
+    then, now = (dict(_leaves(_unhashed(json.loads(path.read_text(encoding="utf-8"))))) for path in (old, new))
     if members and name == "metrics.json":
         wanted = tuple(f"systems.{member}.metrics." for member in members)
         then, now = ({k: v for k, v in leaves.items() if k.startswith(wanted)} for leaves in (then, now))
@@ -176,6 +177,11 @@ def _numbers(found: _Found, name: str, old: Path, new: Path, members: Sequence[s
         told = [text for text in texts if not text.split()[0].endswith((".low", ".high"))] or texts
         more = f", and {counted(len(texts) - len(told[:_SHOWN]), 'more number')}" if len(texts) > _SHOWN else ""
         found.differs(place, f"{Path(name).stem}: {', '.join(told[:_SHOWN])}{more}")
+
+
+def _unhashed(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON object without hashes of itself and of other files: what these hold is compared itself."""
+    return {key: item for key, item in value.items() if key not in (SEAL, "files", "results")}
 
 
 def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from octavo.engine.folder import RunFolder
+from octavo.engine.run_results import as_object
 from octavo.errors import UserError, lookup
+from octavo.integrity import sha256_of
 from octavo.looks.look import Drawing, Look
 from octavo.looks.looks import Way, looks_at
 from octavo.looks.subject import Subject, subject_of
+from octavo.looks.suspects import LIST
 from octavo.pictures.style import save
 from octavo.progress import Interrupted, Progress, Say, silent, unsaid
 
@@ -106,9 +111,29 @@ def keep(run: RunFolder, drawing: Drawing, state: str) -> list[Path]:
         paths.append(save(figure, run.plot(name)))
     for name, content in drawing.files.items():
         run.write_explained(name, content)
-    look = drawing.look.model_copy(update={"state": state})
-    run.write_explained(f"{look.name}.json", look.to_json().encode())
+    named = [*paths, *(run.explained(name) for name in drawing.files if name != LIST)]
+    files = {run.on_disk.name(path): sha256_of(path) for path in named}
+    look = drawing.look.model_copy(update={"state": state, "files": files})
+    run.on_disk.write_object(run.explained(f"{look.name}.json"), as_object(look))
     return paths
+
+
+def taken(run: RunFolder, name: str) -> Look:
+    """Return a look as it was taken last.
+
+    Raises:
+        OSError: it never was.
+        UserError: its file isn't what was written, or of another version.
+    """
+    path = run.explained(f"{name}.json")
+    path.stat()
+    record = run.on_disk.read_object(path, again(run, name))
+    return Look.from_json(json.dumps(record), str(path))
+
+
+def again(run: RunFolder, name: str) -> str:
+    """Return what makes a look anew."""
+    return f"`octavo explain {shlex.quote(str(run.path))} --look {name}` makes it anew"
 
 
 def told(error: Exception) -> str:
@@ -120,7 +145,7 @@ def told(error: Exception) -> str:
 def _files(run: RunFolder, name: str) -> set[Path]:
     """Return the pictures and thumbnails that a look names, as it was taken last."""
     try:
-        look = Look.from_json(run.explained(f"{name}.json").read_text(encoding="utf-8"))
+        look = taken(run, name)
     except (OSError, UserError):
         return set()
     thumbs = {run.explained(look.points.thumbs)} if look.points else set()

@@ -11,6 +11,7 @@ import numpy as np
 
 from octavo.engine.folder import RunFolder
 from octavo.engine.material import Material
+from octavo.errors import Damaged
 from octavo.leaks.find import RULE
 from octavo.leaks.leak import Leak
 from octavo.leaks.search import MOST, comparisons, search
@@ -37,7 +38,7 @@ def gate(run: RunFolder, material: Material, cache: Path, asked: bool | None, pr
     Raises:
         UserError: the cache can't be written.
     """
-    found = run.leaks
+    found = _known(run, say)
     if found is None:
         parts = _searched_parts(material)
         pairs = comparisons({name: len(places) for name, places in parts.items()})
@@ -56,6 +57,15 @@ def gate(run: RunFolder, material: Material, cache: Path, asked: bool | None, pr
                 f"what looks like one, among the training images: {', '.join(named[:_SHOWN])}"
                 f"{', …' if len(named) > _SHOWN else ''}; scores are told with and without them"
             )
+
+
+def _known(run: RunFolder, say: Say) -> dict[str, Any] | None:
+    """Return what was found before; a damaged file is told, and searched for anew."""
+    try:
+        return run.leaks
+    except Damaged as error:
+        say(f"note: {error}")
+        return None
 
 
 def _searched_parts(material: Material) -> dict[str, np.ndarray]:

@@ -86,7 +86,7 @@ def undo(run: RunFolder) -> None:
     Raises:
         UserError: they do already.
     """
-    if run.bf16 is None:
+    if not run.has_bf16:
         raise UserError(f"{run.path}: its members answer as they were trained already")
     run.bf16 = None
 

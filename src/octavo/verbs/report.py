@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from octavo.engine.folder import RunFolder
-from octavo.errors import UserError, lookup
+from octavo.errors import Damaged, UserError, lookup
 from octavo.looks.look import Look
 from octavo.looks.looks import Way, looks_at
 from octavo.looks.subject import Subject, subject_of
@@ -15,7 +15,7 @@ from octavo.page.beware import beware, plain_reason
 from octavo.page.page import Section, render
 from octavo.page.summary import page_of
 from octavo.progress import Interrupted, Progress, Say, silent, unsaid
-from octavo.verbs.explain import explain, take_all, told
+from octavo.verbs.explain import again, explain, take_all, taken, told
 from octavo.words import counted
 
 PATIENCE = 60
@@ -48,15 +48,17 @@ def report(
     """
     subject = subject_of(run, device, progress=progress, say=say)
     ways = looks_at(subject)
-    due = {name: way for name, way in ways.items() if not way.thorough and (refresh or not _taken(run, name, way))}
+    kept = _kept(run, ways, say)
+    due = {name: way for name, way in ways.items() if not way.thorough and (refresh or name not in kept)}
     slow = {name: seconds for name, way in due.items() if (seconds := _patience(subject, way)) > PATIENCE}
     failed = take_all(subject, {name: way for name, way in due.items() if name not in slow}).failed
     for name, why in failed.items():
         say(f"note: the report goes without {name}: {why}")
     notes = [f"Left out: {name}. {plain_reason(why, subject)}." for name, why in failed.items()]
-    notes += _lacking(run, ways, slow)
+    kept = _kept(run, ways)
+    notes += _lacking(run, [name for name, way in ways.items() if way.thorough and name not in kept], slow, kept)
     # What was kept of a look that fails now may not fit the run any more.
-    sections = [section_of(run, name) for name, way in ways.items() if _taken(run, name, way) and name not in failed]
+    sections = [kept[name] for name in ways if name in kept and name not in failed]
     page = page_of(subject, beware(subject), sections, notes)
     progress("report", 1, 1)
     return run.write_page(render(page))
@@ -91,30 +93,43 @@ def first_picture(run: RunFolder, name: str, others: Sequence[str] = (), device:
 
 def _first(run: RunFolder, name: str, way: Way) -> Path | None:
     """Return where the first picture of a look should be; None where it wasn't taken, or has none."""
-    shown = section_of(run, name).look.shown if _taken(run, name, way) else ()
+    kept = _kept(run, {name: way})
+    shown = kept[name].look.shown if name in kept else ()
     return run.plot(shown[0].file) if shown else None
 
 
 def section_of(run: RunFolder, name: str) -> Section:
     """Return a look that was taken at a run, with those of its files that are still there."""
-    path = run.explained(f"{name}.json")
-    look = Look.from_json(path.read_text(encoding="utf-8"), str(path))
-    pictures = {shown.file: run.plot(shown.file) for shown in look.shown}
-    thumbs = run.explained(look.points.thumbs) if look.points else None
-    return Section(
-        look,
-        {file: place.read_bytes() for file, place in pictures.items() if place.is_file()},
-        thumbs.read_bytes() if thumbs and thumbs.is_file() else None,
-    )
+    look = taken(run, name)
+    pictures = {shown.file: _read(run, look, run.plot(shown.file)) for shown in look.shown}
+    thumbs = _read(run, look, run.explained(look.points.thumbs)) if look.points else None
+    return Section(look, {file: content for file, content in pictures.items() if content is not None}, thumbs)
 
 
-def _taken(run: RunFolder, name: str, way: Way) -> bool:
-    """Return whether a look was taken of the run as it is now, in a form that this version can read."""
-    try:
-        look = Look.from_json(run.explained(f"{name}.json").read_text(encoding="utf-8"))
-    except (OSError, UserError):
-        return False
-    return not way.of or look.state == run.state(way.of)
+def _read(run: RunFolder, look: Look, path: Path) -> bytes | None:
+    """Return a file of a look; None where it is gone from a run of before files were hashed."""
+    if not path.is_file() and not run.on_disk.hashed:
+        return None
+    return run.on_disk.read(path, look.files.get(run.on_disk.name(path)), again(run, look.name))
+
+
+def _kept(run: RunFolder, ways: Mapping[str, Way], say: Say = unsaid) -> dict[str, Section]:
+    """Return the looks that were taken of the run as it is now, in a form that this version can read.
+
+    `say` is told which of them have files that aren't what was written.
+    """
+    kept = {}
+    for name, way in ways.items():
+        try:
+            section = section_of(run, name)
+        except Damaged as error:
+            say(f"note: {error}")
+        except (OSError, UserError):
+            continue
+        else:
+            if not way.of or section.look.state == run.state(way.of):
+                kept[name] = section
+    return kept
 
 
 def _patience(subject: Subject, way: Way) -> float:
@@ -125,9 +140,11 @@ def _patience(subject: Subject, way: Way) -> float:
         return 0.0
 
 
-def _lacking(run: RunFolder, ways: Mapping[str, Way], slow: Mapping[str, float]) -> list[str]:
+def _lacking(
+    run: RunFolder, thorough: Sequence[str], slow: Mapping[str, float], kept: Mapping[str, Section]
+) -> list[str]:
     """Return a note of the looks that weren't taken of the run as it is, because they are thorough or slow."""
-    missing = [name for name, way in ways.items() if (way.thorough or name in slow) and not _taken(run, name, way)]
+    missing = [*thorough, *(name for name in slow if name not in kept)]
     if not missing:
         return []
     named = [
