@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from octavo.data.classes import IGNORE
+from octavo.engine.cross_entropy import CrossEntropy
 from octavo.numbers.mask_results import CLASS_IOU
 
 
@@ -70,7 +71,7 @@ class ClassifyGoal(Goal):
     def __init__(self, classes: int, class_weights: Tensor | None = None, label_smoothing: float = 0.0) -> None:
         """`class_weights` float32 [C]."""
         super().__init__()
-        self.criterion = nn.CrossEntropyLoss(weight=class_weights, label_smoothing=label_smoothing)
+        self.criterion = CrossEntropy(class_weights, label_smoothing)
         self.chance, self.plain, self._classes = math.log(classes), True, classes
         self.register_buffer("_held", torch.zeros(3), persistent=False)
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from octavo.data.classes import IGNORE
+from octavo.engine.cross_entropy import CrossEntropy
 from octavo.errors import UserError
 from octavo.recipe import Loss
 
@@ -32,7 +33,7 @@ def make_loss(spec: Loss, classes: int, class_weights: Tensor | None = None, lab
         raise UserError(f"train.class_weights: {len(class_weights)} weights for {classes} classes")
     terms: list[tuple[float, Term]] = []
     if spec.cross_entropy:
-        terms.append((spec.cross_entropy, CrossEntropy(class_weights, label_smoothing)))
+        terms.append((spec.cross_entropy, CrossEntropy(class_weights, label_smoothing, IGNORE)))
     if spec.focal:
         terms.append((spec.focal, Focal(spec.focal_gamma)))
     if spec.dice:
@@ -54,31 +55,6 @@ class MaskLoss(nn.Module):
         """Return the sum over all terms."""
         values = [w * term(logits, targets) for w, term in zip(self.weights, self.terms, strict=True)]
         return torch.stack(values).sum()
-
-
-class CrossEntropy(nn.Module):
-    """torch's cross-entropy, the mean over the pixels that aren't ignored, each by its class's weight.
-
-    Its own mean is NaN where all pixels are ignored, so the sum is divided here.
-    """
-
-    weight: Tensor | None
-
-    def __init__(self, weight: Tensor | None, smoothing: float) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight)
-        self.smoothing = smoothing
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the weighted mean."""
-        total = F.cross_entropy(
-            logits, targets, self.weight, ignore_index=IGNORE, reduction="sum", label_smoothing=self.smoothing
-        )
-        known = targets != IGNORE
-        if self.weight is None:
-            return total / known.sum().clamp_min(1)
-        share = (self.weight[targets.where(known, 0)] * known).sum()
-        return total * (share > 0) / share.where(share > 0, 1.0)
 
 
 class Focal(nn.Module):
