@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from octavo.errors import UserError
-from octavo.numbers.ensemble import COMBINE, Ensemble, fit_weights, select_greedily
+from octavo.numbers.ensemble import CHOSEN, COMBINE, Ensemble, fit_weights, select_greedily
 
 
 def draw(members: int, n: int, classes: int, seed: int, whole: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -67,8 +67,8 @@ def test_greedy_of_two_rounds_finds_the_best_pair_that_holds_the_best_member(see
 def test_greedy_never_scores_below_its_best_member_where_it_was_fitted() -> None:
     for seed in range(10):
         logits, labels = draw(6, 50, 8, seed)
-        weights = fit_weights("greedy", logits, labels)
-        fitted = (COMBINE["greedy"](logits, weights).argmax(1) == labels).mean()
+        weights = fit_weights("caruana", logits, labels)
+        fitted = (COMBINE["caruana"](logits, weights).argmax(1) == labels).mean()
         assert fitted >= max((z.argmax(1) == labels).mean() for z in logits)
         assert weights.sum() == pytest.approx(1) and weights.min() >= 0
 
@@ -93,12 +93,13 @@ def test_weights_of_two_in_three_need_three_rounds() -> None:
     assert select_greedily(logits, labels, 50) == pytest.approx([2 / 3, 1 / 3])
 
 
-def test_greedy_is_fast_enough() -> None:
+@pytest.mark.parametrize("combine", CHOSEN)
+def test_choosing_is_fast_enough(combine: str) -> None:
     logits, labels = draw(8, 2500, 100, 0)
     start = time.perf_counter()
-    first = fit_weights("greedy", logits, labels, 50)
+    first = fit_weights(combine, logits, labels, 50)
     assert time.perf_counter() - start < 5
-    assert first.tolist() == fit_weights("greedy", logits, labels, 50).tolist()
+    assert first.tolist() == fit_weights(combine, logits, labels, 50).tolist()
 
 
 @pytest.mark.parametrize("combine", COMBINE)
@@ -141,8 +142,9 @@ def test_weights_that_need_no_fit() -> None:
     assert fit_weights("mean_probability", logits, []).tolist() == [0.25] * 4
     assert fit_weights("weighted", logits, [], given=[1, 0, 0, 3]).tolist() == [0.25, 0, 0, 0.75]
     assert fit_weights("greedy", logits[:1], []).tolist() == [1]
-    with pytest.raises(ValueError, match="images"):
-        fit_weights("greedy", logits, [])
+    for combine in CHOSEN:
+        with pytest.raises(ValueError, match=r"images|n >= 1"):
+            fit_weights(combine, logits, [])
 
 
 @pytest.mark.parametrize("given", [None, [1.0], [0.0, 0.0], [2.0, -1.0], [float("nan"), 1.0]])
@@ -161,14 +163,25 @@ def test_unknown_combination_names_the_nearest() -> None:
 def test_ensemble_fits_combines_and_comes_back_from_json() -> None:
     logits, labels = draw(3, 60, 4, 5)
     names = ["a", "b", "c"]
-    whole = Ensemble.fit(names, "greedy", logits, labels, rounds=7)
-    assert whole.weights == tuple(fit_weights("greedy", logits, labels, 7))
-    assert whole.logits(logits).tolist() == COMBINE["greedy"](logits, whole.weights).tolist()
-    assert Ensemble.from_dict(json.loads(json.dumps(whole.to_dict()))) == whole
+    for combine in CHOSEN:
+        whole = Ensemble.fit(names, combine, logits, labels, rounds=7)
+        assert whole.weights == tuple(fit_weights(combine, logits, labels, 7))
+        assert whole.logits(logits).tolist() == COMBINE[combine](logits, whole.weights).tolist()
+        assert Ensemble.from_dict(json.loads(json.dumps(whole.to_dict()))) == whole
+    assert fit_weights("caruana", logits, labels, 1).tolist() != fit_weights("caruana", logits, labels, 7).tolist()
     given = Ensemble.fit(names, "weighted", given={"c": 1, "a": 3})
     assert given.weights == (0.75, 0, 0.25)
     with pytest.raises(ValueError, match=r"expected logits \[3,N,C\]"):
-        whole.logits(logits[:2])
+        given.logits(logits[:2])
+
+
+def test_files_of_earlier_versions_are_those_of_plain_greedy_selection() -> None:
+    """They are also what a student's manifest names its teacher by, so they must come out as they were."""
+    old = {"combine": "greedy", "weights": {"a": 0.25, "b": 0.75}}
+    found = Ensemble.from_dict(old)
+    assert found.combine == "caruana" and found.to_dict() == old
+    new = Ensemble(("a", "b"), "greedy", (0.25, 0.75)).to_dict()
+    assert new == old | {"shrunk": True} and Ensemble.from_dict(new).combine == "greedy"
 
 
 def test_without_a_member() -> None:
@@ -197,6 +210,8 @@ def test_ensembles_that_cannot_be(names: tuple[str, ...], weights: tuple[float, 
         {"combine": "greedy", "weights": {"a": 0.4}},
         {"combine": "nothing", "weights": {"a": 1.0}},
         {"combine": "greedy", "weights": {"a": 1.0}, "more": 1},
+        {"combine": "greedy", "weights": {"a": 1.0}, "shrunk": False},
+        {"combine": "mean_logit", "weights": {"a": 1.0}, "shrunk": True},
     ],
 )
 def test_broken_dicts_are_a_users_mistake(data: dict[str, object]) -> None:

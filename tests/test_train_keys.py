@@ -45,6 +45,7 @@ from octavo.networks.build import build_member, start_member
 from octavo.networks.head import make_head
 from octavo.networks.loading import LoadReport
 from octavo.networks.member import MemberNet
+from octavo.numbers.ensemble import COMBINE
 from octavo.options import Options
 from octavo.progress import silent
 from octavo.recipe import ClassifyRecipe
@@ -594,7 +595,7 @@ class Finished:
 
 def ensemble_combine(bench: Bench) -> None:
     found = {c: Finished(combine=c, **({"weights": {"a": 3, "c": 1}} if c == "weighted" else {})).combined()
-             for c in ("mean_probability", "mean_logit", "weighted", "greedy")}  # fmt: skip
+             for c in COMBINE}  # fmt: skip
     run = Finished()
     logits = np.stack([run.given[n]["val"] for n in "abc"])
     torch_logits = torch.from_numpy(logits)
@@ -606,7 +607,7 @@ def ensemble_combine(bench: Bench) -> None:
     for name, probability in expected.items():
         ours = torch.from_numpy(np.asarray(found[name].combined(logits))).softmax(1)
         torch.testing.assert_close(ours, probability)
-    assert len({f.weights for f in found.values()}) == 3  # the means have equal ones
+    assert len({f.weights for f in found.values()}) == 4  # the means have equal ones
 
 
 def ensemble_weights(bench: Bench) -> None:
@@ -615,12 +616,12 @@ def ensemble_weights(bench: Bench) -> None:
 
 
 def ensemble_rounds(bench: Bench) -> None:
-    assert sorted(Finished(rounds=1).combined().weights) == [0.0, 0.0, 1.0]
-    assert max(Finished(rounds=50).combined().weights) < 1
+    assert sorted(Finished(combine="caruana", rounds=1).combined().weights) == [0.0, 0.0, 1.0]
+    assert max(Finished(combine="caruana", rounds=50).combined().weights) < 1
 
 
 def ensemble_fit_on(bench: Bench) -> None:
-    best = {fit_on: "abc"[int(np.argmax(Finished(rounds=1, fit_on=fit_on).combined().weights))]
+    best = {fit_on: "abc"[int(np.argmax(Finished(combine="caruana", rounds=1, fit_on=fit_on).combined().weights))]
             for fit_on in ("holdout", "val")}  # fmt: skip
     run = Finished()
     for part, name in best.items():

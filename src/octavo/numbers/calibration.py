@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
 from octavo.errors import UserError, lookup
 
@@ -23,16 +23,22 @@ Labels = NDArray[np.integer]
 
 COLDEST, HOTTEST = 0.01, 100.0
 """Between these a temperature is sought."""
+_PLACES = 13  # temperatures that are tried before the best is sought near one of them
+SCALE = 0.25
+"""Scale of the prior of ln T, Laplace's distribution: before the images are asked, T lies between 0.7 and 1.4 in three
+of four cases. With 0.35, and with normal priors, networks that were calibrated already came out worse by 10 and 20
+images; with 0.2 those that were far off lost some of what 640 give. Without a prior, 20 images made a network's NLL
+three times as high."""
 RIDGE = 30.0
 """Weight of vector scaling's ridge: a normal prior with deviation 0.18 on each class's relative scale and bias. Of 1 to
 100 it served best, or nearly, where there were 50 images a class and where there were 9."""
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
-    """Return the temperature T in [0.01, 100] at which softmax(logits / T) has the least mean NLL.
+    """Return the most probable temperature T in [0.01, 100], with `SCALE` as the prior of ln T.
 
-    The NLL is convex in 1/T, so that the root of its derivative is the minimum. It has none where every image is right
-    (ever colder is ever better) or nothing depends on T: then the images do not say what T is, and it is 1.
+    Minimised is the summed NLL of softmax(logits / T) + |ln T| / `SCALE`. Of few images it is near 1, and of many the
+    one with the least NLL. Where nothing depends on T it is 1; where every image is right it is finite.
 
     Args:
         logits: [n,C], finite; or log-probabilities.
@@ -41,25 +47,28 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         ValueError: no images, shapes that do not belong together, or logits that are not finite.
     """
-    from scipy.optimize import (
-        brentq,
-    )  # here, because prediction needs no fit and this import takes a quarter of a second
+    # Here, because prediction needs no fit and this import takes a quarter of a second.
+    from scipy.optimize import minimize_scalar
 
     scores, truth = _checked(logits, labels)
-    own = scores[np.arange(len(truth)), truth]
-    if (own >= scores.max(axis=1)).all():
-        return 1.0
-    # Differences to the true class's logit: their mean under the model is the derivative, and nothing overflows.
-    gaps = scores - own[:, None]
+    top = scores.max(axis=1, keepdims=True)
+    below, missed = scores - top, float((top[:, 0] - scores[np.arange(len(truth)), truth]).sum())
 
-    def slope(inverse: float) -> float:
-        return float((softmax(inverse * gaps, axis=1) * gaps).sum(axis=1).mean())
+    def loss(log: float) -> float:
+        inverse = np.exp(-log)
+        return float(np.log(np.exp(inverse * below).sum(axis=1)).sum()) + inverse * missed + abs(log) / SCALE
 
-    if slope(1 / HOTTEST) >= 0:
-        return HOTTEST
-    if slope(1 / COLDEST) <= 0:
-        return COLDEST
-    return 1 / float(brentq(slope, 1 / HOTTEST, 1 / COLDEST, xtol=1e-12, rtol=1e-12))  # pyright: ignore[reportArgumentType]
+    # The sum has a corner at T = 1, and may have a second minimum on either side of it.
+    tried = np.linspace(np.log(COLDEST), np.log(HOTTEST), _PLACES)
+    values = [loss(log) for log in tried]
+    best = int(np.argmin(values))
+    low, high = tried[max(best - 1, 0)], tried[min(best + 1, _PLACES - 1)]
+    found = [(loss(0.0), 0.0)]
+    for ends in ((low, min(high, 0.0)), (max(low, 0.0), high)):
+        if ends[0] < ends[1]:
+            near = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-8})
+            found.append((float(near.fun), float(near.x)))
+    return float(np.exp(min(found)[1]))
 
 
 def fit_vector(logits: ArrayLike, labels: ArrayLike) -> tuple[Doubles, Doubles]:
@@ -199,7 +208,8 @@ def _numbers(values: object) -> tuple[float, ...]:
 
 CALIBRATIONS = {
     "none": "logits as they are",
-    "temperature": "temperature scaling (Guo et al., ICML 2017): all logits divided by one number, least NLL",
+    "temperature": "temperature scaling (Guo et al., ICML 2017): all logits divided by one number, the likeliest, "
+    "with a prior that keeps it near 1 where images are few",
     "vector": "vector scaling (Guo et al., ICML 2017): each class's logit scaled and shifted, least NLL with a ridge "
     "towards temperature scaling",
 }

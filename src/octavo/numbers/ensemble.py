@@ -1,4 +1,4 @@
-"""How the members' logits [M,N,C] become one prediction [N,C]: combinations, greedily chosen weights, calibration."""
+"""How the members' logits [M,N,C] become one prediction [N,C]: combinations, chosen weights, calibration."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from scipy.special import log_softmax
 
 from octavo.errors import UserError, lookup, suggest
 from octavo.numbers.calibration import NONE, Calibration
+from octavo.numbers.shrinkage import shrunken_weights
 
 Floats = NDArray[np.floating]
 Labels = NDArray[np.integer]
@@ -41,9 +42,18 @@ COMBINE: dict[str, Combination] = {
     "mean_logit": mix_logits,
     "weighted": mix_logits,
     "greedy": mix_logits,
+    "caruana": mix_logits,
 }
 """Name in a recipe → function (logits [M,N,C], weights [M]) → [N,C], whose softmax is the ensemble's probability.
-The means take equal weights; `weighted` those of the recipe; `greedy` those that `fit_weights` chose."""
+The means take equal weights; `weighted` those of the recipe; the others those that `fit_weights` chose."""
+
+CHOSEN: dict[str, str] = {
+    "greedy": "by likelihood, shrunk towards equal weights as far as those images leave them open (a ridge, averaged "
+    "over five strengths by their evidence; MacKay, Neural Computation 4, 1992)",
+    "caruana": "from greedy selection with replacement by accuracy (Caruana et al., ICML 2004)",
+}
+"""The combinations whose weights are chosen on images → how, in words. `greedy` was the other one's name in earlier
+versions, so that recipes of then get the weights that serve better now."""
 
 
 def fit_weights(
@@ -57,14 +67,14 @@ def fit_weights(
 
     Args:
         combine: a key of `COMBINE`.
-        logits: [M,N,C] of the images to choose by; only `greedy` looks at more than M.
+        logits: [M,N,C] of the images to choose by; only those of `CHOSEN` look at more than M.
         labels: int [N], class ids.
-        rounds: `greedy`: at most this many picks.
+        rounds: `caruana`: at most this many picks.
         given: `weighted`: a weight >= 0 per member.
 
     Raises:
         UserError: unknown combination; given weights of the wrong number, below zero, or all zero.
-        ValueError: `greedy` without images or rounds.
+        ValueError: one of `CHOSEN` without images, `caruana` without rounds.
     """
     lookup(COMBINE, combine, "ensemble.combine")
     stack = np.asarray(logits)
@@ -72,6 +82,8 @@ def fit_weights(
     if combine == "weighted":
         return _normalised(given, members)
     if combine == "greedy" and members > 1:
+        return shrunken_weights(stack, np.asarray(labels))
+    if combine == "caruana" and members > 1:
         return select_greedily(stack, np.asarray(labels), rounds)
     return np.full(members, 1 / members)
 
@@ -169,15 +181,15 @@ class Ensemble:
         Args:
             names: the members, in the order of `logits`.
             combine: a key of `COMBINE`.
-            logits: [M,N,C] of the images to choose by; needed by `greedy` of several members, and to calibrate.
+            logits: [M,N,C] of the images to choose by; needed by `CHOSEN` of several members, and to calibrate.
             labels: int [N], their class ids.
-            rounds: `greedy`: at most this many picks.
+            rounds: `caruana`: at most this many picks.
             given: `weighted`: member → weight; a member not named has weight 0.
             calibration: a key of `CALIBRATIONS`; without logits nothing is calibrated.
 
         Raises:
             UserError: unknown combination or member, or unusable given weights.
-            ValueError: `greedy` of several members without logits.
+            ValueError: one of `CHOSEN` for several members without logits.
         """
         for name in given or {}:
             if name not in names:
@@ -237,11 +249,16 @@ class Ensemble:
         return Ensemble(tuple(rest), self.combine, tuple(w / total for w in rest.values()))
 
     def to_dict(self) -> dict[str, object]:
-        """Return the ensemble as a JSON-able dict; `from_dict` gives it back exactly."""
+        """Return the ensemble as a JSON-able dict; `from_dict` gives it back exactly.
+
+        Earlier versions wrote "greedy" for `caruana`, and so does this one: `shrunk` marks the weights of `greedy`.
+        """
         found: dict[str, object] = {
-            "combine": self.combine,
+            "combine": "greedy" if self.combine in CHOSEN else self.combine,
             "weights": dict(zip(self.names, self.weights, strict=True)),
         }
+        if self.combine == "greedy":
+            found["shrunk"] = True
         if self.own or self.calibration != NONE:
             found["calibration"] = self.calibration.to_dict()
             found["members"] = {name: self.own_of(name).to_dict() for name in self.names}
@@ -254,9 +271,12 @@ class Ensemble:
         Raises:
             UserError: `data` has another form; `where` names its file.
         """
-        combine, weights, keys = data.get("combine"), data.get("weights"), set(data)
+        combine, weights, keys = data.get("combine"), data.get("weights"), set(data) - {"shrunk"}
         whole, own = data.get("calibration", NONE.to_dict()), data.get("members", {})
         odd = keys - {"combine", "weights", "calibration", "members"} or ("calibration" in keys) != ("members" in keys)
+        odd = odd or ("shrunk" in data and (data["shrunk"] is not True or combine != "greedy"))
+        if combine == "greedy" and "shrunk" not in data:
+            combine = "caruana"
         if odd or not isinstance(combine, str) or not all(isinstance(x, Mapping) for x in (weights, whole, own)):
             raise UserError(f'{where}: expected {{"combine": NAME, "weights": {{MEMBER: WEIGHT}}, "calibration": …}}')
         assert isinstance(weights, Mapping) and isinstance(whole, Mapping) and isinstance(own, Mapping)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from octavo.errors import UserError
 from octavo.numbers.bootstrap import Bootstrap, Draws, same_system
-from octavo.numbers.ensemble import Ensemble, fit_weights
+from octavo.numbers.ensemble import CHOSEN, Ensemble, fit_weights
 from octavo.numbers.grade_rule import OPTIMISM_RULE, calibration_warning, member_warning, rule_of
 from octavo.numbers.metrics import METRICS, Doubles, Labels, Statistic, log_probabilities, metrics_for
 from octavo.numbers.power import majority_warning
@@ -53,10 +53,10 @@ def grade(
         classes: C names.
         combination: the ensemble to grade.
         split: what the images are: `val`, `test`, `holdout`, `train`, or a name of the caller's.
-        fit: (logits [M,n,C], labels [n]) that greedy weights were chosen on; ensembles without one member choose theirs
-            anew on it. If absent their weights are those of the others, scaled.
+        fit: (logits [M,n,C], labels [n]) that weights were chosen on; ensembles without one member choose theirs anew
+            on it. If absent their weights are those of the others, scaled.
         fitted_on: what `fit` is: `holdout`, `out-of-fold`, `val` or `none`.
-        rounds: of greedy selection.
+        rounds: of greedy selection, where weights are `caruana`'s.
         rival: the same members with weights and calibration chosen on the scored images, to tell how much that
             flatters; or, where `combination` was so chosen, those of an honest ensemble.
         groups: int [N], images that are resampled together, as those of one patient.
@@ -226,11 +226,12 @@ class _Graded:
             self.progress("leave-one-out", i, members)
             kept = np.delete(np.arange(members), i)
             others = self.combination.without(name)
-            if self.combination.combine == "greedy" and self.fit is not None:
+            combine = self.combination.combine
+            if combine in CHOSEN and self.fit is not None:
                 logits, labels = np.asarray(self.fit[0])[kept], self.fit[1]
-                weights = fit_weights("greedy", logits, labels, self.rounds)
+                weights = fit_weights(combine, logits, labels, self.rounds)
                 rest = tuple(n for n in self.combination.names if n != name)
-                others = Ensemble(rest, "greedy", tuple(weights.tolist()))
+                others = Ensemble(rest, combine, tuple(weights.tolist()))
             if others is not None:
                 yield i, log_probabilities(others.logits(self.stack[kept]))
 

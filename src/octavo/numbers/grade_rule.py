@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.numbers.bootstrap import Bootstrap
-from octavo.numbers.ensemble import Ensemble
+from octavo.numbers.ensemble import CHOSEN, Ensemble
 from octavo.numbers.metrics import Labels, metrics_for
 from octavo.numbers.power import power_sentence, uneven
 from octavo.numbers.results import Interval, SystemResult
 from octavo.words import counted
 
 OPTIMISM_RULE = (
-    "The same members twice: with weights and calibration chosen on images that are not scored (honest), and chosen by "
-    "greedy selection on the scored images themselves (flattered). The gap is what such a choice adds to the number, "
-    "and not to the model. Epochs, augmentation and architectures that are chosen by the scored images flatter too, "
-    "and are not in it."
+    "The same members twice: with weights and calibration chosen on images that are not scored (honest), and on the "
+    "scored images themselves, weights by greedy selection for accuracy (flattered). The gap is what such a choice "
+    "adds to the number, and not to the model. Epochs, augmentation and architectures that are chosen by the scored "
+    "images flatter too, and are not in it."
 )
 
 WORSE = 0.1
@@ -74,7 +74,7 @@ def member_warning(gain: Interval, best: str, split: str, combine: str) -> str |
         return None
     ends = f"{-100 * gain.high:.2f} to {-100 * gain.low:.2f}, as the best of all members"
     more = f"more accurate here than the ensemble by {-100 * gain.value:.2f} points ({ends})"
-    advice = "" if combine == "greedy" else "; weights by accuracy (ensemble.combine=greedy) leave weak members out"
+    advice = "" if combine in CHOSEN else "; chosen weights (ensemble.combine=greedy) leave weak members out"
     return f"one member alone, {best}, is {more}{advice}"
 
 
@@ -101,6 +101,7 @@ _COMBINED = {
     "mean_logit": "the mean of the members' logits",
     "weighted": "a sum of the members' logits with the recipe's weights",
     "greedy": "a weighted sum of the members' logits",
+    "caruana": "a weighted sum of the members' logits",
 }
 _PLACES = {
     "holdout": "a held-out share of the training images",
@@ -123,15 +124,13 @@ def rule_of(
     boot: Bootstrap,
 ) -> dict[str, Any]:
     """Return the fields of a Report that say what was scored, how the ensemble came about, and what to beware of."""
-    chosen = fitted_on if combination.combine == "greedy" and len(combination.names) > 1 else "none"
+    chosen = fitted_on if combination.combine in CHOSEN and len(combination.names) > 1 else "none"
     method = combination.calibration.method
     calibrated = fitted_on if method != "none" else "none"
     how = _COMBINED[combination.combine]
     if chosen != "none":
-        how += (
-            f", with weights from greedy selection with replacement (Caruana et al., ICML 2004), at most {rounds} "
-            f"rounds, by accuracy on {_PLACES.get(chosen, chosen)}"
-        )
+        most = f", at most {rounds} rounds" if combination.combine == "caruana" else ""
+        how += f", with weights chosen on {_PLACES.get(chosen, chosen)} {CHOSEN[combination.combine]}{most}"
     scaled = ""
     if method != "none":
         scaled = (

@@ -77,14 +77,16 @@ class Augment(Changes):
 class Ensemble(Section):
     """How the members' outputs become one, and their probabilities honest."""
 
-    combine: Literal["mean_probability", "mean_logit", "weighted", "greedy"] = "greedy"
+    combine: Literal["mean_probability", "mean_logit", "weighted", "greedy", "caruana"] = "greedy"
+    """`greedy`: weights by likelihood, shrunk towards equal ones (`numbers.shrinkage`); `caruana`: by greedy selection
+    for accuracy, as the reference's."""
     weights: dict[str, NotNegative] = Field(default_factory=dict)
     """For `weighted`: member name → weight; they are scaled to sum to one."""
     rounds: Count = 50
-    """For `greedy`: at most this many picks (Caruana et al., ICML 2004)."""
+    """For `caruana`: at most this many picks (Caruana et al., ICML 2004)."""
     fit_on: Literal["holdout", "val"] = "holdout"
-    """Where greedy weights and the calibration are fitted: held-out training images, or with `data.folds` out-of-fold
-    predictions. `val` is the set that is scored: the score is then labelled as flattered."""
+    """Where weights are chosen and the calibration is fitted: held-out training images, or with `data.folds`
+    out-of-fold predictions. `val` is the set that is scored: the score is then labelled as flattered."""
     calibration: Literal["temperature", "vector", "none"] = "temperature"
     """Scaling of the ensemble's and of each member's logits before softmax (Guo et al., ICML 2017), fitted on `fit_on`
     by likelihood: one number, or a factor and an offset a class. Nothing is fitted where nothing is held out."""
@@ -129,7 +131,7 @@ class ClassifyRecipe(Recipe):
         needs = {
             "train.patience": self.train.patience > 0,
             'train.keep = "best"': self.train.keep == "best",
-            'ensemble.combine = "greedy"': self.ensemble.combine == "greedy"
+            f'ensemble.combine = "{self.ensemble.combine}"': self.ensemble.combine in ("greedy", "caruana")
             and self.ensemble.fit_on == "holdout"
             and len(names) > 1,
         }

@@ -12,6 +12,7 @@ from octavo.engine.hardware import Hardware
 from octavo.engine.material import Material
 from octavo.errors import UserError
 from octavo.networks import build, pack
+from octavo.numbers.ensemble import CHOSEN
 from octavo.numbers.grade_rule import FEW_TO_CALIBRATE
 from octavo.options import Options
 from octavo.progress import Say
@@ -76,7 +77,7 @@ def _few_held_out(recipe: ClassifyRecipe, material: Material) -> str:
     held, spec = material.counts.get("holdout", 0), recipe.ensemble
     if recipe.folds or spec.fit_on != "holdout" or not held:
         return ""
-    if len(recipe.members) > 1 and spec.combine == "greedy" and held < FEW_HELD_OUT:
+    if len(recipe.members) > 1 and spec.combine in CHOSEN and held < FEW_HELD_OUT:
         work = "choose the ensemble's weights" + (" and calibrate the probabilities" if held < FEW_TO_CALIBRATE else "")
     elif spec.calibration != "none" and held < FEW_TO_CALIBRATE:
         work = "calibrate the probabilities"

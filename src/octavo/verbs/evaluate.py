@@ -19,7 +19,7 @@ from octavo.engine.restore import answers, restore_all
 from octavo.engine.sets import METHOD, half_tried, sets_of, tried
 from octavo.errors import UserError, lookup
 from octavo.numbers.bootstrap import group_ids, interval
-from octavo.numbers.ensemble import Ensemble
+from octavo.numbers.ensemble import CHOSEN, Ensemble
 from octavo.numbers.grade import grade
 from octavo.numbers.metrics import METRICS
 from octavo.numbers.results import Interval, Report, WithoutTwins
@@ -200,7 +200,7 @@ def combine(run: RunFolder, fit_on: str | None = None) -> Ensemble:
     logits = np.stack([run.member(name).outputs()[part] for name in names]) if has_part(run, part, names[0]) else None
     return Ensemble.fit(
         names,
-        "mean_logit" if spec.combine == "greedy" and len(names) == 1 else spec.combine,
+        "mean_logit" if spec.combine in CHOSEN and len(names) == 1 else spec.combine,
         logits,
         run.labels(part) if logits is not None else None,
         rounds=spec.rounds,
@@ -215,8 +215,11 @@ def has_part(run: RunFolder, part: str, member: str | None = None) -> bool:
 
 
 def _like_reference(recipe: ClassifyRecipe, honest: Ensemble, logits: np.ndarray, labels: np.ndarray) -> Ensemble:
-    """Return the ensemble with weights and calibration chosen on the scored images, logits [M,n,C] and labels [n]."""
-    combination = "greedy" if len(honest.names) > 1 else honest.combine
+    """Return the ensemble with weights and calibration chosen on the scored images, logits [M,n,C] and labels [n].
+
+    The weights are those of plain greedy selection, which is what flatters elsewhere, the reference included.
+    """
+    combination = "caruana" if len(honest.names) > 1 else honest.combine
     return Ensemble.fit(
         honest.names,
         combination,

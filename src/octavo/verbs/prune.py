@@ -7,7 +7,7 @@ from dataclasses import replace
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
 from octavo.numbers.bootstrap import Bootstrap
-from octavo.numbers.ensemble import Ensemble
+from octavo.numbers.ensemble import CHOSEN, Ensemble
 from octavo.numbers.metrics import METRICS, accuracy_of
 from octavo.numbers.prune import pruned
 from octavo.numbers.speed_results import PruneReport, PruneStep
@@ -47,7 +47,7 @@ def prune(run: RunFolder, budget: float, *, apply: bool = False, progress: Progr
 
     def fit(places: tuple[int, ...]) -> Ensemble:
         own, spec = tuple(names[p] for p in places), recipe.ensemble
-        combine = "mean_logit" if spec.combine == "greedy" and len(own) == 1 else spec.combine
+        combine = "mean_logit" if spec.combine in CHOSEN and len(own) == 1 else spec.combine
         given = {name: spec.weights.get(name, 0.0) for name in own} if spec.weights else None
         if given is not None and not any(given.values()):
             given = dict.fromkeys(own, 1.0)
@@ -79,7 +79,8 @@ def _all(subset: Ensemble, names: tuple[str, ...], before: Ensemble) -> Ensemble
     """Return a subset as an ensemble of all members, the dropped ones without weight; each alone answers as before."""
     shares = dict(zip(subset.names, subset.weights, strict=True))
     weights = tuple(shares.get(name, 0.0) for name in names)
-    return replace(subset, names=names, combine=before.combine, weights=weights, own=before.own)
+    combine = subset.combine if subset.combine in CHOSEN else before.combine
+    return replace(subset, names=names, combine=combine, weights=weights, own=before.own)
 
 
 def _tried(
