@@ -316,3 +316,17 @@ def test_a_calibration_that_made_things_worse_is_told(images: int) -> None:
         and f"fitted on {images} images (holdout)" in told
     )
     assert ("hold out more" if images == 5 else "unlike those that are scored") in told
+
+
+def test_members_and_ensembles_below_the_commonest_class_are_named() -> None:
+    """Balanced weights with smoothing once ended at an accuracy of .02 where .98 was to be had."""
+    labels = np.r_[np.zeros(98, int), np.ones(2, int)]
+    rare, common = np.tile([0.0, 3.0], (100, 1)), np.tile([3.0, 0.0], (100, 1))
+    stack = np.stack([rare, rare, common])
+    found = grade(NAMES, stack, labels, ("x", "y"), Ensemble.fit(NAMES, "mean_logit"), split="val", replicates=50)
+    texts = [text for text in found.warnings if "worse than always naming the commonest class (0.9800)" in text]
+    assert [text.count("0.0200") for text in texts] == [1, 2]  # the ensemble, two of the members
+    assert f"{NAMES[0]} 0.0200, {NAMES[1]} 0.0200" in texts[1] and NAMES[2] not in texts[1]
+    one = grade(NAMES[:1], stack[:1], labels, ("x", "y"), Ensemble.fit(NAMES[:1], "mean_logit"), split="val",
+                replicates=50)  # fmt: skip
+    assert sum("worse than" in text for text in one.warnings) == 1

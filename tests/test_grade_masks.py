@@ -215,3 +215,27 @@ def test_the_card_says_what_became_of_absent_classes() -> None:
     assert rows["absent-one"].note == "absent unknown: counts 1"
     assert rows["mmsegmentation"].note == "absent unknown: left out"
     assert rows["smp-macro-imagewise"].note == "12 of 48 pairs of image and class are empty: counts 1"
+
+
+@pytest.mark.parametrize("rule", ["course", "mmsegmentation", "absent-one"])
+def test_worse_than_one_class_everywhere_is_said(rule: str) -> None:
+    """Against scikit-learn's numbers of masks that are painted in the commonest class."""
+    random = np.random.default_rng(0)
+    truth = np.where(random.random((8, 20, 20)) < 0.9, 1, random.integers(0, 3, (8, 20, 20))).astype(np.uint8)
+    truth[:, 0] = IGNORE
+    predicted = np.where(random.random(truth.shape) < 0.95, 2, truth).astype(np.uint8)
+    label, everywhere = truth[truth != IGNORE], np.ones((truth != IGNORE).sum(), int)
+    painted = np.ones_like(truth)
+    expected = grade_masks(counted(painted, truth), NAMES, SCORED, rule=rule, split="val", replicates=200).metrics[
+        "miou"
+    ]
+    got = report(counted(predicted, truth), rule)
+    (said,) = [text for text in got.warnings if "worse than" in text]
+    assert said.startswith('worse than always naming the commonest class, "water": ')
+    own = got.metrics["miou"]
+    assert expected is not None and own is not None
+    assert (f"mIoU {own.value:.4f} (that: {expected.value:.4f})" in said) == (own.value < expected.value)
+    assert f"pixel accuracy {accuracy_score(label, predicted[truth != IGNORE]):.4f}" in said
+    assert f"(that: {accuracy_score(label, everywhere):.4f})" in said
+    for fine in (painted, truth):
+        assert not any("worse than" in text for text in report(counted(fine, truth), rule).warnings)

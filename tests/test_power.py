@@ -15,6 +15,7 @@ from octavo.numbers.power import (
     detection,
     images_needed,
     majority_warning,
+    members_below_majority,
     power_sentence,
     smallest_difference,
     uneven,
@@ -111,3 +112,13 @@ def test_majority_warning() -> None:
     assert said and said.startswith("always naming the commonest class scores 0.5000")
     assert majority_warning([50, 50], Interval(value=0.9, low=None, high=None)) is not None
     assert majority_warning([100, 0], clear) is None
+    said = majority_warning([98, 2], wilson(2, 100))
+    assert said and "accuracy 0.0200 is worse than always naming the commonest class (0.9800)" in said
+    assert "worse" not in (majority_warning([98, 2], wilson(98, 100)) or "")
+
+
+def test_members_below_the_commonest_class_are_named() -> None:
+    said = members_below_majority([98, 2], {"a": 0.02, "b": 0.98, "c": 0.97, "d": 1.0})
+    assert said == "worse than always naming the commonest class (0.9800): accuracy of a 0.0200, c 0.9700"
+    assert members_below_majority([98, 2], {"a": 0.98}) is None
+    assert members_below_majority([0, 0], {"a": 0.0}) is None

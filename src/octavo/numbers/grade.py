@@ -14,7 +14,7 @@ from octavo.numbers.bootstrap import Bootstrap, Draws, same_system
 from octavo.numbers.ensemble import CHOSEN, Ensemble, fit_weights
 from octavo.numbers.grade_rule import OPTIMISM_RULE, calibration_warning, member_warning, rule_of
 from octavo.numbers.metrics import METRICS, Doubles, Labels, Statistic, log_probabilities, metrics_for
-from octavo.numbers.power import majority_warning
+from octavo.numbers.power import majority_warning, members_below_majority
 from octavo.numbers.results import ClassResult, Contribution, Optimism, Report, SystemResult, wilson
 from octavo.progress import Progress, silent
 
@@ -76,9 +76,11 @@ def grade(
     results = graded.results(bool(said["flattered"]))
     behind = results.pop("behind")
     counts, own = np.bincount(truth, minlength=len(classes)), results["systems"][-1].metrics[HEADLINE]
+    alone = {one.name: one.metrics[HEADLINE].value for one in results["systems"][:-1]} if len(names) > 1 else {}
     fitted = 0 if fit is None else len(np.asarray(fit[1]))
     worse = (
         majority_warning(counts, own),
+        members_below_majority(counts, alone),
         member_warning(behind, results["best_member"], split, combination.combine),
         calibration_warning(results["systems"], split, str(said["calibrated_on"]), fitted),
     )

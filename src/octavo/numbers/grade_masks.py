@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from octavo.numbers.results import Interval
 from octavo.numbers.rules import BESIDE, NOTHING, RULES, Rule
 from octavo.words import counted
 
-HEADLINE = "miou"
+HEADLINE, PIXELS = "miou", "pixel_accuracy"
 
 _FLATTERED = {
     "train": "flattered: the segmenter was trained on the images that are scored",
@@ -61,7 +61,9 @@ def grade_masks(
     drawn = {key: _Drawn.of(r.means(confusions, scored), boot) for key, r in rules.items()}
     total = confusions.sum(axis=0)
     flattery = (_FLATTERED[split],) if split in _FLATTERED else ()
-    warnings = (*flattery, *_warnings(confusions, names, chosen, drawn[HEADLINE].at_all))
+    at_all = {key: float(one.at_all.value[0]) for key, one in drawn.items()}
+    constant = _constant_warning(confusions, names, scored, chosen, at_all)
+    warnings = (*flattery, *constant, *_warnings(confusions, names, chosen, drawn[HEADLINE].at_all))
     return SegmentReport(
         split=split,
         n=len(confusions),
@@ -196,6 +198,23 @@ def _warnings(confusions: Confusions, names: Sequence[str], rule: Rule, means: M
     if len(confusions) == 1:
         found.append("one image alone: no interval can be had from it")
     return tuple(found)
+
+
+def _constant_warning(
+    confusions: Confusions, names: Sequence[str], scored: Flags, rule: Rule, found: Mapping[str, float]
+) -> tuple[str, ...]:
+    """Return a warning if mIoU or pixel accuracy, of those found, is below that of naming one class everywhere."""
+    truth = confusions.sum(axis=0)[:-1].sum(axis=1)
+    commonest = int(truth.argmax())
+    constant = np.zeros_like(confusions)
+    constant[:, :, commonest] = confusions.sum(axis=2)
+    below = []
+    for key, one in {HEADLINE: rule, PIXELS: BESIDE[PIXELS]}.items():
+        value = one.score(constant, scored).value
+        if value is not None and found[key] < value - 1e-9:
+            below.append(f"{'mIoU' if key == HEADLINE else one.title} {found[key]:.4f} (that: {value:.4f})")
+    named = f'worse than always naming the commonest class, "{names[commonest]}": '
+    return (named + ", ".join(below),) if below and truth.any() else ()
 
 
 def _sentence(rule: Rule, split: str, boot: Bootstrap) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from statistics import NormalDist
 
 import numpy as np
@@ -13,6 +14,8 @@ from scipy.stats import binom
 from octavo.numbers.results import Interval
 from octavo.words import counted
 
+_WORSE = "worse than always naming the commonest class"
+_SAME = 1e-9  # accuracies in reports are rounded
 UNEVEN = 1.5
 """Classes are uneven where the largest has more than this many times the images of the smallest."""
 
@@ -113,7 +116,7 @@ def uneven(counts: ArrayLike) -> bool:
 def majority_warning(counts: ArrayLike, accuracy: Interval) -> str | None:
     """Return what always naming the commonest class scores, where that matters; counts [C] of the scored images.
 
-    It does where classes are uneven, and where the accuracy is not clearly above it.
+    It does where classes are uneven, and where the accuracy is not clearly above it, or below.
     """
     present = _present(counts)
     if len(present) < 2:
@@ -124,9 +127,22 @@ def majority_warning(counts: ArrayLike, accuracy: Interval) -> str | None:
         return None
     names = f"always naming the commonest class scores {baseline:.4f}"
     sizes = f"classes are uneven ({present.min():,} to {present.max():,} images): " if uneven(counts) else ""
+    if accuracy.value < baseline - _SAME:
+        return f"{sizes}accuracy {accuracy.value:.4f} is {_WORSE} ({baseline:.4f})"
     if not beaten:
         return f"{sizes}{names}, and the accuracy of {accuracy.value:.4f} is not clearly above it"
     return f"{sizes}{names}; see balanced accuracy and macro F1 beside the accuracy of {accuracy.value:.4f}"
+
+
+def members_below_majority(counts: ArrayLike, accuracies: Mapping[str, float]) -> str | None:
+    """Return which members are less accurate than always naming the commonest of the scored images, counts [C]."""
+    present = _present(counts)
+    baseline = present.max() / present.sum() if len(present) else 0.0
+    below = {name: value for name, value in accuracies.items() if value < baseline - _SAME}
+    if not below:
+        return None
+    named = ", ".join(f"{name} {value:.4f}" for name, value in below.items())
+    return f"{_WORSE} ({baseline:.4f}): accuracy of {named}"
 
 
 def _present(counts: ArrayLike) -> NDArray[np.int64]:

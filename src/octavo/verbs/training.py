@@ -213,7 +213,9 @@ def _came_out(run: RunFolder, job: Job, name: str) -> str:
     words = {"holdout": held, "val": "validation images"}[part]
     truth = job.labels[job.parts[part]]
     right = float(np.mean(run.member(name).outputs()[part].argmax(1) == truth))
-    return f"{name}: accuracy {right:.3f} on {len(truth):,} {words}"
+    constant = np.bincount(truth).max() / len(truth)
+    worse = f"; worse than always naming the commonest class ({constant:.3f})" if right < constant else ""
+    return f"{name}: accuracy {right:.3f} on {len(truth):,} {words}{worse}"
 
 
 def _settled(recipe: Recipe, hardware: Hardware) -> Recipe:
