@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import urllib.error
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,11 @@ import torchvision
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from conftest import Octavo
 from octavo import cli_weights
-from octavo.errors import UserError
+from octavo.errors import Damaged, UserError
 from octavo.networks.backbone import Backbone
+from octavo.networks.checksums import SUMS
 from octavo.networks.pack import pack, table, verify
 from octavo.networks.weights import load_pretrained
 from octavo.recipe import ClassifyRecipe, dumps
@@ -145,7 +149,7 @@ def test_mistakes(tmp_path: Path) -> None:
         pack(recipe(("vgg16", "imagenet")), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (tmp_path / "SHA256SUMS").write_text("what\n")
-    with pytest.raises(UserError, match=r"SHA256SUMS: expected lines of a sha256 and a file name$"):
+    with pytest.raises(UserError, match=r"SHA256SUMS: line 1: expected a SHA-256 of 64 digits and a file name; copy"):
         verify(tmp_path)
 
 
@@ -193,10 +197,104 @@ def test_list_fits_a_narrow_terminal(
     assert "no such file:\n  no/such.pth\n" in out
 
 
-def test_list_of_a_damaged_file(origin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_of_a_damaged_file_without_a_hash(
+    origin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "squeezenet1_1.safetensors").write_bytes(b"no")
     cli_weights.weights_list(mine(tmp_path, recipe(("squeezenet1_1", "imagenet"))), tmp_path)
     assert "found " in capsys.readouterr().out  # what is wrong with it, loading says
+
+
+TWO = (("squeezenet1_1", "imagenet"), ("shufflenet_v2_x0_5", "imagenet"))
+
+
+def bundle(origin: Path, folder: Path) -> tuple[Path, Path, Path]:
+    """Pack two networks' weights; return the files and the list of their hashes."""
+    first, second = pack(recipe(*TWO), folder, origin)
+    return first, second, folder / SUMS
+
+
+def flip(path: Path, place: int = -1) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def swap(first: Path, second: Path) -> None:
+    first.rename(first.with_suffix(".x"))
+    second.rename(first)
+    first.with_suffix(".x").rename(second)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path, Path, Path], object], str]] = {
+    "flipped": (lambda first, second, sums: flip(first), "first"),
+    "header flipped": (lambda first, second, sums: flip(first, 3), "first"),
+    "cut": (lambda first, second, sums: os.truncate(first, 9999), "first"),
+    "empty": (lambda first, second, sums: os.truncate(second, 0), "second"),
+    "missing": (lambda first, second, sums: second.unlink(), "second"),
+    "swapped": (lambda first, second, sums: swap(first, second), "first"),
+    "list of another": (lambda first, second, sums: sums.write_text(f"{'0' * 64}  {first.name}\n"), "first"),
+    "list not UTF-8": (lambda first, second, sums: sums.write_bytes(b"\xff" * 99), "list"),
+    "list of JSON": (lambda first, second, sums: sums.write_text("[" * 9999), "list"),
+    "list cut": (lambda first, second, sums: os.truncate(sums, 30), "list"),
+    "list above": (lambda first, second, sums: sums.write_text(f"{'0' * 64}  ../x.pth\n"), "list"),
+    "list elsewhere": (lambda first, second, sums: sums.write_text(f"{'0' * 64}  /etc/passwd\n"), "list"),
+    "list twice": (lambda first, second, sums: sums.write_text(f"{'0' * 64}  a\n{'1' * 64}  a\n"), "list"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_bundle_is_refused_by_whatever_reads_it(
+    damage: str, origin: Path, tmp_path: Path, run_cli: Octavo, digits_folder: Path
+) -> None:
+    first, second, sums = bundle(origin, tmp_path / "packed")
+    act, which = DAMAGES[damage]
+    act(first, second, sums)
+    places = {"first": [first], "second": [second], "list": [sums]}[which]
+    made = mine(tmp_path, recipe(*TWO))
+    given = ("--weights-dir", first.parent)
+    for argv in (
+        ("describe", made, *given),
+        ("weights", "list", made, *given),
+        ("train", made, "--data", digits_folder, "--out", tmp_path / "run", *given),
+        ("weights", "pack", made, tmp_path / "again", *given),
+    ):
+        code, _, err = run_cli(*argv)
+        told = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert code == 2 and any(str(place) in told[0] for place in places), (argv, err)
+        assert "; " in told[0].split(": ", 2)[2] and "Traceback" not in err  # what it should be, and what to do
+        assert not (tmp_path / "run").exists() and not list((tmp_path / "again").glob("*"))
+
+
+def test_a_bundle_is_the_same_bytes_each_time(origin: Path, tmp_path: Path) -> None:
+    made = recipe(*TWO)
+    first = {path.name: path.read_bytes() for path in bundle(origin, tmp_path / "0")}
+    for number in range(1, 5):
+        pack(made, tmp_path / str(number), origin)
+        assert {path.name: path.read_bytes() for path in (tmp_path / str(number)).iterdir()} == first
+    pack(made, tmp_path / "packed again", tmp_path / "0")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "packed again").iterdir()} == first
+
+
+def test_a_list_of_the_common_tools_is_read(origin: Path, tmp_path: Path) -> None:
+    first, second, sums = bundle(origin, tmp_path / "packed")
+    lines = sums.read_text().splitlines()
+    sums.write_bytes(("\ufeff" + "\r\n".join(line.upper()[:64] + " *" + line[66:] for line in lines)).encode())
+    assert [row.state for row in verify(first.parent)] == ["ok", "ok"]
+    flip(second)
+    with pytest.raises(Damaged, match="by SHA256SUMS"):
+        load_pretrained(Backbone("shufflenet_v2_x0_5", 64), "imagenet", first.parent)
+
+
+def test_unusable_weights_of_the_last_member_are_found_before_the_first_is_trained(
+    origin: Path, tmp_path: Path, run_cli: Octavo, digits_folder: Path
+) -> None:
+    own = tmp_path / "own-20231105.safetensors"
+    own.write_bytes((origin / "shufflenet_v2_x0_5.safetensors").read_bytes())
+    two = mine(tmp_path, recipe(("squeezenet1_1", "imagenet"), ("mobilenet_v2", str(own))))
+    code, _, err = run_cli("train", two, "--data", digits_folder, "--out", tmp_path / "run", "--weights-dir", origin)
+    assert code == 2 and not (tmp_path / "run").exists()
+    assert f'error: m1: {own}: not weights of "mobilenet_v2": ' in err
 
 
 def test_verify_says_what_no_hash_means(origin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
+
+from octavo.engine.checkpoint_file import position
 
 SHARED = """\
 name = "stopped"
@@ -183,10 +184,27 @@ def test_signal_saves_and_leaves_with_a_code_of_its_own(
     name = f"mixed-{kind}-{n}".replace(" ", "-")
     assert lives.live(name, kind, n) == code, lives.log(name)
     assert lives.log(name).splitlines()[-1].startswith("stopped; what was reached is saved.")
-    epoch, step = torch.load(lives.run(name) / "members/squeeze/last.ckpt", weights_only=True)["octavo_position"]
+    epoch, step = position(lives.run(name) / "members/squeeze/last.ckpt")
     assert epoch * 6 + step > n  # nothing of what was done before the signal is lost
     assert lives.live(name, "none", 0, "--resume") == 0
     assert_same(files(lives.run(name)), whole["mixed"])
+
+
+def test_a_damaged_checkpoint_is_given_up_by_the_user_alone(lives: Lives, whole: dict[str, dict[str, bytes]]) -> None:
+    name = "cached-damaged"
+    assert lives.live(name, "SIGTERM", 3) == 143
+    checkpoint = lives.run(name) / "members/squeeze/last.ckpt"
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.write_bytes(content)
+    before = files(lives.run(name))
+    assert lives.live(name, "none", 0, "--resume") == 2
+    told = lives.log(name).splitlines()[-1]
+    assert told.startswith(f"error: {checkpoint}: damaged or changed: ") and "--resume trains squeeze from its" in told
+    assert_same(files(lives.run(name)), before)
+    checkpoint.unlink()
+    assert lives.live(name, "none", 0, "--resume") == 0
+    assert_same(files(lives.run(name)), whole["cached"])
 
 
 def test_full_disk_keeps_the_last_good_state(lives: Lives, whole: dict[str, dict[str, bytes]]) -> None:
@@ -200,7 +218,7 @@ def test_full_disk_keeps_the_last_good_state(lives: Lives, whole: dict[str, dict
     )
     folder = lives.run("mixed-full") / "members/squeeze"
     assert {p.name for p in folder.iterdir()} == {"last.ckpt", "best.safetensors"}  # and no draft
-    assert torch.load(folder / "last.ckpt", weights_only=True)["octavo_position"] == [1, 2]
+    assert position(folder / "last.ckpt") == (1, 2)
     assert lives.live("mixed-full", "none", 0, "--resume") == 0
     assert_same(files(lives.run("mixed-full")), whole["mixed"])
 

@@ -15,6 +15,7 @@ from octavo.terminal import (
     OverwriteOption,
     RecipeArgument,
     SetOption,
+    WeightsOption,
     console,
     progress_shown,
     refuse,
@@ -99,14 +100,18 @@ def describe(
     classes: Annotated[int | None, typer.Option("--classes", min=2, help="Number of classes.")] = None,
     depth: Annotated[int | None, typer.Option("--depth", min=1, help="Fold the layers below this depth.")] = None,
     changes: SetOption = None,
+    weights_dir: WeightsOption = None,
 ) -> None:
     """Print a recipe's networks: a summary, then layer by layer, with shapes and parameters."""
     from octavo.recipe import load
 
     resolved = load(recipe, changes or [])  # a mistake in it is told before torch is loaded
+    from octavo.networks.pack import require_whole
     from octavo.verbs.describe import describe as describe_recipe
 
-    typer.echo(describe_recipe(resolved, member, classes, depth=depth))
+    text = describe_recipe(resolved, member, classes, depth=depth)
+    require_whole(resolved, weights_dir)  # nothing is loaded, but a network from a damaged file isn't as described
+    typer.echo(text)
 
 
 @look_app.command()

@@ -43,7 +43,7 @@ def weights_list(
     recipe: RecipeArgument,
     weights_dir: WeightsOption = None,
 ) -> None:
-    """Show which weights each member needs, and whether they are here."""
+    """Show which weights each member needs, and whether they are here and what they should be."""
     from rich.table import Column, Table
 
     from octavo.networks import pack
@@ -51,17 +51,22 @@ def weights_list(
 
     rows = pack.table(load(recipe), weights_dir)
     table = Table("member", "network", "asks for", "state", Column("MB", justify="right", no_wrap=True), box=None)
-    partial = {path for path, row in {row.path: row for row in rows}.items() if _is_partial(row)}
+    damaged = pack.damage(row.path for row in rows)
+    partial = {path for path, row in {row.path: row for row in rows}.items() if _is_partial(row)} - damaged.keys()
     for row in rows:
-        state = f"{row.state}, {PARTIAL}" if row.path in partial else row.state
+        state = "damaged" if row.path in damaged else f"{row.state}, {PARTIAL}" if row.path in partial else row.state
         size = f"{row.size_bytes / 1e6:,.0f}" if row.size_bytes else ""
         table.add_row(row.member, row.backbone, row.tag, state, size)
     console().print(table)
-    _places("found", [str(row.path) for row in rows if row.state == "found"])
+    _places("found", [str(row.path) for row in rows if row.state == "found" and row.path not in damaged])
     _places("missing (train downloads them)", [row.url for row in rows if row.state == "missing" and row.url])
     _places("no such file", [str(row.path) for row in rows if row.state == "missing" and not row.url])
     if partial:
         typer.echo(ABOUT_PARTIAL)
+    for told in damaged.values():
+        typer.echo(f"error: {told}", err=True)
+    if damaged:
+        raise typer.Exit(2)
 
 
 def _is_partial(row: Row) -> bool:
@@ -112,7 +117,8 @@ def weights_pack(
 @weights_app.command("verify")
 def weights_verify(folder: Annotated[Path, typer.Argument(help="Folder of weight files.")]) -> None:
     """Check weight files against their hashes."""
-    from octavo.networks.pack import SUMS, verify
+    from octavo.networks.checksums import SUMS
+    from octavo.networks.pack import verify
 
     rows = verify(folder)
     for row in rows:

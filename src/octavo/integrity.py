@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,13 @@ def sha256_of(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def hashing(path: Path) -> Iterator[Future[str]]:
+    """Hash a file in a thread while the body reads it; its SHA-256 is there at the end of the body."""
+    with ThreadPoolExecutor(1, "hash") as thread:
+        yield thread.submit(sha256_of, path)
 
 
 def read_checked(path: Path, sha256: str, remedy: str) -> bytes:

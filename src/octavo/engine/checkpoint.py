@@ -1,4 +1,4 @@
-"""Checkpoints that survive `kill -9`: saved whole or not at all, at moments from which training goes on exactly."""
+"""Checkpointing: saved at moments from which training resumes exactly, after so many minutes or when it is stopped."""
 
 from __future__ import annotations
 
@@ -14,32 +14,14 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.plugins.io import CheckpointIO
 from safetensors.torch import save
 from torch import nn
 
 from octavo.data.batches import Batch
+from octavo.engine.checkpoint_file import BEST, POSITION, save_best
 from octavo.engine.task import Task
 from octavo.files import write_atomic
 from octavo.progress import Interrupted, Progress
-
-
-class AtomicCheckpointIO(CheckpointIO):
-    """Writes Lightning's checkpoints by `write_atomic`; reads them without running code in them."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write `checkpoint` to `path`, whole or not at all."""
-        write_atomic(Path(path), lambda file: torch.save(checkpoint, file))
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """Return the checkpoint at `path`."""
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
-
-    def remove_checkpoint(self, path: Any) -> None:
-        """Delete the checkpoint at `path`."""
-        Path(path).unlink(missing_ok=True)
-
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 
@@ -90,13 +72,6 @@ class Stop:
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
 
 
-def position(path: Path) -> tuple[int, int]:
-    """Return (epoch, step) of the first batch that the checkpoint at `path` has not seen."""
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    epoch, step = checkpoint["octavo_position"]
-    return int(epoch), int(step)
-
-
 class Saver(pl.Callback):
     """Saves `last.ckpt` every so many minutes and before stopping, and the best weights if they are wanted.
 
@@ -124,7 +99,7 @@ class Saver(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Note in the checkpoint which batch comes next."""
-        checkpoint["octavo_position"] = list(self.place)
+        checkpoint[POSITION], checkpoint[BEST] = list(self.place), self.lowest < float("inf")
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
@@ -150,7 +125,7 @@ class Saver(pl.Callback):
         if self.best and number < self.lowest:
             self.lowest = number
             if trainer.is_global_zero:
-                save_net(pl_module.best_net, self.best)
+                save_best(pl_module.best_net, self.best)
 
 
 class Bar(pl.Callback):

@@ -20,14 +20,14 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
 from octavo.data.batches import Batch, Batches, Steps, loader
-from octavo.engine.checkpoint import AtomicCheckpointIO, Bar, Saver, Stop, position
+from octavo.engine.checkpoint import Bar, Saver, Stop
+from octavo.engine.checkpoint_file import AtomicCheckpointIO, position, read_best
 from octavo.engine.hardware import seed_device
 from octavo.engine.job import Job, Prepared
 from octavo.engine.member_folder import MemberFolder
 from octavo.engine.task import Task
 from octavo.errors import DiskFull, UserError
 from octavo.keyed import seed_of
-from octavo.networks.loading import load_member
 from octavo.progress import Interrupted, Progress
 
 
@@ -81,7 +81,10 @@ def fit(
         UserError: a full disk.
     """
     train, source, net = job.train, prepared.source, prepared.trained
-    start = position(folder.checkpoint) if folder.checkpoint.is_file() else (0, 0)
+    resumes = folder.checkpoint.is_file()
+    start = position(folder.checkpoint) if resumes else (0, 0)
+    if not resumes:
+        folder.best.unlink(missing_ok=True)  # of a training that was killed before its first checkpoint
     steps = len(Batches(source, job.parts["fit"], job.labels, train.batch_size, world=job.hardware.count))
     if train.channels_last and net is prepared.net:
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -118,7 +121,7 @@ def fit(
         trainer.fit(
             task,
             datamodule=_Data(job, prepared, start),
-            ckpt_path=folder.checkpoint if folder.checkpoint.is_file() else None,
+            ckpt_path=folder.checkpoint if resumes else None,
         )
     return task
 
@@ -164,7 +167,7 @@ def chosen(job: Job, folder: MemberFolder, task: Task, prepared: Prepared, progr
             raise UserError(
                 f"member {job.title}: its {number} was never a finite number, so its training diverged; lower train.lr"
             )
-        load_member(net, folder.best)
+        net.load_state_dict(read_best(folder.best))
     reestimate(job, prepared, net, progress)
     return net
 

@@ -15,11 +15,11 @@ from torch import nn
 from octavo.errors import UserError
 from octavo.networks.backbone import Backbone, weightless, width
 from octavo.networks.head import make_head
-from octavo.networks.loading import LoadReport, load_matching, read_tensors
+from octavo.networks.loading import LoadReport, load_into, load_matching, read_weights
 from octavo.networks.member import MemberNet
 from octavo.networks.segmenter import SegmenterNet, classifier_part, make_segmenter, uses_classifier
 from octavo.networks.weights import check_name, entry, is_file, load_pretrained, locate, source
-from octavo.recipe import ClassifyRecipe, Member, Segmenter, SegmentRecipe
+from octavo.recipe import ClassifyRecipe, Member, Network, Recipe, Segmenter, SegmentRecipe
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -136,6 +136,24 @@ def start_segmenter(
     return net, started if report is None else replace(report, notes=report.notes + started.notes)
 
 
+def check_weights(network: Network, recipe: Recipe, path: Path) -> str:
+    """Return the SHA-256 of the file that a network starts from, after trying it on a network without memory.
+
+    Raises:
+        UserError: it can't be read, is damaged or doesn't fit.
+    """
+    if isinstance(network, Member):
+        assert isinstance(recipe, ClassifyRecipe)
+        backbone = build_member(network, recipe, 2, "meta").backbone
+    else:
+        assert isinstance(network, Segmenter) and isinstance(recipe, SegmentRecipe)
+        backbone = build_segmenter(network, recipe, 2, "meta").backbone
+    try:
+        return load_into(backbone, path).sha256
+    except UserError as error:
+        raise UserError(f"{network.name}: {error}") from error
+
+
 def check_segmenter(recipe: SegmentRecipe, classes: int) -> None:
     """Build a recipe's segmenter on the meta device, and take a training step's forward pass there.
 
@@ -185,7 +203,7 @@ def notes(spec: Segmenter, weights_dir: Path | None = None) -> tuple[str, ...]:
         if path is None:
             told.append("fc6 and fc7 start from VGG's ImageNet classifier, if the file that is downloaded holds it")
         else:
-            told.append(_top_note(path, bool(classifier_part(spec, read_tensors(path)))))
+            told.append(_top_note(path, bool(classifier_part(spec, read_weights(path)[0]))))
     if spec.start is not None:
         told.append(f"every tensor of equal name and shape starts from {start_file(spec.start)}")
     return tuple(told)
@@ -209,7 +227,7 @@ def start_file(start: str) -> Path:
 
 
 def _fill_top(spec: Segmenter, net: SegmenterNet, path: Path) -> str:
-    found = classifier_part(spec, read_tensors(path))
+    found = classifier_part(spec, read_weights(path)[0])
     with torch.no_grad():
         for name, tensor in found.items():
             net.head.get_parameter(name).copy_(tensor)

@@ -11,17 +11,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from octavo.errors import UserError
-from octavo.integrity import checking
+from octavo.errors import Damaged, UserError
+from octavo.integrity import checking, hashing, sha256_of
 from octavo.networks.backbone import Backbone, whole
+from octavo.networks.checksums import require_as_expected
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 """Endings of the weights files that can be read."""
+
+DIGEST = "tensors_sha256"
+"""Key of a safetensors file's metadata that holds the SHA-256 of its tensors, sorted by name."""
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -59,18 +64,47 @@ class Extractor(Protocol):
 
 
 def sha256(path: Path) -> str:
-    """Return the sha256 of a file as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256 of a weights file, 64 hexadecimal digits, compared with what it should be.
+
+    Raises:
+        Damaged: it isn't what SHA256SUMS beside it, or its name, says.
+    """
+    found = sha256_of(path)
+    require_as_expected(path, found)
+    return found
 
 
 def digest(net: nn.Module) -> str:
-    """Return the sha256 of all tensors of a network, names, shapes and types included: what it is, however it came."""
+    """Return the SHA-256 of all tensors of a network: what it is, however it came."""
+    return tensors_digest(net.state_dict())
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors in their order: names, shapes, types and values."""
     total = hashlib.sha256()
-    for name, tensor in net.state_dict().items():
+    for name, tensor in tensors.items():
         total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return total.hexdigest()
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Return what `read_tensors` does, and the file's SHA-256, compared with what it should be; it is read once.
+
+    Raises:
+        UserError: as `read_tensors`.
+        Damaged: it isn't what SHA256SUMS beside it, or its name, says.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such weights file")
+    with hashing(path) as found:
+        try:
+            tensors = read_tensors(path)
+        except UserError:
+            require_as_expected(path, found.result())  # says more, where it is damaged
+            raise
+    require_as_expected(path, found.result())
+    return tensors, found.result()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -106,7 +140,7 @@ def load_into(backbone: Extractor, path: Path) -> LoadReport:
     Raises:
         UserError: the file can't be read, or the first tensor that is missing, odd or left over.
     """
-    found = read_tensors(path)
+    found, content = read_weights(path)
     tensors = backbone_part(found)
     if isinstance(backbone.net, VisionTransformer):
         _interpolate(tensors, backbone, path)
@@ -116,7 +150,7 @@ def load_into(backbone: Extractor, path: Path) -> LoadReport:
     # A fine-tuned file may have another head in the classifier's place, so the first part of the name decides.
     _fill(expected, tensors, spare, f'{path}: not weights of "{backbone.name}"')
     used = sum(k in tensors for k in expected)
-    return LoadReport(path, sha256(path), used, len(found) - used)
+    return LoadReport(path, content, used, len(found) - used)
 
 
 def load_matching(net: nn.Module, path: Path) -> LoadReport:
@@ -125,7 +159,7 @@ def load_matching(net: nn.Module, path: Path) -> LoadReport:
     Raises:
         UserError: the file can't be read, nothing in it fits, or a tensor that fits holds no finite numbers.
     """
-    found, expected = read_tensors(path), net.state_dict()
+    (found, content), expected = read_weights(path), net.state_dict()
     fits = {k: v for k, v in found.items() if k in expected and v.shape == expected[k].shape}
     if not fits:
         raise UserError(f"{path}: can't be started from: no tensor in it has a name and a shape of this network's")
@@ -135,7 +169,7 @@ def load_matching(net: nn.Module, path: Path) -> LoadReport:
     rest = [k for k in expected if k not in fits and not k.endswith("num_batches_tracked")]
     if rest:
         note += f"; these start anew: {', '.join(dict.fromkeys(k.rpartition('.')[0] for k in rest))}"
-    return LoadReport(path, sha256(path), len(fits), len(found) - len(fits), (note,))
+    return LoadReport(path, content, len(fits), len(found) - len(fits), (note,))
 
 
 def load_member(net: nn.Module, path: Path, sha256: str | None = None, remedy: str = "") -> None:
@@ -160,11 +194,22 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
 
     Raises:
         UserError: the file is damaged or something else.
+        Damaged: it holds a checksum of its tensors, and others.
     """
     try:
-        return load_file(path)
+        tensors = load_file(path)
+        with safe_open(path, "pt") as file:
+            expected = (file.metadata() or {}).get(DIGEST)
     except Exception as error:  # the library's own exception and any OSError: all mean the file can't be read
         raise UserError(f"{path}: not a whole safetensors file ({_line(error)}); get it again") from error
+    if expected is not None and sealing(tensors)[DIGEST] != expected:
+        raise Damaged(f"{path}: damaged: its tensors aren't those that were written; get it again")
+    return tensors
+
+
+def sealing(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return metadata by which `load_safetensors` knows these tensors again."""
+    return {DIGEST: tensors_digest(dict(sorted(tensors.items())))}
 
 
 def _load_pickle(path: Path) -> Any:

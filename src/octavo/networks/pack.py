@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from octavo.errors import UserError
 from octavo.files import write_atomic
+from octavo.integrity import sha256_of
 from octavo.networks.backbone import Backbone, weightless
-from octavo.networks.loading import SUFFIXES, backbone_part, read_tensors, sha256
+from octavo.networks.checksums import SUMS, expected, sums_of, write_sums
+from octavo.networks.loading import SUFFIXES, backbone_part, read_weights, sha256
 from octavo.networks.segmenter import CLASSIFIER, uses_classifier
-from octavo.networks.weights import Entry, entry, fetch, file_names, is_file, locate, sha_prefix
+from octavo.networks.weights import Entry, entry, fetch, file_names, is_file, locate
 from octavo.overwrite import Kind, beginning_with, require_writable
 from octavo.recipe import Network, Recipe, Segmenter
-
-SUMS = "SHA256SUMS"
-"""Name of the list of hashes in a packed folder, in the form of the `sha256sum` tool."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +86,19 @@ def pack(
         if net.weights != "none" and not is_file(net.weights)
     }
     _require_places(wanted, out_dir, overwrite)
-    written = [_pack_one(found, out_dir, weights_dir, progress, top) for found, top in wanted.items()]
+    origins = {found: fetch(found, weights_dir, True, progress) for found in wanted}
+    for origin in origins.values():
+        sha256(origin)  # all are what they should be before the first is written
+    written = [_pack_one(found, origins[found], out_dir, top) for found, top in wanted.items()]
     if written:
-        sums = _read_sums(out_dir) | {path.name: sha256(path) for path in written}
-        write_atomic(out_dir / SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode())
+        write_sums(out_dir, sums_of(out_dir) | {path.name: sha256_of(path) for path in written})
     return written
 
 
 def verify(target: Path | Recipe, weights_dir: Path | None = None) -> list[Checked]:
     """Return whether the weights files of a folder, or those that a recipe would use, are what they should be.
 
-    A file is compared with SHA256SUMS beside it, or with the digits in a torchvision file's name.
+    A file is compared with what `checksums.expected` says of it.
 
     Raises:
         UserError: no such folder.
@@ -103,7 +106,7 @@ def verify(target: Path | Recipe, weights_dir: Path | None = None) -> list[Check
     if isinstance(target, Path):
         if not target.is_dir():
             raise UserError(f"{target}: no such folder of weights")
-        listed = {target / name for name in _read_sums(target)}
+        listed = {target / name for name in sums_of(target)}
         paths = listed | {path for path in target.iterdir() if path.suffix in SUFFIXES}
     else:
         paths = {row.path for row in table(target, weights_dir) if row.path is not None}
@@ -117,7 +120,30 @@ def _require_places(wanted: Iterable[Entry], out_dir: Path, overwrite: bool) -> 
         require_writable(out_dir / file_names(found)[1], _PACKED, overwrite=overwrite, option="file")
     listed = Kind("list of hashes", lambda path: True)  # read now, and then added to
     require_writable(out_dir / SUMS, listed, overwrite=overwrite, option="file")
-    _read_sums(out_dir)
+    sums_of(out_dir)
+
+
+def damage(paths: Iterable[Path | None]) -> dict[Path, str]:
+    """Return what is wrong with each of these weights files that isn't what it should be; None is no file."""
+    found = {}
+    for path in dict.fromkeys(paths):
+        if path is not None and path.is_file():
+            try:
+                sha256(path)
+            except UserError as error:
+                found[path] = str(error)
+    return found
+
+
+def require_whole(recipe: Recipe, weights_dir: Path | None = None) -> None:
+    """Refuse a recipe of whose weights files, as far as they are here, one isn't what it should be.
+
+    Raises:
+        Damaged: the first.
+    """
+    for row in table(recipe, weights_dir):
+        if row.path is not None and row.path.is_file():
+            sha256(row.path)
 
 
 def _row(member: Network, weights_dir: Path | None) -> Row:
@@ -133,44 +159,49 @@ def _row(member: Network, weights_dir: Path | None) -> Row:
     return Row(member.name, member.extractor, found.tag, "found" if path else "missing", path, size, found.url)
 
 
-def _pack_one(found: Entry, out_dir: Path, weights_dir: Path | None, progress: bool, top: bool) -> Path:
-    origin = fetch(found, weights_dir, True, progress)
-    digest = sha256(origin)
-    if not digest.startswith(sha_prefix(origin.name)):
-        raise UserError(f"{origin}: damaged (its sha256 begins {digest[:8]}); delete it and get it again")
-    metadata = {"backbone": found.backbone, "tag": found.tag, "url": found.url}
-    metadata |= {"origin": origin.name, "origin_sha256": digest}
+def _pack_one(found: Entry, origin: Path, out_dir: Path, top: bool) -> Path:
+    tensors, digest = read_weights(origin)
+    metadata = {"origin": origin.name, "origin_sha256": digest} | _packed_from(origin)
+    metadata |= {"backbone": found.backbone, "tag": found.tag, "url": found.url}
     path = out_dir / file_names(found)[1]
-    write_atomic(path, save(_extractor_part(found.backbone, origin, top), metadata))
+    write_atomic(path, with_metadata(save(_extractor_part(found.backbone, origin, tensors, top)), metadata))
     return path
 
 
-def _extractor_part(backbone: str, origin: Path, top: bool) -> dict[str, Tensor]:
+def _packed_from(origin: Path) -> dict[str, str]:
+    """Return the original and its hash of a file that was packed before; nothing of others."""
+    if origin.suffix != ".safetensors":
+        return {}
+    with safe_open(origin, "pt") as file:
+        metadata = file.metadata() or {}
+    return {key: metadata[key] for key in ("origin", "origin_sha256") if key in metadata}
+
+
+def with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
+    """Return a safetensors file with metadata sorted by name: safetensors itself writes them in any order."""
+    length = int.from_bytes(content[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(content[8 : 8 + length])}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+
+
+def _extractor_part(backbone: str, origin: Path, tensors: Mapping[str, Tensor], top: bool) -> dict[str, Tensor]:
     with weightless():
         needed = Backbone(backbone).net.state_dict().keys()
-    found = backbone_part(read_tensors(origin))
+    found = backbone_part(tensors)
     kept = needed | {k for k in found if top and k.startswith(CLASSIFIER)}
-    tensors = {k: v.contiguous() for k, v in found.items() if k in kept}
-    lost = [name for name in needed - tensors.keys() if not name.endswith("num_batches_tracked")]
+    part = {k: v.contiguous() for k, v in found.items() if k in kept}
+    lost = [name for name in needed - part.keys() if not name.endswith("num_batches_tracked")]
     if lost:
         raise UserError(f'{origin}: not weights of "{backbone}": "{min(lost)}" is missing')
-    return tensors
-
-
-def _read_sums(folder: Path) -> dict[str, str]:
-    if not (folder / SUMS).is_file():
-        return {}
-    lines = (folder / SUMS).read_text().splitlines()
-    pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
-    if any(len(pair) != 2 or len(pair[0]) != 64 for pair in pairs):
-        raise UserError(f"{folder / SUMS}: expected lines of a sha256 and a file name")
-    return {name.lstrip("*"): digest for digest, name in pairs}
+    return part
 
 
 def _checked(path: Path) -> Checked:
     if not path.is_file():
         return Checked(path, "missing")
-    expected = _read_sums(path.parent).get(path.name) or sha_prefix(path.name)
-    if not expected:
+    wanted = expected(path)
+    if wanted is None:
         return Checked(path, "no hash")
-    return Checked(path, "ok" if sha256(path).startswith(expected) else "corrupt")
+    return Checked(path, "ok" if sha256_of(path).startswith(wanted.digits) else "corrupt")

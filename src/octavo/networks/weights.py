@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,10 @@ import torchvision
 from safetensors.torch import save
 from torch import Tensor
 
-from octavo.errors import UserError, lookup
+from octavo.errors import Damaged, UserError, lookup
 from octavo.files import write_atomic
 from octavo.networks.backbone import TIMM, require
+from octavo.networks.checksums import SUMS, digits_of, note_own, sums_of
 from octavo.networks.loading import SUFFIXES, Extractor, LoadReport, load_into
 from octavo.recipe import Member, Network, Recipe
 
@@ -90,7 +91,7 @@ def entry(backbone: str, weights: str = "imagenet") -> Entry:
         url=found.url,
         file_name=name,
         size_bytes=round(found.meta["_file_size"] * 2**20),
-        sha_prefix=sha_prefix(name),
+        sha_prefix=digits_of(name),
         mean=_channels(preset.mean),
         std=_channels(preset.std),
         top1=None if math.isnan(top1) else top1,
@@ -106,6 +107,7 @@ def locate(entry: Entry, weights_dir: Path | None = None) -> Path | None:
 
     Raises:
         UserError: the folder doesn't exist.
+        Damaged: its SHA256SUMS can't be read, or lists a file of the entry's that isn't there.
     """
     places = [hub_folder() / entry.file_name]
     folder = weights_dir or (Path(os.environ[ENVIRONMENT]) if os.environ.get(ENVIRONMENT) else None)
@@ -113,8 +115,18 @@ def locate(entry: Entry, weights_dir: Path | None = None) -> Path | None:
         folder = folder.expanduser()
         if not folder.is_dir():
             raise UserError(f"weights: {folder}: no such folder; see --weights-dir and {ENVIRONMENT}")
+        _require_listed(entry, folder)
         places[:0] = [folder / name for name in file_names(entry)]
     return next((place for place in places if place.is_file()), None)
+
+
+def _require_listed(entry: Entry, folder: Path) -> None:
+    listed, names = sums_of(folder), file_names(entry)
+    lost = next((name for name in names if name in listed), None)
+    if lost and not any((folder / name).is_file() for name in names):
+        raise Damaged(
+            f"{folder / lost}: missing; {SUMS} in its folder lists it; copy the folder again, or take the line out"
+        )
 
 
 def fetch(entry: Entry, weights_dir: Path | None = None, download: bool = True, progress: bool = False) -> Path:
@@ -138,7 +150,9 @@ def fetch(entry: Entry, weights_dir: Path | None = None, download: bool = True, 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if entry.backbone.startswith(TIMM):
-            write_atomic(target, save(_timm_download(entry.backbone)))
+            content = save(_timm_download(entry.backbone))
+            note_own(target, hashlib.sha256(content).hexdigest())
+            write_atomic(target, content)
         else:
             torch.hub.download_url_to_file(entry.url, str(target), entry.sha_prefix or None, progress)
     except Exception as error:  # OSError, a wrong hash, and whatever timm's HTTP library raises
@@ -174,11 +188,7 @@ def load_pretrained(
     if weights == "none":
         return None
     path = source(backbone.name, weights, weights_dir, download, progress)
-    report = load_into(backbone, path)
-    prefix = sha_prefix(path.name)
-    if not is_file(weights) and prefix and not report.sha256.startswith(prefix):
-        raise UserError(f"{path}: damaged (its sha256 begins {report.sha256[:8]}, expected {prefix}); get it again")
-    return report
+    return load_into(backbone, path)
 
 
 def gather(
@@ -228,12 +238,6 @@ def file_names(entry: Entry) -> list[str]:
     stem = entry.backbone.replace(":", "-")  # timm-NAME: timm's resnet50 and torchvision's aren't the same weights
     own = [entry.file_name, f"{stem}-{entry.tag}.safetensors"]
     return [*own, f"{stem}.safetensors"] if entry.default else own
-
-
-def sha_prefix(file_name: str) -> str:
-    """Return the first digits of the sha256 that a torchvision file carries in its name, or an empty string."""
-    found = re.search(r"-([0-9a-f]{8,64})\.pth$", file_name)
-    return found[1] if found else ""
 
 
 def _instructions(entry: Entry, why: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from octavo.data.batches import MaskRows
-from octavo.engine.checkpoint import position
+from octavo.engine.checkpoint_file import position, verify
 from octavo.engine.folder import RunFolder
 from octavo.engine.material import Material
 from octavo.engine.teacher import identity_of, teacher_of
@@ -75,6 +75,18 @@ def how_far(run: RunFolder) -> str:
         epoch, step = position(folder.checkpoint)
         began = f"{name} is in epoch {epoch + 1}, after {counted(step, 'step')} of it"
     return began if len(folders) == 1 else f"{len(finished)} of {len(folders)} members are trained, {began}"
+
+
+def require_checkpoints(run: RunFolder) -> None:
+    """Refuse to resume from a checkpoint that isn't what was written; the user decides to do without it.
+
+    Raises:
+        Damaged: the first such file, and how its network is trained from its start.
+    """
+    folders = [run.member(network.name) for network in run.recipe.networks]
+    for folder in [*folders, *(top.fold(fold) for top in folders for fold in range(run.recipe.folds))]:
+        if not folder.finished and folder.checkpoint.is_file():
+            verify(folder.checkpoint, folder.best)
 
 
 def require_taught_by(run: RunFolder, teacher: RunFolder) -> None:

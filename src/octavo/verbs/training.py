@@ -29,7 +29,15 @@ from octavo.verbs.evaluate import combine, regrade
 from octavo.verbs.evaluate_masks import regrade_masks
 from octavo.verbs.gate import gate
 from octavo.verbs.graduate import graduate
-from octavo.verbs.resuming import all_trained, begun_before, how_far, place_of, require_same, without_start
+from octavo.verbs.resuming import (
+    all_trained,
+    begun_before,
+    how_far,
+    place_of,
+    require_checkpoints,
+    require_same,
+    without_start,
+)
 
 N = TypeVar("N", bound=Network)
 Approve = Callable[[Material, Mapping[str, str]], None]
@@ -96,6 +104,7 @@ def _trained(
     before = begun_before(out, named, options, _inputs(recipe, data, options), say)
     if before:
         options = options.over(before.manifest["options"])
+        require_checkpoints(before)
     hardware = find(options.device, options.devices)
     resolved = _settled(asked or load(_recipe_of(before), overrides), hardware)
     cache = scratch or options.cache or cache_dir()
@@ -183,18 +192,22 @@ def _job(recipe: Recipe, material: Material, options: Options, cache: Path, hard
 
 
 def _origins(recipe: Recipe, options: Options, before: RunFolder | None, progress: Progress) -> dict[str, str]:
-    """Return the sha256 of the weights file of each member that is still to be trained, downloading what is missing."""
+    """Return the SHA-256 of the weights file of each member that is still to be trained, downloading what is missing.
+
+    Raises:
+        UserError: the first that can't be had, is damaged, or doesn't fit its network.
+    """
     todo = [m for m in recipe.networks if before is None or not before.member(m.name).finished]
     if not todo:
         return {}
     paths = weights.gather(recipe, options.weights_dir, progress=True, only=[m.name for m in todo])
     if isinstance(recipe, SegmentRecipe) and recipe.segmenter.start:
         paths |= {f"{recipe.segmenter.name}:start": build.start_file(recipe.segmenter.start)}
-    hashes: dict[Path, str] = {}
-    for done, path in enumerate(dict.fromkeys(paths.values()), 1):
-        hashes[path] = sha256(path)
-        progress("check weights", done, len(set(paths.values())))
-    return {name: hashes[path] for name, path in paths.items()}
+    networks, hashes = {m.name: m for m in todo}, {}
+    for done, (name, path) in enumerate(paths.items(), 1):
+        hashes[name] = build.check_weights(networks[name], recipe, path) if name in networks else sha256(path)
+        progress("check weights", done, len(paths))
+    return hashes
 
 
 def _train_networks(run: RunFolder, job: Job, progress: Progress, stop: Stop, say: Say) -> None:
