@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import platformdirs
 import pytest
 from filelock import Timeout
+from PIL import Image
 
-from octavo.cache import KINDS, cache_dir, caches, clear, locked, mark_used, note_facts, source_of
+from octavo.cache import KINDS, cache_dir, caches, clear, locked, mark_used, note_facts, open_cache, source_of
 from octavo.data import store, torchvision_data
 from octavo.errors import UserError
 from octavo.terminal import show_caches
@@ -150,3 +154,81 @@ def test_what_is_damaged_in_an_entry_is_not_listed(tmp_path: Path) -> None:
     for damaged in (whole.replace("123", "124"), whole[:-9], "", "[]", "[" * 99_999, "\udcff"):
         (folder / "facts.json").write_text(damaged, errors="surrogateescape")
         assert [(e.source, e.images) for e in caches(tmp_path)] == [("", None)]
+
+
+def a_file(root: Path) -> Path:
+    root.write_text("a file, not a folder")
+    return root
+
+
+def below_a_file(root: Path) -> Path:
+    return a_file(root) / "cache"
+
+
+def a_file_inside(root: Path) -> Path:
+    (root / "features").parent.mkdir()
+    a_file(root / "features")
+    return root
+
+
+def a_broken_link(root: Path) -> Path:
+    root.symlink_to(root.with_name("nowhere") / "deep", target_is_directory=True)
+    return root
+
+
+UNUSABLE = {"a file": a_file, "below a file": below_a_file, "a file inside": a_file_inside, "link": a_broken_link}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_a_folder_that_cannot_be_written_is_replaced_once(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = UNUSABLE[kind](tmp_path / "cache")
+    monkeypatch.setenv("OCTAVO_CACHE", str(folder))
+    stand_in = open_cache()
+    assert open_cache() == open_cache(folder) == stand_in and stand_in.is_dir() and stand_in != folder
+    (text,) = [record.getMessage() for record in caplog.records]
+    assert text.startswith(f"warning: OCTAVO_CACHE: {folder} can't be written (") and "\n" not in text
+    assert f"{stand_in} is used until this command ends; set OCTAVO_CACHE to a folder of yours" in text
+
+
+def test_a_folder_without_the_right_to_write_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*, dir: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("octavo.cache.tempfile.TemporaryFile", refused)
+    assert open_cache(tmp_path / "mine") != tmp_path / "mine"
+    assert f"--cache: {tmp_path / 'mine'} can't be written (permission denied)" in caplog.text
+    monkeypatch.setattr("octavo.cache.platformdirs.user_cache_dir", lambda name: "~/.cache/octavo")
+    monkeypatch.delenv("OCTAVO_CACHE", raising=False)
+    assert open_cache().is_absolute() and "there is no home folder" in caplog.text
+    assert not Path("~").exists()
+
+
+def test_without_any_temporary_folder_there_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(prefix: str) -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("octavo.cache.tempfile.mkdtemp", full)
+    with pytest.raises(UserError, match=r"--cache: .* can't be written \(.*OCTAVO_CACHE"):
+        open_cache(below_a_file(tmp_path / "x"))
+
+
+def test_every_command_goes_on_without_its_cache(tmp_path: Path) -> None:
+    """In a process of its own, so that the temporary folder's end is seen."""
+    for i in range(8):
+        for split in ("train", "val"):
+            place = tmp_path / "data" / split / "ab"[i % 2] / f"{i}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.random.default_rng(i).integers(0, 256, (16, 16, 3), np.uint8)).save(place)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    found = subprocess.run(
+        [sys.executable, "-m", "octavo", "check", str(tmp_path / "data")],
+        env=os.environ | {"OCTAVO_CACHE": "/dev/null/x", "TMPDIR": str(temporary)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert found.returncode == 0 and "ready to train on" in found.stdout
+    assert found.stderr.count("OCTAVO_CACHE: /dev/null/x can't be written (not a directory)") == 1
+    assert list(temporary.iterdir()) == []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from filelock import FileLock, Timeout
 from octavo.errors import Damaged, UserError, lookup
 from octavo.files import write_atomic
 from octavo.integrity import sealed, unsealed
+from octavo.log import warn
 
 KINDS = {
     "pixels": "decoded images",
@@ -24,7 +27,8 @@ KINDS = {
     "leaks": "images that parts of data share",
 }
 """What the cache holds: folder name -> in words. Everything in it can be made again."""
-
+_LOCKS = "locks"
+_STAND_INS: dict[Path, Path] = {}  # folder that can't be written → temporary one
 
 FACTS = "facts.json"
 """Name of the file beside cached features that says what they were made from (pixels have it in their index.json)."""
@@ -56,6 +60,59 @@ class CacheEntry:
 def cache_dir() -> Path:
     """Return the cache folder: `OCTAVO_CACHE` where it is set, or the system's place for caches."""
     return Path(os.environ.get("OCTAVO_CACHE") or platformdirs.user_cache_dir("octavo"))
+
+
+def open_cache(asked: Path | None = None) -> Path:
+    """Return a cache folder that can be written: `asked`, or else that of `cache_dir`.
+
+    One that can't be made or written is replaced by a temporary folder, which is removed when the process ends, and the
+    user is warned once.
+
+    Raises:
+        UserError: there can be no temporary folder either.
+    """
+    folder = asked or cache_dir()
+    if folder in _STAND_INS:
+        return _STAND_INS[folder]
+    reason = _unusable(folder)
+    if not reason:
+        return folder
+    where = "--cache" if asked else "OCTAVO_CACHE" if os.environ.get("OCTAVO_CACHE") else "cache"
+    try:
+        _STAND_INS[folder] = stand_in = Path(tempfile.mkdtemp(prefix="octavo-cache-"))
+    except OSError as error:
+        raise UserError(
+            f"{where}: {folder} can't be written ({reason}), and there is no temporary folder either "
+            f"({(error.strerror or str(error)).lower()}); set OCTAVO_CACHE to a folder of yours"
+        ) from error
+    atexit.register(_removed, folder, stand_in)
+    warn(
+        f"{where}: {folder} can't be written ({reason}); {stand_in} is used until this command ends; set OCTAVO_CACHE "
+        "to a folder of yours to keep what is computed"
+    )
+    return stand_in
+
+
+def _removed(folder: Path, stand_in: Path) -> None:
+    _STAND_INS.pop(folder, None)
+    shutil.rmtree(stand_in, ignore_errors=True)
+
+
+def _unusable(folder: Path) -> str:
+    """Return why a folder can't be the cache, made now if it isn't there; "" where it can."""
+    if folder.parts[:1] == ("~",):
+        return "there is no home folder"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    for name in (*KINDS, _LOCKS):
+        inside = folder / name
+        if os.path.lexists(inside) and not (inside.is_dir() and os.access(inside, os.W_OK | os.X_OK)):
+            return f"{name} in it is no folder that can be written"
+    return ""
 
 
 def is_cache(root: Path) -> bool:
@@ -141,9 +198,9 @@ def locked(root: Path, name: str, timeout: float = -1) -> Iterator[None]:
         filelock.Timeout: when it isn't free within `timeout` seconds (-1 waits for ever).
         UserError: when the cache folder can't be written.
     """
-    lock = FileLock(root / "locks" / f"{name}.lock", timeout=timeout)
+    lock = FileLock(root / _LOCKS / f"{name}.lock", timeout=timeout)
     try:
-        (root / "locks").mkdir(parents=True, exist_ok=True)
+        (root / _LOCKS).mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UserError(f"{root}: the cache can't be written; set OCTAVO_CACHE to a folder of yours") from error

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from octavo.cache import cache_dir, locked
+from octavo.cache import locked, open_cache
 from octavo.data import pairs, readers
 from octavo.data.pairs import Pairs
 from octavo.data.samples import Samples
@@ -67,7 +67,7 @@ def read(
     if not str(data).startswith(PREFIX):
         return readers.read(data, layout, strict=strict)
     name = _known(data, layout, DATASETS, PAIR_DATASETS, "images and masks, for a segmenter")
-    folder = export(name, cache or cache_dir(), progress)
+    folder = export(name, open_cache(cache), progress)
     return replace(readers.read(folder, "csv", strict=strict), root=str(data), layout="torchvision")
 
 
@@ -83,7 +83,7 @@ def read_pairs(
     if not str(data).startswith(PREFIX):
         return pairs.read_pairs(data, layout, strict=strict)
     name = _known(data, layout, PAIR_DATASETS, DATASETS, "images and their classes, for a classifier")
-    folder = _unpack_voc(name, cache or cache_dir(), progress)
+    folder = _unpack_voc(name, open_cache(cache), progress)
     return replace(pairs.read_pairs(folder, "voc", strict=strict), root=str(data), layout="torchvision")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from octavo.cache import cache_dir, is_cache
+from octavo.cache import is_cache, open_cache
 from octavo.data import store, torchvision_data
 from octavo.data.doctor import resolve
 from octavo.data.pairs import Pairs
@@ -85,7 +85,7 @@ class Subject:
     def cache(self) -> Path:
         """Folder of the pixel stores: the run's where it is there; of a run from elsewhere, nothing new is made."""
         kept = self.manifest["options"].get("cache")
-        return Path(kept) if kept and is_cache(Path(kept)) else cache_dir()
+        return Path(kept) if kept and is_cache(Path(kept)) else open_cache()
 
     def _root(self) -> str:
         root = self.data or str(self.manifest["data"]["root"])

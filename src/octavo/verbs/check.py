@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from octavo.cache import cache_dir
+from octavo.cache import open_cache
 from octavo.data import torchvision_data
 from octavo.data.corrections import corrected
 from octavo.data.division import divide_samples
@@ -106,7 +106,7 @@ def check(
         for split, own in ((split, samples.labels[index]) for split, index in samples.splits.items())
     }
     refused, lost = _division(own, labels, [i for i, one in enumerate(seen) if one.broken])
-    near, unlooked = near_twins(samples, samples.splits, cache or cache_dir(), leaks, progress)
+    near, unlooked = near_twins(samples, samples.splits, open_cache(cache), leaks, progress)
     return CheckReport(
         data=str(data),
         layout=samples.layout,

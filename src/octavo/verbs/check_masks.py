@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from octavo.cache import cache_dir
+from octavo.cache import open_cache
 from octavo.data import torchvision_data
 from octavo.data.classes import load_table
 from octavo.data.doctor import FILE, Diagnosis, diagnose
@@ -119,7 +119,7 @@ def check_masks(
             todo = _todo(pairs, layout, tolerant, write)
             classes = str(write)
     found = report_on(pairs, classes, tolerant, progress)
-    near, unlooked = near_twins(pairs, pairs.splits, cache or cache_dir(), leaks, progress)
+    near, unlooked = near_twins(pairs, pairs.splits, open_cache(cache), leaks, progress)
     return replace(found, near=near, warnings=(*found.warnings, *filter(None, [unlooked])), todo=todo)
 
 

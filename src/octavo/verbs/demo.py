@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from octavo.cache import cache_dir
+from octavo.cache import open_cache
 from octavo.data.classes import load_table
 from octavo.data.masks import paint
 from octavo.files import STALE, sync_folder
@@ -56,7 +56,7 @@ def write_digits(folder: Path | None = None) -> Path:
     """
     from sklearn.datasets import load_digits
 
-    folder = folder or cache_dir() / "datasets" / DATA["digits"]
+    folder = folder or open_cache() / "datasets" / DATA["digits"]
     images, labels = load_digits(return_X_y=True)
     images = images.reshape(-1, 8, 8)
     order = permutation(len(labels), 0, 0)
@@ -76,7 +76,7 @@ def write_landcover(folder: Path | None = None) -> Path:
 
     `validation/` holds tiles of other numbers than `train/`. Masks are in the course's colours.
     """
-    folder = folder or cache_dir() / "datasets" / DATA["landcover"]
+    folder = folder or open_cache() / "datasets" / DATA["landcover"]
     parts = [(part, i) for part, count in TILES.items() for i in range(count)]
     pairs = {f"{part}/{i:04d}": number for number, (part, i) in enumerate(parts)}
     table = load_table("course")

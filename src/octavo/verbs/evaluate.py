@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
-from octavo.cache import cache_dir
+from octavo.cache import open_cache
 from octavo.data import store, torchvision_data
 from octavo.data.batches import PixelRows, in_order
 from octavo.data.corrections import beware_of
@@ -88,13 +88,14 @@ def evaluate(
         else:
             report = _graded(run, logits, labels, part, like_reference, progress, run.groups(part))
         return _with_sets(report, run, logits, labels, coverage, sets)
-    samples = torchvision_data.read(data, layout, cache=cache or cache_dir(), progress=progress)
+    cache = open_cache(cache)
+    samples = torchvision_data.read(data, layout, cache=cache, progress=progress)
     indices, name = _part(samples, split)
     labels = _labels(run, samples)
     pixels = store.build(
         samples,
         store.ImageDecoder(run.recipe_as(ClassifyRecipe).stored_side),
-        cache or cache_dir(),
+        cache,
         skip_broken=skip_broken,
         progress=progress,
     )

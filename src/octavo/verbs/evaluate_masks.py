@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from octavo.cache import cache_dir
+from octavo.cache import open_cache
 from octavo.data import store, torchvision_data
 from octavo.data.batches import MaskRows
 from octavo.data.division import scored_without
@@ -76,7 +76,7 @@ def evaluate_masks(
         name = split or "val"
         confusions, groups = lookup(parts, name, "--split"), run.groups(name)
     else:
-        cache = cache or cache_dir()
+        cache = open_cache(cache)
         confusions, name, notes, groups = _confusions(run, data, split, layout, device, cache, skip_broken, progress)
     report = grade_masks(
         confusions.astype(np.int64),

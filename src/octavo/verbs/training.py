@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from octavo.cache import cache_dir
+from octavo.cache import open_cache
 from octavo.engine.checkpoint import Stop
 from octavo.engine.engine import CRAFTS, train_member
 from octavo.engine.folder import RunFolder
@@ -107,7 +107,7 @@ def _trained(
         require_checkpoints(before)
     hardware = find(options.device, options.devices)
     resolved = _settled(asked or load(_recipe_of(before), overrides), hardware)
-    cache = scratch or options.cache or cache_dir()
+    cache = scratch or open_cache(options.cache)
     with Stop().listening() as stop:
         told = _Told(progress, stop)
         prepare, done = CRAFTS[resolved.task].material, before is not None and all_trained(before)
