@@ -13,7 +13,8 @@ from PIL import Image
 
 from octavo.data import store
 from octavo.data.classes import IGNORE, ClassEntry, ClassTable, load_table, shipped
-from octavo.data.masks import MaskDecoder, colour_code, colour_of, colour_text, paint, read_mask
+from octavo.data.colour_codes import colour_code, colour_of, colour_text
+from octavo.data.masks import MaskDecoder, paint, read_mask
 from octavo.data.pairs import MaskFiles
 from octavo.data.pixels import BrokenImage, decode
 from octavo.errors import UserError

@@ -18,6 +18,7 @@ from octavo.data.masks import UNKNOWN, MaskDecoder
 from octavo.data.survey import Facts, look
 from octavo.data.walk import one_line
 from octavo.errors import UserError
+from octavo.log import warn
 from octavo.progress import Progress, silent
 from octavo.words import counted
 
@@ -48,6 +49,7 @@ class Diagnosis:
         ignored: split → pixels of no class.
         looked: how many masks were looked at.
         shown: place of a mask that training can read → which classes it shows, bool [C].
+        hidden: warnings of classes whose value is a mask's nodata value.
     """
 
     decoder: MaskDecoder | None
@@ -63,6 +65,7 @@ class Diagnosis:
     ignored: Mapping[str, int]
     looked: int
     shown: Mapping[int, np.ndarray]
+    hidden: tuple[str, ...] = ()
 
     def in_options(self) -> Diagnosis:
         """Return it in the words of `octavo check`, where the recipe's keys are options."""
@@ -93,6 +96,8 @@ def diagnose(
     if not whole:
         first = next((f"{f.file}: {f.broken}" for f in facts), "there is none")
         verdict = Verdict(None, "nothing readable", f"not one mask can be read ({first})")
+    elif not any(len(f.tally.tokens) for f in whole):
+        verdict = Verdict(None, "no data", "every mask holds its nodata value alone; there is nothing to learn")
     elif table is not None:
         verdict = read_by(whole, table, tolerant, toml)
     else:
@@ -118,6 +123,8 @@ def resolve(
     found = diagnose(pairs, known, tolerant, limit=None if known is None else _SAMPLE, progress=progress)
     if found.decoder is None or found.refusal:
         raise UserError(one_line(f"{pairs.root}: {found.refusal}"))
+    for text in found.hidden:
+        warn(text)
     return found.decoder
 
 
@@ -148,11 +155,13 @@ def _finished(pairs: Pairs, facts: Sequence[Facts], verdict: Verdict) -> Diagnos
     counts: dict[str, np.ndarray] = {}
     ignored: dict[str, int] = {}
     shown: dict[int, np.ndarray] = {}
+    hidden: tuple[str, ...] = ()
     warnings, notes = list(verdict.warnings), list(verdict.notes)
     refusal = [verdict.refusal] if verdict.refusal else []
     if verdict.decoder is not None:
         each = {f.index: _pixels(f, verdict.decoder) for f in whole}
         classes = len(verdict.decoder.table.names)
+        hidden = tuple(_hidden(whole, verdict.decoder))
         shown = {i: own[:classes] > 0 for i, own in each.items() if not own[256]}
         for split in sorted(pairs.splits, key=_SPLITS.index):
             own = [each[i] for i in each if split_of.get(i) == split]
@@ -164,8 +173,8 @@ def _finished(pairs: Pairs, facts: Sequence[Facts], verdict: Verdict) -> Diagnos
         notes += _uniform(whole, each, verdict.decoder.table)
     return Diagnosis(
         verdict.decoder, verdict.form, verdict.refusal, (*refusal, *verdict.errors, *_sizes(pairs, whole)),
-        tuple(warnings), tuple(notes), tuple((f.file, f.broken) for f in facts if f.broken),
-        verdict.candidates, verdict.proposal, counts, ignored, len(facts), shown,
+        (*warnings, *hidden), (*notes, *_void(whole)), tuple((f.file, f.broken) for f in facts if f.broken),
+        verdict.candidates, verdict.proposal, counts, ignored, len(facts), shown, hidden,
     )  # fmt: skip
 
 
@@ -174,7 +183,29 @@ def _pixels(facts: Facts, decoder: MaskDecoder) -> np.ndarray:
     found = np.zeros(257, np.int64)
     np.add.at(found, channels_of(facts, decoder), counts_of(facts, decoder))
     found[256], found[UNKNOWN] = found[UNKNOWN], 0
+    found[IGNORE] += facts.void
     return found
+
+
+def _void(facts: Sequence[Facts]) -> Iterator[str]:
+    if files := [f.file for f in facts if f.void]:
+        yield f"nodata is void (no class) in {counted(len(files), 'mask')}: {name_files(files)}"
+
+
+def _hidden(facts: Sequence[Facts], decoder: MaskDecoder) -> Iterator[str]:
+    """Say which classes have the value that stands for no data."""
+    files: dict[int, list[str]] = {}
+    for f in facts:
+        if f.void and f.nodata is not None:
+            codes = np.array([f.shades[f.nodata] if f.has_values and decoder.encoding == "colours" else f.nodata])
+            own = decoder.of_codes(codes) if decoder.encoding == "colours" else decoder.of_values(f.kind)[codes & 255]
+            files.setdefault(int(own[0]), []).append(f.file)
+    for channel, some in files.items():
+        if channel < len(decoder.table.names):
+            yield (
+                f'{name_files(some)}: nodata is the value of class "{decoder.table.names[channel]}"; its pixels are '
+                "void there; `gdal_edit.py -unsetnodata FILE` makes them that class"
+            )
 
 
 def _sizes(pairs: Pairs, facts: Sequence[Facts]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from octavo.data.classes import MOST, ClassEntry, ClassTable, Colour, dumps
+from octavo.data.colour_codes import colour_of, colour_text
 from octavo.data.fitting import (
     Verdict,
     best_decoder,
@@ -26,7 +27,7 @@ from octavo.data.fitting import (
     well_covered,
     write_hint,
 )
-from octavo.data.masks import UNKNOWN, MaskDecoder, colour_of, colour_text
+from octavo.data.masks import UNKNOWN, MaskDecoder
 from octavo.data.smears import (
     binary,
     near_share,

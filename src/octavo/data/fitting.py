@@ -13,7 +13,8 @@ from itertools import combinations
 import numpy as np
 
 from octavo.data.classes import ClassTable, load_table, shipped
-from octavo.data.masks import UNKNOWN, MaskDecoder, colour_code, colour_of, colour_text
+from octavo.data.colour_codes import colour_code, colour_of, colour_text
+from octavo.data.masks import UNKNOWN, MaskDecoder
 from octavo.data.survey import FEW, Facts, Tally
 from octavo.errors import UserError
 from octavo.words import counted
@@ -133,7 +134,7 @@ def _allows(table: ClassTable, tolerant: bool) -> bool:
 
 def _share(facts: Sequence[Facts], decoder: MaskDecoder) -> float:
     hit = sum(int(counts_of(f, decoder)[channels_of(f, decoder) != UNKNOWN].sum()) for f in facts)
-    return hit / max(sum(f.size[0] * f.size[1] for f in facts), 1)
+    return hit / max(sum(f.size[0] * f.size[1] - f.void for f in facts), 1)
 
 
 def _agree(facts: Sequence[Facts], one: MaskDecoder, other: MaskDecoder) -> bool:

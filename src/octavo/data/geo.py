@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import TiffImagePlugin
 
 from octavo.data.pixels import BrokenImage
+from octavo.data.rgb import require_bands
+from octavo.data.tiff import tags_of, unfit_alpha
 from octavo.data.walk import one_line
 from octavo.files import write_atomic
 from octavo.overwrite import Kind
 
-SUFFIXES = (".tif", ".tiff")
-_TAGS = (33550, 33922, 34264)  # pixel scale, tie points, transformation: where the image lies on the ground
 _SOFTWARE, _SIGNED = 305, "Octavo"
-_WORLD = (".tfw", ".tifw", ".wld")
 _TILE = 256
 _ROWS = 8 * _TILE  # rows that are written at a time
 
@@ -35,18 +32,20 @@ class GeoImage:
     Attributes:
         height: in pixels.
         width: in pixels.
-        note: what was made of its bands where that isn't plain; else empty.
         source: rasterio's dataset.
         bands: numbers (from 1) of red, green and blue; one for grey.
         palette: uint8 [256, 3] where the band holds indices into one.
+        alpha: number of the band that is marked as alpha.
+        name: of the file.
     """
 
     height: int
     width: int
-    note: str
     source: Any
     bands: tuple[int, ...]
     palette: np.ndarray | None = None
+    alpha: int | None = None
+    name: str = ""
 
     def rows(self, top: int, bottom: int) -> np.ndarray:
         """Return rows of pixels, uint8 [bottom - top, W, 3], read from the file now.
@@ -54,10 +53,16 @@ class GeoImage:
         Raises:
             BrokenImage: they can't be read.
         """
+        window = ((top, bottom), (0, self.width))
         with _refusing():
-            planes = self.source.read(list(self.bands), window=((top, bottom), (0, self.width)))
+            planes = self.source.read(list(self.bands), window=window)
+            alpha = self.source.read(self.alpha, window=window) if self.alpha else None
         if self.palette is not None:
             return self.palette[planes[0]]
+        if alpha is not None:
+            if reason := unfit_alpha(alpha, self.name, self.source.count):
+                raise BrokenImage(reason)
+            planes[:, alpha == 0] = 255  # as training sees them: on white
         return np.ascontiguousarray(np.broadcast_to(planes.transpose(1, 2, 0), (bottom - top, self.width, 3)))
 
     def valid(self, top: int, bottom: int) -> np.ndarray:
@@ -72,8 +77,9 @@ class GeoImage:
 
 def _is_ours(path: Path) -> bool:
     try:
-        return str(_directory(path).get(_SOFTWARE, "")) == _SIGNED
-    except Exception:  # whatever a damaged file does, it isn't ours
+        with path.open("rb") as file:
+            return str((tags_of(file) or {}).get(_SOFTWARE, "")) == _SIGNED
+    except OSError:
         return False
 
 
@@ -86,57 +92,26 @@ def installed() -> bool:
     return find_spec("rasterio") is not None
 
 
-def georeferenced(path: Path) -> bool:
-    """Tell whether a file is a TIFF that says where it lies on the ground, by its tags or a world file beside it.
-
-    Nothing but the file's directory is read, and rasterio isn't needed.
-    """
-    if path.suffix.lower() not in SUFFIXES or not path.is_file():
-        return False
-    if any(path.with_suffix(suffix).is_file() for suffix in _WORLD):
-        return True
-    try:
-        return any(tag in _directory(path) for tag in _TAGS)
-    except Exception:  # a damaged file; decoding it will say what is wrong
-        return False
-
-
-def _directory(path: Path) -> Mapping[int, Any]:
-    """Return the tags of a TIFF's first image; raises whatever a damaged one makes Pillow raise."""
-    with path.open("rb") as file:
-        header = file.read(8)
-        if header[2] == 43:  # BigTIFF
-            header += file.read(8)
-        directory = TiffImagePlugin.ImageFileDirectory_v2(header)
-        file.seek(directory.next)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            directory.load(file)
-        return directory
-
-
 @contextmanager
 def open_geo(path: Path) -> Iterator[GeoImage]:
-    """Open a GeoTIFF of 8-bit bands.
-
-    Red, green and blue are the bands that say they are, else the first three; one or two bands are grey.
+    """Open a GeoTIFF of 8-bit bands: red, green and blue, or grey, and maybe alpha.
 
     Raises:
-        BrokenImage: it can't be read, or its values aren't 8 bits.
+        BrokenImage: it can't be read, or its bands are others.
     """
     import rasterio
 
+    with path.open("rb") as file:
+        require_bands(tags_of(file), path)
     with _refusing():
         source = rasterio.open(path, driver="GTiff")
     with source:
         if any(kind != "uint8" for kind in source.dtypes):
-            raise BrokenImage(
-                f"{source.dtypes[0]} values; expected 8 bits a band: convert it first, such as by "
-                f"`gdal_translate -ot Byte -scale LOW HIGH 0 255 {shlex.quote(path.name)} 8bit.tif`"
-            )
-        bands, note = _bands(source)
+            raise BrokenImage(f"{source.dtypes[0]} values; expected 8 bits a band")
+        bands = (1,) if source.count < 3 else (1, 2, 3)
         palette = _palette(source) if source.colorinterp[0].name == "palette" else None
-        yield GeoImage(source.height, source.width, note, source, bands, palette)
+        alpha = source.count if source.count in (2, 4) else None
+        yield GeoImage(source.height, source.width, source, bands, palette, alpha, path.name)
 
 
 def write_mask(
@@ -199,17 +174,6 @@ def _profile(like: GeoImage, void: int) -> dict[str, Any]:
     else:
         profile |= {"crs": source.crs, "transform": source.transform}
     return profile
-
-
-def _bands(source: Any) -> tuple[tuple[int, ...], str]:
-    kinds = [kind.name for kind in source.colorinterp]
-    named = tuple(kinds.index(c) + 1 for c in ("red", "green", "blue") if c in kinds)
-    if source.count <= 2:
-        return (1,), "" if source.count == 1 or "alpha" in kinds else "2 bands; the first was taken as grey"
-    if len(named) == 3:
-        rest = source.count - 3 - ("alpha" in kinds)
-        return named, f"{source.count} bands; red, green and blue were taken" if rest else ""
-    return (1, 2, 3), f"{source.count} bands; the first three were taken as red, green and blue"
 
 
 def _palette(source: Any) -> np.ndarray:

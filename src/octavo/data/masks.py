@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageFile
 
-from octavo.data.classes import IGNORE, ClassTable, Colour
+from octavo.data.classes import IGNORE, ClassTable
+from octavo.data.colour_codes import colour_code, colour_text
 from octavo.data.pixels import (
     DECODER,
     MAX_PIXELS,
@@ -23,6 +23,7 @@ from octavo.data.pixels import (
     refusing,
     strict,
 )
+from octavo.data.tiff import Tags, nodata_of, unfit_bands
 from octavo.errors import UserError
 
 UNKNOWN = 254
@@ -30,7 +31,7 @@ UNKNOWN = 254
 Kind = Literal["grey", "palette", "one-bit", "colour"]
 Encoding = Literal["ids", "colours"]
 
-_FORMAT = "1"
+_FORMAT = "2"
 _HALVES = 0x808080  # of a colour's code, the bit of each channel that says whether it is ≥ 128
 _GREY = 0x010101
 _SHOWN = 5
@@ -46,6 +47,7 @@ class RawMask:
         format: of the file, as Pillow calls it.
         plane: uint8 [H, W] of grey values or palette indices (0 and 255 of 1-bit files), or uint32 [H, W] of colours.
         palette: uint32 [256], the colour of each palette index; None for another kind.
+        nodata: what `plane` holds where a GeoTIFF has no data; None where nothing stands for that.
 
     A colour's code is red + 256 · green + 65,536 · blue.
     """
@@ -54,6 +56,7 @@ class RawMask:
     format: str
     plane: np.ndarray
     palette: np.ndarray | None = None
+    nodata: int | None = None
 
     @cached_property
     def values(self) -> np.ndarray | None:
@@ -84,16 +87,21 @@ def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> RawMask:
     with refusing(max_pixels), strict(max_pixels), opened(path, max_pixels) as image:
         scale = _SCALED.get(_raw_mode(image)[:3], 1)
         _require_unscaled(image)
+        tags: Tags | None = getattr(image, "tag_v2", None)
+        if tags is not None and (reason := unfit_bands(tags, path.name, on_ground=False)):
+            raise BrokenImage(reason)
         image.load()
         turn = UPRIGHT.get(orientation(image))
         kind, name, content = _kind(image), str(image.format), _content(image)
         if turn is not None:
             content = content.transpose(turn)
+        void = nodata_of(tags)
         if kind == "colour":
-            return RawMask(kind, name, _codes(content))
+            return RawMask(kind, name, _codes(content), nodata=None if void is None else void * _GREY)
         if kind == "palette":
-            return RawMask(kind, name, np.array(content), _palette(content))
-        return RawMask(kind, name, _small(np.asarray(content)) // np.uint8(scale))
+            return RawMask(kind, name, np.array(content), _palette(content), void)
+        void = 255 if kind == "one-bit" and void == 1 else void
+        return RawMask(kind, name, _small(np.asarray(content)) // np.uint8(scale), nodata=void)
 
 
 def paint(ids: np.ndarray, table: ClassTable) -> np.ndarray:
@@ -163,7 +171,7 @@ class MaskDecoder:
         return self.channels(read_mask(path))[..., None]
 
     def channels(self, mask: RawMask) -> np.ndarray:
-        """Return the channels of a mask that was read, uint8 [H, W].
+        """Return the channels of a mask that was read, uint8 [H, W]; IGNORE where it has no data.
 
         Raises:
             BrokenImage: for values or colours that are in no class, with their counts.
@@ -175,6 +183,8 @@ class MaskDecoder:
             raise BrokenImage(f'a mask in colour, but the others hold class ids of table "{self.table.name}"')
         else:
             found = self.of_values(mask.kind)[values]
+        if mask.nodata is not None:
+            found = np.where(mask.plane == mask.nodata, np.uint8(IGNORE), found)
         if (stray := found == UNKNOWN).any():
             raise BrokenImage(self._strays(mask, stray))
         return found
@@ -225,22 +235,6 @@ def _by_colour(decoder: MaskDecoder) -> np.ndarray:
         found[code & _HALVES if decoder.tolerant else code] = decoder.table.channel(entry)
     found.flags.writeable = False
     return found
-
-
-def colour_code(colour: Iterable[int]) -> int:
-    """Return a colour as one number: red + 256 · green + 65,536 · blue."""
-    red, green, blue = colour
-    return int(red) | int(green) << 8 | int(blue) << 16
-
-
-def colour_of(code: int) -> Colour:
-    """Return the red, green and blue of a colour's code."""
-    return int(code) & 255, int(code) >> 8 & 255, int(code) >> 16 & 255
-
-
-def colour_text(code: int) -> str:
-    """Return a colour's code as people write it: 255,0,0."""
-    return ",".join(map(str, colour_of(code)))
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:

@@ -29,6 +29,8 @@ from PIL import (  # the plugins are registered here, once: Pillow's own lazy lo
 )
 
 from octavo.data.formats import FORMATS, READ, SNIFFED, advice, format_of, unread_format
+from octavo.data.rgb import BrokenImage, require_bands, to_rgb
+from octavo.data.tiff import tags_of
 
 PLUGINS = (JpegImagePlugin, MpoImagePlugin, PngImagePlugin, WebPImagePlugin, BmpImagePlugin, TiffImagePlugin,
            GifImagePlugin, AvifImagePlugin, PpmImagePlugin)  # fmt: skip
@@ -36,7 +38,7 @@ MAX_PIXELS = 100_000_000
 LONGEST = 8
 """Most that the longer side may measure, in bounds on the shorter: one canvas holds a batch, as wide as its widest."""
 _TORCH = 8  # strongest reduction by torch
-DECODER = f"3/{PIL.__version__}"
+DECODER = f"4/{PIL.__version__}"
 """Version of the decoding: pixels decoded under another may differ, so stores are keyed by it."""
 
 # Damaged metadata beside sound pixels: a person sees the picture, so it is no reason to refuse it.
@@ -51,11 +53,7 @@ UPRIGHT = {
 }  # fmt: skip
 _AHEAD = 1 << 18
 """Bytes that are read at once where pixels are wanted; Pillow alone asks for small ones, a third of a JPEG's time."""
-_ORIENTATION, _PHOTOMETRIC = 0x0112, 262
-
-
-class BrokenImage(ValueError):
-    """A file that can't be decoded; the message is the reason, in one line, without the file's name."""
+_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -156,15 +154,18 @@ def decode(
     Raises:
         BrokenImage: for anything that can't be decoded, or has more than `max_pixels` pixels.
     """
+    source = Path(source) if isinstance(source, str) else source
     with refusing(max_pixels), strict(max_pixels), opened(source, max_pixels, _AHEAD) as image:
         target = bounded(*image.size, side, scale)
         if target != image.size:
             image.draft(None, (2 * target[0], 2 * target[1]))  # JPEG alone: decodes at 1/2, 1/4 or 1/8
+        path = source if isinstance(source, Path) else None
+        require_bands(getattr(image, "tag_v2", None), path)
         image.load()
         if image.format == "TIFF":  # Pillow turns it upright while loading
             target = bounded(*image.size, side, scale)
         upright = orientation(image)
-        rgb = _to_rgb(image)
+        rgb = to_rgb(image, path.name if path else "FILE")
         pixels = np.array(rgb, dtype=np.uint8) if rgb.size == target else _reduced(rgb, target)
     if upright in UPRIGHT:
         pixels = np.asarray(Image.fromarray(pixels).transpose(UPRIGHT[upright]))
@@ -259,6 +260,7 @@ def _identified(source: BinaryIO, suffix: str) -> ImageFile.ImageFile:
         name = format_of(source.read(SNIFFED)) or unread_format(suffix)
         if name and name not in FORMATS:
             raise BrokenImage(advice(name)) from error
+        require_bands(tags_of(source), Path(source.name) if suffix else None)
         raise
 
 
@@ -268,30 +270,3 @@ def orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # a damaged EXIF block: viewers show the picture as it is stored
         return 1
-
-
-def _to_rgb(image: ImageFile.ImageFile) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_bytes(image)).convert("RGB")
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        straight = {"La": "LA"}.get(image.mode)  # premultiplied grey has one way out only
-        rgba = (image.convert(straight) if straight else image).convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _to_bytes(image: ImageFile.ImageFile) -> np.ndarray:
-    """Scale a grey image of 16-bit, 32-bit or float values to uint8 [H, W]."""
-    values = np.asarray(image)
-    if image.mode == "F":
-        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-            raise BrokenImage("floating-point values outside 0–1")
-        return np.rint(values * 255).astype(np.uint8)
-    if image.mode == "I" and (values.min() < 0 or values.max() > 65535):
-        raise BrokenImage("integer values outside 0–65535")
-    scaled = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:  # white is zero
-        scaled = 255 - scaled
-    if isinstance(clear := image.info.get("transparency"), int):
-        scaled[values == clear] = 255
-    return scaled

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from octavo.data.classes import ClassEntry, ClassTable, Colour, dumps
+from octavo.data.colour_codes import colour_of, colour_text
 from octavo.data.fitting import (
     Verdict,
     exact_tables,
@@ -17,7 +18,7 @@ from octavo.data.fitting import (
     quoted,
     write_hint,
 )
-from octavo.data.masks import UNKNOWN, MaskDecoder, colour_of, colour_text
+from octavo.data.masks import UNKNOWN, MaskDecoder
 from octavo.data.survey import FEW, Facts, Tally, by_colour, by_half, tally
 from octavo.errors import UserError
 from octavo.words import counted

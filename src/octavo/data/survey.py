@@ -65,6 +65,10 @@ class Facts:
     halves: tuple[np.ndarray, np.ndarray]
     """Colours with each channel rounded to 0 or 255, and their counts."""
     distinct: int
+    void: int = 0
+    """Pixels without data, as a GeoTIFF says; the tally has none of them."""
+    nodata: int | None = None
+    """The value or colour that stands for that."""
     broken: str = ""
 
     @property
@@ -140,16 +144,21 @@ def _facts(pairs: Pairs, index: int) -> Facts:
 
 def _summary(file: str, index: int, mask: RawMask, image_size: tuple[int, int] | None) -> Facts:
     values = mask.values
-    whole = _count(mask.plane if values is None else values)
+    whole, void = _count(mask.plane if values is None else values), 0
+    nodata = mask.nodata if mask.nodata is None or values is None else mask.nodata & 0xFF
+    if nodata is not None:
+        kept = whole.tokens != nodata
+        void = int(whole.counts[~kept].sum())
+        whole = Tally(whole.tokens[kept], whole.counts[kept], whole.flats[kept])
     shades = mask.shades()
     codes = whole.tokens if values is None else shades[whole.tokens]
     halves, place = np.unique(((codes & _HALVES) >> np.uint32(7)) * np.uint32(255), return_inverse=True)
     counts = np.bincount(place, weights=whole.counts).astype(np.int64)
     top = np.sort(np.argsort(-whole.counts, kind="stable")[:_KEPT])
     rest = int(whole.counts.sum() - whole.counts[top].sum())
-    kept = Tally(whole.tokens[top], whole.counts[top], whole.flats[top], rest)
-    return Facts(file, index, mask.kind, mask.format, mask.size, image_size, values is not None, kept, shades,
-                 (halves, counts), len(whole.tokens))  # fmt: skip
+    listed = Tally(whole.tokens[top], whole.counts[top], whole.flats[top], rest)
+    return Facts(file, index, mask.kind, mask.format, mask.size, image_size, values is not None, listed, shades,
+                 (halves, counts), len(whole.tokens), void, nodata)  # fmt: skip
 
 
 def _count(plane: np.ndarray) -> Tally:

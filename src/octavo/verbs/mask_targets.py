@@ -9,6 +9,7 @@ from pathlib import Path
 from octavo.data import geo
 from octavo.data.matching import masks_beside
 from octavo.data.png import PNG
+from octavo.data.tiff import georeferenced
 from octavo.data.walk import list_images
 from octavo.errors import UserError
 from octavo.overwrite import UNREADABLE, require_makeable, require_writable
@@ -73,7 +74,7 @@ def plan(
         if root in inside and earlier in image.resolve().parents:
             continue  # masks of an earlier prediction
         name = image.relative_to(root or image.parent)
-        lies = geo.georeferenced(image)
+        lies = georeferenced(image)
         mask = out / name.with_suffix(".tif" if lies else ".png")
         targets.append(Target(image, name.as_posix(), mask, mask.with_name(f"{name.stem}_overlay.png") if overlay else
                               None, lies))  # fmt: skip

@@ -39,7 +39,7 @@ class MaskPredictions:
         out: the folder.
         masks: image, as it was named → its mask.
         errors: image that could not be read → reason; also in `errors.csv` in `out`.
-        notes: what a user should know of single images, such as windows or left-out bands.
+        notes: what a user should know of single images, such as windows.
     """
 
     out: Path
@@ -180,8 +180,6 @@ def _predict(
     """
     with ExitStack() as stack:
         picture = stack.enter_context(_opened(trained, target, choices))
-        if picture.geo and picture.geo.note:
-            yield f"{target.name}: {picture.geo.note}"
         window, note = _window(picture.small, choices, trained.averaging)
         if note:
             yield f"{target.name}: {note}"
