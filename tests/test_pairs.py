@@ -450,7 +450,7 @@ def test_images_beside_the_splits_are_told(tmp_path: Path) -> None:
 
 def test_what_fits_nothing(tmp_path: Path) -> None:
     assert "no such folder or file; expected a folder of images and masks or a CSV file" in refusal(tmp_path / "none")
-    assert "no images found; expected one of: NNNN_sat.jpg with NNNN_mask.png" in refusal(
+    assert "no images found (not read: 1 .txt); expected one of: NNNN_sat.jpg with NNNN_mask.png" in refusal(
         make(tmp_path / "e", ["a.txt"])
     )
     assert 'an image lies at "cat/1.jpg", but in no known layout' in refusal(make(tmp_path / "c", ["cat/1.jpg"]))

@@ -27,6 +27,7 @@ from octavo.log import to_stderr
 from octavo.progress import Interrupted, Terminated
 from octavo.terminal import (
     CacheOption,
+    ColumnsOption,
     DataOption,
     DeviceOption,
     LabelsOption,
@@ -149,6 +150,7 @@ def train(
     device: DeviceOption = "auto",
     devices: Annotated[int | None, typer.Option("--devices", help="How many devices (DDP).")] = None,
     layout: LayoutOption = None,
+    columns: ColumnsOption = None,
     labels: LabelsOption = None,
     skip_broken: SkipOption = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files too.")] = False,
@@ -165,6 +167,7 @@ def train(
     given = Options(
         out=out,
         layout=layout,
+        columns=columns,
         weights_dir=weights_dir,
         cache=cache,
         device=device,

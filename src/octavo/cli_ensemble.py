@@ -10,6 +10,7 @@ import typer
 from octavo.errors import UserError
 from octavo.terminal import (
     CacheOption,
+    ColumnsOption,
     DataOption,
     DeviceOption,
     LabelsOption,
@@ -127,6 +128,7 @@ def distil(
     cache: CacheOption = None,
     device: DeviceOption = "auto",
     layout: LayoutOption = None,
+    columns: ColumnsOption = None,
     labels: LabelsOption = None,
     skip_broken: SkipOption = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="End by writing report.html.")] = True,
@@ -139,6 +141,7 @@ def distil(
     given = Options(
         out=out,
         layout=layout,
+        columns=columns,
         labels=labels,
         skip_broken=skip_broken,
         weights_dir=weights_dir,

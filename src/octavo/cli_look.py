@@ -9,6 +9,7 @@ import typer
 
 from octavo.terminal import (
     CacheOption,
+    ColumnsOption,
     LabelsOption,
     LayoutOption,
     LeaksOption,
@@ -28,6 +29,7 @@ look_app = typer.Typer(rich_markup_mode=None)
 def check(
     data: Annotated[str, typer.Argument(help="Folder of images (and masks), CSV file, or torchvision:NAME.")],
     layout: LayoutOption = None,
+    columns: ColumnsOption = None,
     labels: LabelsOption = None,
     cache: CacheOption = None,
     classes: Annotated[
@@ -47,16 +49,16 @@ def check(
 
     if write_classes:
         require_writable(write_classes, PROPOSAL, overwrite=overwrite, option="--write-classes", inputs=[Path(data)])
-    if holds_masks(data, layout):
+    if holds_masks(data, layout, columns):
         refuse({"--labels": labels}, "images with masks")
-        _check_masks(data, layout, cache, classes, tolerant, leaks, write_classes, overwrite)
+        _check_masks(data, layout, columns, cache, classes, tolerant, leaks, write_classes, overwrite)
         return
     refuse({"--classes": classes, "--tolerant": tolerant, "--write-classes": write_classes}, "images in classes")
     from octavo.verbs.check import check as run_check
     from octavo.verbs.check import render
 
     with progress_shown() as progress:
-        report = run_check(data, layout, labels=labels, cache=cache, leaks=leaks, progress=progress)
+        report = run_check(data, layout, columns, labels=labels, cache=cache, leaks=leaks, progress=progress)
     render(report, console())
     if not report.ok:
         raise typer.Exit(1)
@@ -65,6 +67,7 @@ def check(
 def _check_masks(
     data: str,
     layout: str | None,
+    columns: str | None,
     cache: Path | None,
     classes: str | None,
     tolerant: bool,
@@ -78,6 +81,7 @@ def _check_masks(
         report = check_masks(
             data,
             layout,
+            columns,
             classes=classes,
             tolerant=tolerant,
             write=write,

@@ -11,6 +11,7 @@ import typer
 from octavo.errors import UserError
 from octavo.terminal import (
     CacheOption,
+    ColumnsOption,
     DataOption,
     DeviceOption,
     LayoutOption,
@@ -45,6 +46,7 @@ def evaluate(
     data: DataOption = None,
     split: Annotated[str | None, typer.Option("--split", help="val, test or holdout; val by default.")] = None,
     layout: LayoutOption = None,
+    columns: ColumnsOption = None,
     cache: CacheOption = None,
     device: DeviceOption = "auto",
     skip_broken: SkipOption = False,
@@ -71,7 +73,8 @@ def evaluate(
 
     folder = RunFolder.open(run)
     out = out and require_writable(out, parsed_by("report of an evaluation", read_report), overwrite=overwrite)
-    given: dict[str, Any] = {"data": data, "split": split, "layout": layout, "device": device, "cache": cache}
+    given: dict[str, Any] = {"data": data, "split": split, "layout": layout, "columns": columns}
+    given |= {"device": device, "cache": cache}
     with progress_shown() as progress:
         if isinstance(folder.recipe, SegmentRecipe):
             from octavo.verbs.evaluate_masks import evaluate_masks
@@ -192,6 +195,7 @@ def score(
     truth: Annotated[str, typer.Option("--truth", help="Folder of labelled images, of images and masks, or CSV.")],
     split: Annotated[str | None, typer.Option("--split", help="Part of the truth; val where there is one.")] = None,
     layout: LayoutOption = None,
+    columns: ColumnsOption = None,
     missing_wrong: Annotated[
         bool, typer.Option("--missing-wrong", help="Count images without a prediction as wrong.")
     ] = False,
@@ -231,6 +235,7 @@ def score(
                 rule=rule,
                 split=split,
                 layout=layout,
+                columns=columns,
                 missing=missing,
                 progress=progress,
             )
@@ -239,7 +244,8 @@ def score(
         from octavo.verbs.score import score as run_score
 
         refuse({"--classes": classes, "--rule": rule, "--tolerant": tolerant}, "a CSV of labels")
-        result = run_score(predictions, truth, split=split, layout=layout, missing=missing, extra_classes=extra_classes)
+        named: dict[str, Any] = {"split": split, "layout": layout, "columns": columns}
+        result = run_score(predictions, truth, missing=missing, extra_classes=extra_classes, **named)
         show_score(result)
     if out:
         write_atomic(out, result.to_json().encode())

@@ -18,6 +18,7 @@ class Options:
     Attributes:
         out: folder of the run; by default `runs/NAME`, with a number where that exists.
         layout: name of the data's layout, where looking can't decide.
+        columns: what is what in a table of images, as in `image=image_id,label=dx`, where looking can't decide.
         weights_dir: folder of weight files, searched first.
         cache: folder for stores and features.
         device: `auto`, `cpu`, `cuda` or `mps`; another device gives slightly other weights.
@@ -44,6 +45,7 @@ class Options:
     report: bool = False
     labels: Path | None = None
     leaks: bool | None = None
+    columns: str | None = None
 
     def __post_init__(self) -> None:
         """Take folders as text too, and refuse what would fail late."""
@@ -58,6 +60,7 @@ class Options:
         """Return what a run remembers of its options, as JSON-able values."""
         return {
             "layout": self.layout,
+            "columns": self.columns,
             "weights_dir": str(self.weights_dir.absolute()) if self.weights_dir else None,
             "cache": str(self.cache.absolute()) if self.cache else None,
             "device": self.device,

@@ -31,6 +31,9 @@ RecipeArgument = Annotated[str, typer.Argument(help="Name of a recipe, or a TOML
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.")]
 DataOption = Annotated[str | None, typer.Option("--data", help="Folder of images, CSV file, or torchvision:NAME.")]
 LayoutOption = Annotated[str | None, typer.Option("--layout", help="Layout of the data, where looking can't decide.")]
+ColumnsOption = Annotated[
+    str | None, typer.Option("--columns", help="Columns of the data's table: image=COLUMN,label=COLUMN (or mask=…).")
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change the recipe: train.epochs=3, members[2].lr=1e-4.")
 ]

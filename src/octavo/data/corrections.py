@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from octavo.data.columns import HEADERS
 from octavo.data.lists import refuse, rows_of
-from octavo.data.readers import HEADERS
 from octavo.data.samples import Problem, Samples, emptied
 from octavo.errors import UserError, suggest
 from octavo.words import counted

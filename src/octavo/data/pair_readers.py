@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+from octavo.data.choosing import TABLE, Task, choose
+from octavo.data.label_tables import MASKS, ImageTable, table_at, tables_in
 from octavo.data.layouts import Reader, beside, empty, one_each, others, split_folders, split_of
-from octavo.data.lists import lists_in, read_list
-from octavo.data.matching import APART, TOGETHER, Group, Pair, PairsFound, is_tailed, overlap, partners, without_mask
-from octavo.data.readers import HEADERS
+from octavo.data.matching import APART, TOGETHER, Group, Pair, PairsFound, is_tailed, overlap, partners
 from octavo.data.samples import CANONICAL, SPLITS, Problem
-from octavo.data.walk import any_image, folders_in, images_in, natural, walk
+from octavo.data.table_rows import left_out, rows_of_table
+from octavo.data.voc import devkits, read_voc
+from octavo.data.walk import any_image, folders_in, images_in, walk
 from octavo.errors import UserError
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "rgb", "photos", "photo", "inputs", "input", "sat",
@@ -22,16 +24,8 @@ MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annotation",
                 "groundtruth", "seg", "segs", "segmentation", "segmentations", "segmentationclass", "targets",
                 "target", "lbl")  # fmt: skip
 """What a folder of masks may be called, likewise."""
-PAIR_HEADERS = {
-    "image": HEADERS["image"],
-    "mask": ("mask", "mask_file", "mask_filename"),
-    "split": HEADERS["split"],
-    "group": HEADERS["group"],
-}
-"""What a CSV's columns may be called; other columns are left alone."""
 CITYSCAPES = {"cityscapes": "labelIds", "cityscapes-trainids": "labelTrainIds", "cityscapes-color": "color"}
 """Layout -> the kind of Cityscapes' masks that it reads: each image has several."""
-_LISTS = "ImageSets/Segmentation"
 
 PairReader = Reader[PairsFound]
 
@@ -74,7 +68,7 @@ def _read_course(root: Path) -> PairsFound:
 # ── A folder of images beside a folder of masks ──────────────────────────────────────────────────────────────────────
 
 
-def _halves(root: Path) -> tuple[list[Path], list[Path]]:
+def halves(root: Path) -> tuple[list[Path], list[Path]]:
     """Return the folders in `root` that are called, and hold, images or masks."""
     folders = [f for f in folders_in(root) if any_image(f)]
     images, masks = ([f for f in folders if _plain(f.name) in words] for words in (IMAGE_FOLDERS, MASK_FOLDERS))
@@ -88,7 +82,7 @@ def _two(root: Path) -> tuple[Path, Path]:
         UserError: when there is more than one of a kind, or none.
     """
     chosen = []
-    for what, folders in zip(("images", "masks"), _halves(root), strict=True):
+    for what, folders in zip(("images", "masks"), halves(root), strict=True):
         if len(folders) > 1:
             names = ", ".join(f'"{f.name}"' for f in folders)
             raise UserError(f"{root}: more than one folder of {what}: {names}; keep one, move the others elsewhere")
@@ -107,15 +101,15 @@ def _inner(folder: Path) -> Path:
 
 
 def _split_halves(root: Path) -> list[Path]:
-    return [f for folders in split_folders(root).values() for f in folders if all(_halves(f))]
+    return [f for folders in split_folders(root).values() for f in folders if all(halves(f))]
 
 
 def _matches_halves(root: Path) -> bool:
-    return root.is_dir() and (all(_halves(root)) or bool(_split_halves(root)))
+    return root.is_dir() and (all(halves(root)) or bool(_split_halves(root)))
 
 
 def _read_halves(root: Path) -> PairsFound:
-    if all(_halves(root)):
+    if all(halves(root)):
         if inside := _split_halves(root):
             raise UserError(f"{root}: images and masks lie here and in {inside[0].name}/ too; keep one of the two")
         images, masks = _two(root)
@@ -125,7 +119,7 @@ def _read_halves(root: Path) -> PairsFound:
     problems = beside(root, others(root))
     groups = []
     for split, folder in one_each(root).items():
-        if split == "test" and not all(_halves(folder)):
+        if split == "test" and not all(halves(folder)):
             problems.append(Problem(f"{folder}: no folders of images and masks; left out"))
             continue
         images, masks = _two(folder)
@@ -183,61 +177,6 @@ def _read_camvid(root: Path) -> PairsFound:
     return partners(root, groups, APART, beside(root, stray))
 
 
-# ── PASCAL VOC ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _devkits(root: Path) -> list[Path]:
-    """Return the folders of a year's data in `root`: it itself, `VOC2012` in it, or `VOCdevkit/VOC2012`."""
-    parents = [root, *(f for f in folders_in(root) if f.name.lower() == "vocdevkit")]
-    below = [f for parent in parents for f in folders_in(parent) if f.name.lower().startswith("voc")]
-    return [f for f in (root, *below) if (f / "SegmentationClass").is_dir() and (f / _LISTS).is_dir()]
-
-
-def _read_voc(root: Path) -> PairsFound:
-    if len(kits := _devkits(root)) > 1:
-        raise UserError(f"{root}: more than one year: {', '.join(k.name for k in kits)}; name the folder of one")
-    kit = kits[0]
-    images, masks = ({Path(n).stem: f"{half}/{n}" for n in images_in(kit / half)} if (kit / half).is_dir() else {}
-                     for half in ("JPEGImages", "SegmentationClass"))  # fmt: skip
-    split_by, problems = _voc_lists(kit)
-    if missing := [name for name in split_by if name not in images]:
-        problems.append(Problem(f"{kit}: {len(missing)} of {len(split_by)} listed images are not in JPEGImages: "
-                                f"{', '.join(missing[:5])}; unpack the archive again, or mend {_LISTS}",
-                                fatal=True))  # fmt: skip
-    found = PairsFound([], problems, kit)
-    for split in SPLITS:
-        listed = [name for name, own in split_by.items() if own == split and name in images]
-        found.pairs.extend(Pair(images[name], masks[name], split) for name in listed if name in masks)
-        if lone := sorted((images[name] for name in listed if name not in masks), key=natural):
-            found.lone_images.extend(lone)
-            found.problems.append(without_mask(kit, split, lone, len(listed)))
-    return found
-
-
-def _voc_lists(kit: Path) -> tuple[dict[str, str], list[Problem]]:
-    """Return name -> split from ImageSets/Segmentation; without `train.txt`, the rest of `trainval.txt` is train."""
-    folder = kit / _LISTS
-    listed = {split: _names(folder / f"{split}.txt") for split in SPLITS if (folder / f"{split}.txt").is_file()}
-    if "train" not in listed:
-        if not (folder / "trainval.txt").is_file():
-            raise UserError(f"{folder}: neither train.txt nor trainval.txt; expected a list of image names there")
-        known = {name for names in listed.values() for name in names}
-        listed["train"] = [name for name in _names(folder / "trainval.txt") if name not in known]
-    split_by: dict[str, str] = {}
-    problems = []
-    for split, names in listed.items():
-        if twice := [name for name in names if split_by.get(name, split) != split]:
-            problems.append(Problem(f"{folder / split}.txt: {len(twice)} names are in {split_by[twice[0]]}.txt too "
-                                    f"(first: {twice[0]}); list each in one", fatal=True))  # fmt: skip
-        split_by |= {name: split for name in names if name not in split_by}
-    return split_by, problems
-
-
-def _names(file: Path) -> list[str]:
-    lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    return [line.strip() for line in lines if line.strip()]
-
-
 # ── Cityscapes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -263,12 +202,30 @@ def _read_city(kind: str, root: Path) -> PairsFound:
 # ── CSV ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _read_csv(root: Path) -> PairsFound:
-    file, rows = read_list(root, PAIR_HEADERS, "images and masks")
+def from_table(table: ImageTable, root: Path) -> PairsFound:
+    """Return the images and masks that a table names.
+
+    Raises:
+        UserError: a faulty line.
+    """
+    rows, file = rows_of_table(table), table.table.file
     if same := [image for image, cells in rows.items() if cells["mask"] == image]:
         raise UserError(f'{file}: "{same[0]}" is listed as its own mask; expected another file')
     pairs = [Pair(image, cells["mask"], cells.get("split"), cells.get("group", "")) for image, cells in rows.items()]
-    return PairsFound(pairs, [], file.parent, tables=(file,))
+    used = [name for pair in pairs for name in (pair.image, pair.mask)]
+    problems = left_out(table, used) if root.is_dir() else []
+    return PairsFound(pairs, problems, table.names.folder, tables=(file,))
+
+
+def _matches_table(root: Path) -> bool:
+    tables = [table_at(root, MASKS)] if root.is_file() else tables_in(root, MASKS)
+    return any(table is not None for table in tables)
+
+
+def _read_table(root: Path) -> PairsFound:
+    choice = choose(root, TABLE, None, PAIR_TASK)
+    assert choice.table
+    return from_table(choice.table, root)
 
 
 PAIR_READERS: dict[str, PairReader] = {
@@ -278,7 +235,7 @@ PAIR_READERS: dict[str, PairReader] = {
                            _matches_halves, _read_halves, yields_to=("voc",)),
     "camvid": Reader("train/ beside trainannot/, val/ beside valannot/", _matches_camvid, _read_camvid),
     "voc": Reader("JPEGImages, SegmentationClass and ImageSets/Segmentation/train.txt",
-                  lambda p: bool(_devkits(p)), _read_voc),
+                  lambda p: bool(devkits(p)), read_voc),
     "cityscapes": Reader("leftImg8bit/ beside gtFine/ with …_labelIds.png",
                          partial(_matches_city, "labelIds"), partial(_read_city, "labelIds")),
     "cityscapes-trainids": Reader("leftImg8bit/ beside gtFine/ with …_labelTrainIds.png",
@@ -286,7 +243,15 @@ PAIR_READERS: dict[str, PairReader] = {
     "cityscapes-color": Reader("leftImg8bit/ beside gtFine/ with …_color.png",
                                partial(_matches_city, "color"), partial(_read_city, "color"),
                                yields_to=("cityscapes", "cityscapes-trainids")),
-    "csv": Reader("a CSV file with the header image,mask or image,mask,split",
-                  lambda p: bool(lists_in(p, PAIR_HEADERS)), _read_csv),
+    TABLE: Reader("a CSV file with the header image,mask or image,mask,split", _matches_table, _read_table),
 }  # fmt: skip
 """Layouts by name. A new one is a line here and two functions above."""
+PAIR_TASK: Task[PairsFound] = Task(
+    PAIR_READERS,
+    MASKS,
+    lambda found: {pair.image: pair.mask for pair in found.pairs},
+    lambda root, layout, found: None,
+    "images and masks",
+    "image,mask or image,mask,split",
+)
+"""What the layouts and tables of images and masks are."""

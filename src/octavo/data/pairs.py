@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from octavo.data.layouts import choose
+from octavo.data.choosing import choose
 from octavo.data.matching import PairsFound
-from octavo.data.pair_readers import PAIR_READERS, PairReader
+from octavo.data.pair_readers import PAIR_READERS, PAIR_TASK, PairReader, from_table
 from octavo.data.samples import SPLITS, Problem, drawn, drawn_groups, group_problems, units_of
 from octavo.data.unread import unread_below
 from octavo.data.walk import natural, one_line
@@ -105,16 +105,23 @@ class Pairs:
         return np.setdiff1d(train, held), held
 
 
-def read_pairs(data: str | Path, layout: str | None = None, *, strict: bool = True) -> Pairs:
-    """Read a folder or CSV file of images and masks; without `layout` (a key of PAIR_READERS) it is found by looking.
+def read_pairs(
+    data: str | Path, layout: str | None = None, columns: str | None = None, *, strict: bool = True
+) -> Pairs:
+    """Read a folder or table of images and masks; without `layout` (a key of PAIR_READERS) it is found by looking.
 
-    With `strict=False` fatal problems are listed in `problems` instead of raised, for `octavo check`.
+    `columns` says what is what in a table, as in `image=img,mask=gt`. With `strict=False` fatal problems are listed in
+    `problems` instead of raised, for `octavo check`.
 
     Raises:
         UserError: when it isn't there, no layout or more than one fits, or something in it makes training unsafe.
     """
-    name, reader = choose(data, layout, PAIR_READERS, "images and masks", "image,mask or image,mask,split")
-    pairs = _ordered(str(data), name, reader.read(Path(data)))
+    root = Path(data)
+    choice = choose(root, layout, columns, PAIR_TASK)
+    found = from_table(choice.table, root) if choice.table else choice.content
+    assert found is not None
+    found.problems.extend(choice.problems)
+    pairs = _ordered(str(data), choice.layout, found)
     fatal = next((p for p in pairs.problems if p.fatal), None)
     if strict and fatal:
         raise UserError(one_line(fatal.text))

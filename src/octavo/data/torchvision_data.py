@@ -54,8 +54,8 @@ PAIR_DATASETS = ("VOCSegmentation",)
 
 
 def read(
-    data: str | Path, layout: str | None = None, *, strict: bool = True, cache: Path | None = None,
-    progress: Progress = silent,
+    data: str | Path, layout: str | None = None, columns: str | None = None, *, strict: bool = True,
+    cache: Path | None = None, progress: Progress = silent,
 ) -> Samples:  # fmt: skip
     """Read whatever a user may name as data: a folder, a CSV file (see `readers.read`), or `torchvision:NAME`.
 
@@ -65,15 +65,15 @@ def read(
         UserError: as `readers.read`, and when the data set is unknown or can't be had.
     """
     if not str(data).startswith(PREFIX):
-        return readers.read(data, layout, strict=strict)
+        return readers.read(data, layout, columns, strict=strict)
     name = _known(data, layout, DATASETS, PAIR_DATASETS, "images and masks, for a segmenter")
     folder = export(name, open_cache(cache), progress)
     return replace(readers.read(folder, "csv", strict=strict), root=str(data), layout="torchvision")
 
 
 def read_pairs(
-    data: str | Path, layout: str | None = None, *, strict: bool = True, cache: Path | None = None,
-    progress: Progress = silent,
+    data: str | Path, layout: str | None = None, columns: str | None = None, *, strict: bool = True,
+    cache: Path | None = None, progress: Progress = silent,
 ) -> Pairs:  # fmt: skip
     """Read images and masks: a folder, a CSV file (see `pairs.read_pairs`), or `torchvision:VOCSegmentation`.
 
@@ -81,19 +81,24 @@ def read_pairs(
         UserError: as `pairs.read_pairs`, and when the data set is unknown or can't be had.
     """
     if not str(data).startswith(PREFIX):
-        return pairs.read_pairs(data, layout, strict=strict)
+        return pairs.read_pairs(data, layout, columns, strict=strict)
     name = _known(data, layout, PAIR_DATASETS, DATASETS, "images and their classes, for a classifier")
     folder = _unpack_voc(name, open_cache(cache), progress)
     return replace(pairs.read_pairs(folder, "voc", strict=strict), root=str(data), layout="torchvision")
 
 
-def holds_masks(data: str | Path, layout: str | None = None) -> bool:
+def holds_masks(data: str | Path, layout: str | None = None, columns: str | None = None) -> bool:
     """Return whether `data` is images with masks, and not images in classes; what can't be told counts as classes."""
     if str(data).startswith(PREFIX):
         return str(data).removeprefix(PREFIX).lower() in {name.lower() for name in PAIR_DATASETS}
-    if layout:
+    if columns:
+        return "mask" in [part.partition("=")[0] for part in columns.split(",")]
+    if layout and layout != "csv":
         return layout in pairs.PAIR_READERS
-    return Path(data).exists() and any(reader.matches(Path(data)) for reader in pairs.PAIR_READERS.values())
+    if not Path(data).exists():
+        return False
+    readers = pairs.PAIR_READERS if layout is None else {layout: pairs.PAIR_READERS[layout]}
+    return any(reader.matches(Path(data)) for reader in readers.values())
 
 
 def _known(data: str | Path, layout: str | None, names: Iterable[str], others: Iterable[str], what: str) -> str:

@@ -115,6 +115,7 @@ def prepare(
     skip_broken: bool,
     labels: Path | None = None,
     *,
+    columns: str | None = None,
     progress: Progress,
 ) -> Material:
     """Return the images that `data` holds, split as the recipe says and decoded into the cache.
@@ -125,7 +126,7 @@ def prepare(
     Raises:
         UserError: data or labels that can't be read or used, members that can't be built.
     """
-    samples = torchvision_data.read(data, layout, cache=cache, progress=progress)
+    samples = torchvision_data.read(data, layout, columns, cache=cache, progress=progress)
     check_recipe(recipe, len(samples.classes))
     if not samples.own_split:
         samples = samples.with_val(recipe.data.val, recipe.seed)

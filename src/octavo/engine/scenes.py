@@ -37,6 +37,7 @@ def prepare(
     skip_broken: bool,
     labels: Path | None = None,
     *,
+    columns: str | None = None,
     progress: Progress,
 ) -> Material:
     """Return the images and masks that `data` holds, split as the recipe says and decoded into the cache.
@@ -48,7 +49,7 @@ def prepare(
     if labels:
         raise UserError(f"--labels: {recipe.name} is trained on masks, which have no labels of images; leave it away")
     lookup(RULES, recipe.measure.rule, "measure.rule")
-    pairs = torchvision_data.read_pairs(data, layout, cache=cache, progress=progress)
+    pairs = torchvision_data.read_pairs(data, layout, columns, cache=cache, progress=progress)
     decoder = _decoder(recipe, pairs, progress)
     check_segmenter(recipe, len(decoder.table.names))
     if not pairs.own_split:

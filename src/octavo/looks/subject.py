@@ -87,6 +87,11 @@ class Subject:
         kept = self.manifest["options"].get("cache")
         return Path(kept) if kept and is_cache(Path(kept)) else open_cache()
 
+    @property
+    def _form(self) -> tuple[str, str | None]:
+        """Layout of the data, and what is what in their table where that was named."""
+        return self.manifest["data"]["layout"], self.manifest["options"].get("columns")
+
     def _root(self) -> str:
         root = self.data or str(self.manifest["data"]["root"])
         if not root.startswith("torchvision:") and not Path(root).exists():
@@ -177,7 +182,7 @@ class ClassifySubject(Subject):
         Raises:
             UserError: the data are gone, or others.
         """
-        found = torchvision_data.read(self._root(), self.manifest["data"]["layout"], cache=self.cache)
+        found = torchvision_data.read(self._root(), *self._form, cache=self.cache)
         self._unchanged(found.files)
         return found
 
@@ -247,7 +252,7 @@ class SegmentSubject(Subject):
         Raises:
             UserError: the data are gone, or others.
         """
-        found = torchvision_data.read_pairs(self._root(), self.manifest["data"]["layout"], cache=self.cache)
+        found = torchvision_data.read_pairs(self._root(), *self._form, cache=self.cache)
         self._unchanged(found.files)
         return found
 

@@ -78,6 +78,7 @@ class CheckReport(Section):
 def check(
     data: str | Path,
     layout: str | None = None,
+    columns: str | None = None,
     *,
     labels: Path | None = None,
     cache: Path | None = None,
@@ -89,6 +90,7 @@ def check(
     Args:
         data: folder, CSV file or `torchvision:NAME`.
         layout: its layout, if it can't be found by looking.
+        columns: what is what in a table of images, if that can't be.
         labels: CSV file of corrected labels, which count instead of those of the data.
         cache: folder for decoded images.
         leaks: whether to look for images that are nearly the same; None: unless that takes long.
@@ -97,7 +99,7 @@ def check(
     Raises:
         UserError: when nothing can be told: no such folder, no known layout, corrections that can't be used.
     """
-    own = torchvision_data.read(data, layout, strict=False, cache=cache, progress=progress)
+    own = torchvision_data.read(data, layout, columns, strict=False, cache=cache, progress=progress)
     samples = corrected(own, labels)[0] if labels else own
     seen = look_at_all(samples, progress)
     headers = [s.header for s in seen if s.header]

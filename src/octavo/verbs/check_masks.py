@@ -84,6 +84,7 @@ class MaskReport:
 def check_masks(
     data: str | Path,
     layout: str | None = None,
+    columns: str | None = None,
     *,
     classes: str | None = None,
     tolerant: bool = False,
@@ -98,6 +99,7 @@ def check_masks(
     Args:
         data: folder, CSV file or `torchvision:NAME`.
         layout: its layout, if it can't be found by looking.
+        columns: what is what in a table of images and masks, if that can't be, as in `image=img,mask=gt`.
         classes: table of classes, a shipped one's name or a TOML file.
         tolerant: whether each channel of the masks counts as 255 from 128 on, else as 0.
         write: TOML file to write the proposed table of classes to, if there is one; the report is then by that table.
@@ -110,22 +112,23 @@ def check_masks(
         UserError: when nothing can be told: no such folder, no known layout, a table of classes that can't be read, a
             file to write that is there already.
     """
-    pairs = torchvision_data.read_pairs(data, layout, strict=False, cache=cache, progress=progress)
+    pairs = torchvision_data.read_pairs(data, layout, columns, strict=False, cache=cache, progress=progress)
     todo: tuple[str, ...] = ()
     if write:
         found = _diagnosed(pairs, classes, tolerant, progress)
         if found.proposal:
             write_proposal(write, found, overwrite=overwrite)
-            todo = _todo(pairs, layout, tolerant, write)
+            todo = _todo(pairs, layout, columns, tolerant, write)
             classes = str(write)
     found = report_on(pairs, classes, tolerant, progress)
     near, unlooked = near_twins(pairs, pairs.splits, open_cache(cache), leaks, progress)
     return replace(found, near=near, warnings=(*found.warnings, *filter(None, [unlooked])), todo=todo)
 
 
-def _todo(pairs: Pairs, layout: str | None, tolerant: bool, table: Path) -> tuple[str, ...]:
+def _todo(pairs: Pairs, layout: str | None, columns: str | None, tolerant: bool, table: Path) -> tuple[str, ...]:
     """Return what is left to do once a table of classes is written: in words, and as a command line."""
     words = ["octavo", "train", RECIPE, "--data", pairs.root, *(["--layout", layout] if layout else [])]
+    words += ["--columns", columns] if columns else []
     beside = {(Path(folder) / FILE).resolve() for folder in (pairs.root, pairs.folder) if folder}
     words += [] if table.resolve() in beside else ["--set", f"data.classes={table}"]
     words += ["--set", "data.tolerant=true"] if tolerant else []

@@ -89,7 +89,7 @@ def _begun(options: Options) -> RunFolder | None:
 
 def _inherited(teacher: RunFolder, options: Options, data: str | None) -> Options:
     """Return the options with the teacher's where none are given; those of its data only where those are taken."""
-    same = ("weights_dir",) if data else ("weights_dir", "labels", "layout", "skip_broken")
+    same = ("weights_dir",) if data else ("weights_dir", "labels", "layout", "columns", "skip_broken")
     return options.over({key: kept for key, kept in teacher.manifest.get("options", {}).items() if key in same})
 
 

@@ -50,6 +50,7 @@ def evaluate(
     data: str | Path | None = None,
     split: str | None = None,
     layout: str | None = None,
+    columns: str | None = None,
     device: str = "auto",
     cache: Path | None = None,
     skip_broken: bool = False,
@@ -65,6 +66,7 @@ def evaluate(
         data: another folder of labelled images; its classes are matched by name. The run's own is scored as without.
         split: `val` by default; with `data` a split of it, all of it where it has none.
         layout: layout of `data`.
+        columns: what is what in a table of `data`, as in `image=image_id,label=dx`.
         device: where to compute if the logits aren't stored.
         cache: folder for the pixel store.
         skip_broken: leave out files of `data` that can't be decoded.
@@ -89,7 +91,7 @@ def evaluate(
             report = _graded(run, logits, labels, part, like_reference, progress, run.groups(part))
         return _with_sets(report, run, logits, labels, coverage, sets)
     cache = open_cache(cache)
-    samples = torchvision_data.read(data, layout, cache=cache, progress=progress)
+    samples = torchvision_data.read(data, layout, columns, cache=cache, progress=progress)
     indices, name = _part(samples, split)
     labels = _labels(run, samples)
     pixels = store.build(

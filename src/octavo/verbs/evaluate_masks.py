@@ -42,6 +42,7 @@ def evaluate_masks(
     data: str | Path | None = None,
     split: str | None = None,
     layout: str | None = None,
+    columns: str | None = None,
     device: str = "auto",
     cache: Path | None = None,
     skip_broken: bool = False,
@@ -55,6 +56,7 @@ def evaluate_masks(
         data: another folder of images and masks, read with the run's own table of classes.
         split: `val` by default; with `data` a split of it, all of it where it has none.
         layout: layout of `data`.
+        columns: what is what in a table of `data`, as in `image=img,mask=gt`.
         device: where to compute if the counts aren't stored.
         cache: folder for the store of masks.
         skip_broken: leave out files of `data` that can't be decoded.
@@ -77,7 +79,8 @@ def evaluate_masks(
         confusions, groups = lookup(parts, name, "--split"), run.groups(name)
     else:
         cache = open_cache(cache)
-        confusions, name, notes, groups = _confusions(run, data, split, layout, device, cache, skip_broken, progress)
+        pairs = torchvision_data.read_pairs(data, layout, columns, cache=cache, progress=progress)
+        confusions, name, notes, groups = _confusions(run, pairs, split, device, cache, skip_broken, progress)
     report = grade_masks(
         confusions.astype(np.int64),
         table.names,
@@ -104,9 +107,8 @@ def evaluate_masks(
 
 def _confusions(
     run: RunFolder,
-    data: str | Path,
+    pairs: Pairs,
     split: str | None,
-    layout: str | None,
     device: str,
     cache: Path,
     skip_broken: bool,
@@ -116,7 +118,6 @@ def _confusions(
 
     Groups are int [n], None where the data have none.
     """
-    pairs = torchvision_data.read_pairs(data, layout, cache=cache, progress=progress)
     masks = store.build(
         pairs.mask_files, _decoder(run, pairs, progress), cache, skip_broken=skip_broken, progress=progress
     )
@@ -147,7 +148,7 @@ def _confusions(
         progress("evaluate", done, len(indices))
     notes = scored_without(pairs, indices, lost, name)
     if not rows:
-        raise UserError(f"{data}: no images with masks to score")
+        raise UserError(f"{pairs.root}: no images with masks to score")
     called = name if own else f"{Path(pairs.root).stem}/{name}"
     return np.stack(rows), called, (*notes, *_on_windows(trained, cut)), group_ids(groups)
 

@@ -29,6 +29,7 @@ def score(
     *,
     split: str | None = None,
     layout: str | None = None,
+    columns: str | None = None,
     missing: Literal["refuse", "wrong"] = "refuse",
     extra_classes: bool = False,
     seed: int = 0,
@@ -46,6 +47,7 @@ def score(
         truth: a folder, CSV file or `torchvision:NAME`, or what was read from one.
         split: the part to score on; by default `val`, or everything where there is none.
         layout: the truth's layout, if it can't be found by looking.
+        columns: what is what in a table of the truth, if that can't be.
         missing: what to do with images without prediction: `refuse`, or count them as `wrong`.
         extra_classes: labels that the truth lacks are classes without an image there, whose F1 is 0 in macro F1.
         seed: of the bootstrap for macro F1 and balanced accuracy.
@@ -57,7 +59,7 @@ def score(
             lines), or missing predictions.
     """
     lookup({"refuse": 0, "wrong": 0}, missing, "missing")
-    samples = truth if isinstance(truth, Samples) else read(truth, layout)
+    samples = truth if isinstance(truth, Samples) else read(truth, layout, columns)
     path = Path(predictions)
     rows = read_rows(path)
     if extra_classes:

@@ -47,6 +47,7 @@ def score_masks(
     tolerant: bool = False,
     split: str | None = None,
     layout: str | None = None,
+    columns: str | None = None,
     rule: str | None = None,
     missing: Literal["refuse", "wrong"] = "refuse",
     seed: int = 0,
@@ -67,6 +68,7 @@ def score_masks(
         tolerant: take each channel of a mask as 255 from 128 on, else as 0.
         split: the part to score on; by default `val`, or everything where there is none.
         layout: the truth's layout, if it can't be found by looking.
+        columns: what is what in a table of the truth, if that can't be.
         rule: of the headline, a key of `RULES`; by default `course` if the table has classes that aren't scored, else
             `voc`.
         missing: what to do with images without prediction: `refuse`, or count their pixels as `wrong`.
@@ -84,7 +86,7 @@ def score_masks(
     lookup({"refuse": 0, "wrong": 0}, missing, "missing")
     if rule is not None:
         lookup(RULES, rule, "rule")
-    pairs = truth if isinstance(truth, Pairs) else read_pairs(truth, layout, progress=progress)
+    pairs = truth if isinstance(truth, Pairs) else read_pairs(truth, layout, columns, progress=progress)
     part, name = _part(pairs, split)
     answers = _matched(folder, pairs, part, name)
     gone = [i for i in part.tolist() if i not in answers]

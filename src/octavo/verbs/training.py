@@ -118,6 +118,7 @@ def _trained(
             cache,
             options.skip_broken,
             options.labels,
+            columns=options.columns,
             progress=told,
         )
         _share(resolved, material, hardware)

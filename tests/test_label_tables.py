@@ -1,0 +1,208 @@
+"""Tables beside images: how they are written, how names are found, which columns are read, and `--columns`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from octavo.data.image_names import ImageNames, prefix_of
+from octavo.data.pairs import read_pairs
+from octavo.data.readers import read
+from octavo.data.tables import delimiter_of, read_table
+from octavo.data.torchvision_data import holds_masks
+from octavo.errors import UserError
+from octavo.options import Options
+from octavo.verbs.check import check
+from octavo.verbs.score import score
+
+DOT = (
+    b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
+)
+
+
+def make(root: Path, files: Iterable[str]) -> Path:
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_bytes(DOT)
+    return root
+
+
+def put(root: Path, name: str, text: str, encoding: str = "utf-8") -> Path:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_bytes(text.encode(encoding))
+    return root / name
+
+
+def labels(root: Path, layout: str | None = None, columns: str | None = None) -> dict[str, str]:
+    samples = read(root, layout, columns)
+    return {file: samples.classes[i] for file, i in zip(samples.files, samples.labels, strict=True)}
+
+
+def refusal(root: Path, layout: str | None = None, columns: str | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        read(root, layout, columns)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+FOUR = ["part_1/a.png", "part_1/b.png", "part_2/c.png", "part_2/d.png"]
+WANTED = dict(zip(FOUR, "xyxy", strict=True))
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("t.csv", "{h0},{h1}\n{a},x\n{b},y\n{c},x\n{d},y\n"),
+        ("t.csv", "{h0};{h1}\n{a};x\n{b};y\n{c};x\n{d};y\n"),
+        ("t.tsv", "{h0}\t{h1}\r\n{a}\tx\r\n{b}\ty\r\n{c}\tx\r\n{d}\ty\r\n"),
+        ("t.txt", "{h0}|{h1}\n{a}|x\n{b}|y\n{c}|x\n{d}|y\n"),
+        ("t.txt", "{a} x\n{b} y\n{c} x\n{d} y\n"),
+        ("t.csv", '"{h1}","{h0}"\n"x","{a}"\n"y","{b}"\n"x","{c}"\n"y","{d}"\n'),
+        ("t.jsonl", '{{"{h0}":"{a}","{h1}":"x"}}\n{{"{h1}":"y","{h0}":"{b}"}}\n{{"{h0}":"{c}","{h1}":"x"}}\n'
+                    '{{"{h0}":"{d}","{h1}":"y"}}\n'),
+        ("t.json", '[{{"{h0}":"{a}","{h1}":"x"}},{{"{h0}":"{b}","{h1}":"y"}},{{"{h0}":"{c}","{h1}":"x"}},'
+                   '{{"{h0}":"{d}","{h1}":"y"}}]'),
+        ("t.json", '{{"{a}":"x","{b}":"y","{c}":"x","{d}":"y"}}'),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "cells",
+    [" ".join(FOUR), "a.png b.png c.png d.png", "a b c d", " ".join(f"/far/{file}" for file in FOUR)],
+)
+@pytest.mark.parametrize("header", [("image", "label"), ("file_name", "target"), ("id", "breed")])
+def test_every_way_of_writing_a_table(
+    name: str, text: str, cells: str, header: tuple[str, str], tmp_path: Path
+) -> None:
+    make(tmp_path, FOUR)
+    a, b, c, d = cells.split()
+    put(tmp_path, name, text.format(h0=header[0], h1=header[1], a=a, b=b, c=c, d=d))
+    assert labels(tmp_path) == WANTED
+    assert labels(tmp_path / name) == WANTED
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_marks_of_encodings(encoding: str, tmp_path: Path) -> None:
+    make(tmp_path, ["é.png", "b.png"])
+    put(tmp_path, "t.csv", "image,label\né.png,ü\nb.png,x\n", encoding)
+    assert labels(tmp_path) == {"é.png": "ü", "b.png": "x"}
+
+
+def test_a_table_in_another_encoding_is_refused_by_its_line(tmp_path: Path) -> None:
+    make(tmp_path, FOUR)
+    put(tmp_path, "t.csv", "file_name,kind\na.png,x\nb.png,é\nc.png,x\nd.png,x\n", "latin-1")
+    said = refusal(tmp_path / "t.csv", None, "image=file_name,label=kind")
+    assert "line 3: not a line of UTF-8 CSV; save the file as UTF-8" in said
+
+
+def test_backslashes_and_drives(tmp_path: Path) -> None:
+    make(tmp_path, FOUR)
+    put(tmp_path, "t.csv", "path,label\npart_1\\a.png,x\n.\\part_1\\b.png,y\nC:\\d\\part_2\\c.png,x\nc:d.png,y\n")
+    assert "line 5: no image" in refusal(tmp_path)
+    put(tmp_path, "t.csv", "path,label\npart_1\\a.png,x\n.\\part_1\\b.png,y\npart_2\\c.png,x\npart_2\\d.png,y\n")
+    assert labels(tmp_path) == WANTED
+
+
+def test_names_are_never_taken_for_images_elsewhere(tmp_path: Path) -> None:
+    make(tmp_path, ["s1/a.png", "s2/b.png", "s3/a.png"])
+    names = ImageNames(tmp_path)
+    assert names.find("s1/a.png") == ("s1/a.png",)
+    assert names.find("a") == names.find("a.png") == ("s1/a.png", "s3/a.png")
+    assert names.find("s2/a.png") == ()
+    assert names.find("x/s3/a") == ("s3/a.png",)
+    assert names.find("a.jpg") == names.find("") == names.find("..") == names.find("a\0") == ()
+    assert (prefix_of("x/s3/a", "s3/a.png"), prefix_of("a", "s3/a.png")) == ("x", "")
+    put(tmp_path, "t.csv", "image,label\na.png,x\nb.png,y\n")
+    assert 'line 2: image "a.png" may be s1/a.png or s3/a.png; give its path' in refusal(tmp_path / "t.csv")
+
+
+def test_paths_from_two_other_places_are_refused(tmp_path: Path) -> None:
+    make(tmp_path, ["a.png", "b.png"])
+    put(tmp_path, "t.csv", "image,label\none/a.png,x\ntwo/b.png,y\n")
+    assert 'line 3: paths begin with "one" and with "two", which aren\'t here' in refusal(tmp_path)
+
+
+def test_what_was_read_and_what_was_left_out_is_said(tmp_path: Path) -> None:
+    make(tmp_path, [*FOUR, "part_3/e.png"])
+    file = put(tmp_path, "t.csv", "id,dx,age\na,x,5\nb,y,5\nc,x,5\nd,y,5\n")
+    assert [p.text for p in read(tmp_path).problems] == [
+        f"{file}: read with the columns image=id,label=dx (--columns names others)",
+        f"{file}: 1 of 5 images here aren't in it and are left out (first: part_3/e.png)",
+    ]
+
+
+def test_columns_that_are_named(tmp_path: Path) -> None:
+    make(tmp_path, FOUR)
+    text = "Key,Sex,Site,part\na,m,arm,train\nb,f,arm,train\nc,m,leg,val\nd,f,leg,val\n"
+    file = put(tmp_path, "t.csv", text)
+    said = refusal(tmp_path)
+    assert (
+        "which column is the class (Sex, Site); its header is Key,Sex,Site,part; give --columns image=Key,label=COLUMN"
+        in said
+    )
+    for root in (tmp_path, file):
+        samples = read(root, None, "image=Key,label=site")
+        assert (samples.classes, samples.layout, samples.own_split) == (("arm", "leg"), "csv", False)
+    assert read(tmp_path, None, "image=Key,label=Sex,split=part").own_split
+    assert labels(tmp_path, None, "image=Key,label=Sex") == dict(zip(FOUR, "mfmf", strict=True))
+    assert 'no column "Sexx" in' in refusal(file, None, "image=Key,label=Sexx")
+    assert 'did you mean "Sex"?' in refusal(tmp_path, None, "image=Key,label=Sexx")
+    assert "expected image=COLUMN,label=COLUMN" in refusal(tmp_path, None, "label=Sex")
+    assert "leave --layout folders out" in refusal(tmp_path, "folders", "image=Key,label=Sex")
+    assert read(tmp_path, "folders").classes == ("part_1", "part_2")
+
+
+def test_one_hot_columns_that_are_named(tmp_path: Path) -> None:
+    make(tmp_path, FOUR)
+    put(tmp_path, "t.csv", "id,A,B,old\na,1,0,1\nb,0,1,1\nc,1.0,0,0\nd,0,1,1\n")
+    assert labels(tmp_path, None, "image=id,label=A+B") == dict(zip(FOUR, "ABAB", strict=True))
+    put(tmp_path, "t.csv", "id,A,B,old\na,1,0,1\nb,1,1,1\nc,1.0,0,0\nd,0,1,1\n")
+    assert "line 3: 2 classes are marked; expected one" in refusal(tmp_path, None, "image=id,label=A+B")
+
+
+def test_a_table_above_the_images_is_asked_about(tmp_path: Path) -> None:
+    make(tmp_path, [f"imgs/{file}" for file in FOUR])
+    file = put(tmp_path, "meta.csv", "image_id,dx\na,x\nb,y\nc,x\nd,y\n")
+    assert f"{file}: names 4 images here" in (said := refusal(tmp_path / "imgs"))
+    assert said.endswith(f"the table needs --data {file}")
+    assert labels(file) == {f"imgs/{name}": label for name, label in WANTED.items()}
+    assert labels(tmp_path) == labels(file)
+
+
+def test_a_table_of_masks_by_content(tmp_path: Path) -> None:
+    make(tmp_path, [f"{half}/{i}.png" for half in ("x", "y") for i in "abcd"])
+    put(tmp_path, "t.csv", "img;gt\nx\\a.png;y\\a.png\nx\\b.png;y\\b.png\nx\\c.png;y\\c.png\nx\\d.png;y\\d.png\n")
+    pairs = read_pairs(tmp_path)
+    assert (pairs.files, pairs.masks) == (tuple(f"x/{i}.png" for i in "abcd"), tuple(f"y/{i}.png" for i in "abcd"))
+    assert "read with the columns image=img,mask=gt" in pairs.problems[0].text
+    assert holds_masks(tmp_path)
+    put(tmp_path, "t.csv", "one,two\nx/a.png,y/a.png\nx/b.png,y/b.png\nx/c.png,y/c.png\nx/d.png,y/d.png\n")
+    with pytest.raises(UserError, match="not which column is the image and which the mask"):
+        read_pairs(tmp_path)
+    assert read_pairs(tmp_path, None, "image=two,mask=one").masks[0] == "x/a.png"
+    assert holds_masks(tmp_path, None, "image=two,mask=one")
+    assert not holds_masks(tmp_path, None, "image=two,label=one")
+    put(tmp_path, "t.csv", "image,label\nx/a.png,y/a.png\nx/b.png,y/b.png\n")
+    assert "its labels are files, such as y/a.png" in refusal(tmp_path / "t.csv")
+
+
+def test_no_table(tmp_path: Path) -> None:
+    for name, content in {"a.csv": b"", "b.csv": b"\0\1", "c.json": b"[" * 100_000, "d.json": b'{"a": [1]}',
+                          "e.jsonl": b"{", "f.md": b"a,b\n", "g.csv": b" \n"}.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+        assert read_table(tmp_path / name) is None
+    assert [delimiter_of(line) for line in ("a,b;c,d", "a;b", '"a,b,c";d', "a\tb", "a")] == [",", ";", ";", "\t", ","]
+
+
+def test_verbs_take_columns(tmp_path: Path) -> None:
+    make(tmp_path, FOUR)
+    put(tmp_path, "t.csv", "Key,Sex,Site\na,m,arm\nb,f,arm\nc,m,leg\nd,f,leg\n")
+    columns = "image=Key,label=Site"
+    assert check(tmp_path, columns=columns, leaks=False).classes == ("arm", "leg")
+    made = put(tmp_path / "out", "p.csv", "image_id,label\npart_1/a.png,arm\npart_1/b.png,arm\n"
+               "part_2/c.png,leg\npart_2/d.png,arm\n")  # fmt: skip
+    found = score(made, tmp_path, columns=columns, replicates=10)
+    assert found.accuracy.value == 0.75
+    kept = Options(columns=columns).kept()
+    assert Options().over(kept).columns == columns
