@@ -73,7 +73,9 @@ def test_a_broken_image_among_many_is_code_1(
     shutil.copy(scenes_folder / "validation/0000_sat.jpg", folder)
     (folder / "broken.jpg").write_bytes(b"\xff\xd8 no image")
     code, out, err = run_cli("predict", segmented.path, folder, "--out", tmp_path / "masks")
-    assert code == 1 and out == f"1 image → {tmp_path / 'masks'}\n" and err.startswith("1 file could not be read → ")
+    assert (
+        code == 1 and out == f"1 image → {tmp_path / 'masks'}\n" and err.startswith("1 file could not be predicted → ")
+    )
 
 
 MISTAKES = {

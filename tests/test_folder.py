@@ -108,6 +108,7 @@ def test_links_out_of_a_run_and_pipes_in_it_are_refused(tmp_path: Path) -> None:
         ("plots", tmp_path / "private"),
         ("members/a/weights.safetensors", "/etc/passwd"),
         ("members/c", "../../nowhere"),
+        ("members/d", "d"),
     ):
         (run.path / place).symlink_to(target)
         with pytest.raises(UserError, match=rf"{place}: links to .*, out of the run; expected a file of the run"):

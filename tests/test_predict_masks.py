@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 import shutil
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -21,7 +24,7 @@ from octavo.data.masks import paint
 from octavo.engine.folder import RunFolder
 from octavo.engine.restore_segmenter import Averaging, TrainedSegmenter, restore_segmenter
 from octavo.engine.windows import Spool, blended, rows_of, spool, windowed
-from octavo.errors import UserError
+from octavo.errors import DiskFull, UserError
 from octavo.networks.build import build_segmenter
 from octavo.networks.segmenter import SegmenterNet
 from octavo.recipe import SegmentRecipe
@@ -309,6 +312,61 @@ def test_unreadable_images_are_listed_and_the_rest_goes_on(
     (tmp_path / "in" / "bad.jpg").unlink()
     assert not predict_masks(run, [tmp_path / "in"], tmp_path / "out", device="cpu").errors
     assert not found.errors_path.exists()
+
+
+@pytest.mark.parametrize(
+    "fault", [MemoryError(), PermissionError(13, "no"), RuntimeError("cuda: out\nof luck"), ValueError("x")]
+)
+def test_one_image_that_fails_does_not_stop_the_others(
+    fault: Exception, whole: tuple[RunFolder, SegmenterNet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from octavo.verbs import predict_masks as verb
+
+    (tmp_path / "in").mkdir()
+    names = ["a", "b" * 247, "é" * 120, "c", "d", "loop"]
+    for name in names[:-1]:
+        Image.fromarray(image(20, 20)).save(tmp_path / "in" / f"{name}.png")
+    (tmp_path / "in" / "loop.png").symlink_to("loop.png")
+    written = verb.write_png
+
+    def failing(file: BinaryIO, *args: Any, **options: Any) -> None:
+        written(file, *args, **options)
+        if next(turn) == 3:
+            raise fault
+
+    turn = iter(range(100))
+    monkeypatch.setattr(verb, "write_png", failing)
+    found = predict_masks(whole[0], [tmp_path / "in"], tmp_path / "out", device="cpu")
+    assert len(found.errors) == 2 and "loop.png" in found.errors and "\n" not in "".join(found.errors.values())
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*found.masks, "errors.csv"}
+    # Of overlays the name is longer than that of the image: it has neither, and the others have both.
+    monkeypatch.setattr(verb, "write_png", written)
+    found = predict_masks(whole[0], [tmp_path / "in"], tmp_path / "overlaid", device="cpu", overlay=0.5)
+    assert {name[:4] for name in found.errors} == {"bbbb", "loop"}
+    assert "file name too long" in found.errors[f"{'b' * 247}.png"]
+    assert len(list((tmp_path / "overlaid").iterdir())) == 2 * 4 + 1
+
+
+def test_a_full_disk_ends_a_prediction_and_leaves_whole_masks(
+    whole: tuple[RunFolder, SegmenterNet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from octavo.verbs import predict_masks as verb
+
+    for name in ("a", "b", "c"):
+        Image.fromarray(image(20, 20)).save(tmp_path / f"{name}.png")
+    written = verb.write_png
+
+    def filling(file: BinaryIO, *args: Any, **options: Any) -> None:
+        written(file, *args, **options)
+        if next(turn) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    turn = iter(range(100))
+    monkeypatch.setattr(verb, "write_png", filling)
+    told = r"b\.png: No space left on device; the last good state is kept; free some space, then run the command again$"
+    with pytest.raises(DiskFull, match=told):
+        predict_masks(whole[0], [tmp_path], tmp_path / "out", device="cpu")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
 
 
 def test_two_images_of_one_mask_are_refused_before_anything_is_written(

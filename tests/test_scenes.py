@@ -140,6 +140,16 @@ def test_names_of_masks_stay_inside_of_the_run() -> None:
     assert mask_names(files, ["val"] * 3) == ("data/s1/0001", "data/s2/0001", "s3/0001")
 
 
+@pytest.mark.parametrize("letter", ["b", "é"])
+def test_names_of_masks_fit_the_file_system_however_long_those_of_images_are(letter: str, tmp_path: Path) -> None:
+    stem = letter * (251 // len(letter.encode()))
+    names = mask_names([f"{stem}.png", f"{stem}.jpg", f"{stem}.gif", f"a/{letter}.png"], ["val"] * 4)
+    for name in names:
+        (tmp_path / f"{name}.png").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.png").touch()
+    assert len(set(names)) == 4 and names[3] == letter
+
+
 @pytest.mark.parametrize("scale", [0.5, 0.67, 1.0])
 def test_a_mask_that_is_a_pixel_off_is_refused_at_any_scale(folder: Path, scale: float) -> None:
     path = folder / "train/0004_mask.png"

@@ -155,7 +155,7 @@ def predict(
             masks = predict_masks(
                 folder, images, out, device=device, scales=tuple(scales or ()), progress=progress, **chosen
             )
-        _told(len(masks.masks), out, masks.errors, masks.errors_path, masks.notes)
+        _told(len(masks.masks), out, masks.errors, masks.errors_path, masks.notes, "predicted")
         return
     from octavo.verbs.predict import errors_path, require_place
     from octavo.verbs.predict import predict as run_prediction
@@ -180,12 +180,14 @@ def predict(
     _told(len(found.files), out, found.errors, errors_path(out), [found.unread] if found.unread else [])
 
 
-def _told(count: int, out: Path, errors: Mapping[str, str], errors_file: Path, notes: Sequence[str] = ()) -> None:
+def _told(
+    count: int, out: Path, errors: Mapping[str, str], errors_file: Path, notes: Sequence[str] = (), verb: str = "read"
+) -> None:
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     typer.echo(f"{counted(count, 'image')} → {out}")
     if errors:
-        typer.echo(f"{counted(len(errors), 'file')} could not be read → {errors_file}", err=True)
+        typer.echo(f"{counted(len(errors), 'file')} could not be {verb} → {errors_file}", err=True)
         raise typer.Exit(1)
 
 

@@ -145,13 +145,20 @@ def stray(folder: Path) -> Path | None:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 path = Path(entry.path)
                 if entry.is_symlink():
-                    if not path.resolve().is_relative_to(home):
+                    if not _leads_into(path, home):
                         return path
                 elif entry.is_dir():
                     waiting.append(path)
                 elif not entry.is_file():
                     return path
     return None
+
+
+def _leads_into(link: Path, home: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(home)
+    except (OSError, RuntimeError):  # in a circle
+        return False
 
 
 def sync_folder(folder: Path) -> None:

@@ -17,7 +17,7 @@ from octavo.data.pair_readers import PAIR_READERS
 from octavo.data.samples import Entry, Found, Problem, Samples, number
 from octavo.data.table_rows import left_out, rows_of_table
 from octavo.data.unread import unread_below
-from octavo.data.walk import any_image, folders_in, images_in, is_image, list_images, one_line, scan, walk
+from octavo.data.walk import any_image, folders_in, images_in, is_folder, is_image, list_images, one_line, scan, walk
 from octavo.errors import UserError
 from octavo.words import counted
 
@@ -140,7 +140,7 @@ def _read_folders(root: Path) -> Found:
 
 
 def _flat(folder: Path) -> bool:
-    named = any(is_image(e) and not e.is_dir() and _PREFIXED.fullmatch(Path(e.name).stem) for e in scan(folder))
+    named = any(is_image(e) and not is_folder(e) and _PREFIXED.fullmatch(Path(e.name).stem) for e in scan(folder))
     return named and not any(map(any_image, folders_in(folder)))
 
 

@@ -65,18 +65,34 @@ def scan(folder: Path) -> list[os.DirEntry[str]]:
         raise UserError(f"{folder}: can't be read ({(error.strerror or str(error)).lower()})") from error
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell whether this is a folder, or leads to one; a link in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Tell whether this is a file, or leads to one; a link in a circle is none."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
 def is_image(entry: os.DirEntry[str]) -> bool:
     """Tell whether this is an image file by its ending."""
     # A link to nowhere is listed too, so that it is reported and not passed over; pipes and sockets are not.
     return entry.name.lower().endswith(IMAGE_SUFFIXES) and (
-        entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
+        is_file(entry) or (entry.is_symlink() and not Path(entry.path).exists())
     )
 
 
 def format_in(entry: os.DirEntry[str]) -> str | None:
     """Return the image format of a file that has no image's ending, by its own ending or its first bytes, if any."""
     suffix = Path(entry.name).suffix.lower()
-    if (name := unread_format(suffix)) or suffix in _PLAIN or not entry.is_file():
+    if (name := unread_format(suffix)) or suffix in _PLAIN or not is_file(entry):
         return name
     try:
         with Path(entry.path).open("rb") as file:
@@ -97,7 +113,7 @@ def entries_below(
     if here in above:
         return
     for entry in sorted(scan(folder), key=lambda e: e.name):
-        if entry.is_dir():
+        if is_folder(entry):
             yield from entries_below(Path(entry.path), above | {here}, f"{prefix}{entry.name}/")
         else:
             yield prefix + entry.name, entry
@@ -110,12 +126,12 @@ def walk(folder: Path) -> Iterator[str]:
 
 def folders_in(root: Path) -> list[Path]:
     """List the folders directly in `root`, by name; none when it is a file."""
-    return [root / e.name for e in sorted(scan(root), key=lambda e: e.name) if e.is_dir()] if root.is_dir() else []
+    return [root / e.name for e in sorted(scan(root), key=lambda e: e.name) if is_folder(e)] if root.is_dir() else []
 
 
 def images_in(folder: Path) -> list[str]:
     """List the names of the images directly in `folder`, in natural order."""
-    return sorted((e.name for e in scan(folder) if not e.is_dir() and is_image(e)), key=natural)
+    return sorted((e.name for e in scan(folder) if not is_folder(e) and is_image(e)), key=natural)
 
 
 def any_image(folder: Path) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -27,6 +29,8 @@ from octavo.numbers.rules import RULES
 from octavo.progress import Progress
 from octavo.recipe import SegmentRecipe
 from octavo.threads import in_threads
+
+_LONGEST = 251  # bytes that most file systems leave a name before `.png`
 
 
 def prepare(
@@ -105,7 +109,7 @@ def mask_names(files: Sequence[str], parts: Sequence[str]) -> tuple[str, ...]:
     paths = [str(PurePosixPath(file).with_suffix("")) for file in inside]
     stem_count, path_count = Counter(zip(parts, stems, strict=True)), Counter(paths)
     return tuple(
-        stem if stem_count[part, stem] == 1 else path if path_count[path] == 1 else file
+        stem if stem_count[part, stem] == 1 else path if path_count[path] == 1 else _shortened(file)
         for file, part, stem, path in zip(inside, parts, stems, paths, strict=True)
     )
 
@@ -113,6 +117,30 @@ def mask_names(files: Sequence[str], parts: Sequence[str]) -> tuple[str, ...]:
 def _shown(masks: store.Pixels, classes: int, index: int) -> np.ndarray:
     """Return which classes a stored mask shows, bool [C]."""
     return np.bincount(masks.image(index).ravel(), minlength=classes)[:classes] > 0
+
+
+def _shortened(file: str) -> str:
+    """Return a path whose name leaves room for another ending; its hash stands for what is cut off."""
+    path = PurePosixPath(file)
+    name = os.fsencode(path.name)
+    if len(name) <= _LONGEST:
+        return file
+    digest = hashlib.sha256(name).hexdigest()[:16]
+    return str(path.with_name(f"{name[: _LONGEST - 17].decode(errors='ignore')}-{digest}"))
+
+
+def _require(recipe: SegmentRecipe, pairs: Pairs, parts: Mapping[str, np.ndarray], classes: int) -> None:
+    """Refuse what would fail or mislead later."""
+    if len(parts["fit"]) < 1 or not len(parts["val"]):
+        raise UserError(
+            f"{pairs.root}: {counted(len(parts['fit']), 'image')} to train on and {len(parts['val'])} to validate; "
+            "expected at least 1 and 1"
+        )
+    if recipe.data.holdout and not len(parts["holdout"]):
+        raise UserError(f"{pairs.root}: too few images for data.holdout; set it to 0, or add images")
+    given = recipe.train.class_weights
+    if not isinstance(given, str) and len(given) != classes:
+        raise UserError(f"train.class_weights: {len(given)} weights for {classes} classes")
 
 
 def _will_start(

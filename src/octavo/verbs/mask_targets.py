@@ -71,7 +71,7 @@ def plan(
         root = next((folder for folder in reversed(image.parents) if folder in roots), None)
         if root and image in beside:
             continue  # the truth of an image that is predicted
-        if root in inside and earlier in image.resolve().parents:
+        if root in inside and earlier in _real(image).parents:
             continue  # masks of an earlier prediction
         name = image.relative_to(root or image.parent)
         lies = georeferenced(image)
@@ -100,6 +100,14 @@ def _require_places(targets: Sequence[Target], overwrite: bool, data: Path | Non
                 require_writable(file, kind, overwrite=overwrite, data=[data] if data else [])
 
 
+def _real(image: Path) -> Path:
+    """Return where an image lies; a link in a circle, which can't be read, lies where it is."""
+    try:
+        return image.resolve()
+    except (OSError, RuntimeError):
+        return image.absolute()
+
+
 def _masks_beside(images: Sequence[Path]) -> set[Path]:
     folders: dict[Path, list[str]] = {}
     for image in images:
@@ -110,7 +118,7 @@ def _masks_beside(images: Sequence[Path]) -> set[Path]:
 def _check(targets: Sequence[Target], out: Path) -> None:
     if not targets:
         raise UserError(f"{out}: no images but those in it; name the folder of the images, or another --out")
-    inputs = {target.image.resolve() for target in targets}
+    inputs = {_real(target.image) for target in targets}
     owner: dict[Path, Path] = {}
     for target in targets:
         if target.geo and not geo.installed():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from octavo.data import geo
 from octavo.data.classes import IGNORE, ClassTable
@@ -20,7 +21,7 @@ from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
 from octavo.engine.restore_segmenter import APPROXIMATE, MAX_PIXELS, Averaging, TrainedSegmenter, restore_segmenter
 from octavo.engine.windows import OVERLAP, WHOLE, WINDOW, Rows, Spool, check_window, count, reduced, spool, windowed
-from octavo.errors import UserError
+from octavo.errors import DiskFull, UserError
 from octavo.files import write_atomic, write_csv
 from octavo.overwrite import remove_list
 from octavo.progress import Progress, silent
@@ -38,7 +39,7 @@ class MaskPredictions:
     Attributes:
         out: the folder.
         masks: image, as it was named → its mask.
-        errors: image that could not be read → reason; also in `errors.csv` in `out`.
+        errors: image of which there is no mask → reason; also in `errors.csv` in `out`.
         notes: what a user should know of single images, such as windows.
     """
 
@@ -115,7 +116,8 @@ def predict_masks(
         progress: told after every image, and within large ones.
 
     Raises:
-        UserError: no images, two that would become one file, an unfinished run. Unreadable files are in the result.
+        UserError: no images, two that would become one file, an unfinished run, a full disk. Images that fail by
+            themselves are in the result.
     """
     choices = Choices(ids, overlay, window, OVERLAP if overlap is None else overlap, [])
     check_window(window or WINDOW, choices.overlap)
@@ -133,8 +135,10 @@ def predict_masks(
         try:
             notes += _predict(trained, target, choices, told)
             masks[target.name] = target.mask
-        except BrokenImage as error:
-            errors[target.name] = str(error)
+        except DiskFull:
+            raise  # no other image would have room
+        except Exception as error:  # whatever it is, the other images are predicted all the same
+            errors[target.name] = _reason(error)
         progress("predict", done + 1, len(targets), f"{len(errors)} unreadable" if errors else "")
     notes += _on_windows(trained, choices, overlap)
     notes += filter(None, [unread_below([path for path in map(Path, images) if path.is_dir()], images=False)])
@@ -143,6 +147,16 @@ def predict_masks(
     else:
         remove_list(out / ERRORS)
     return MaskPredictions(out, masks, errors, tuple(notes))
+
+
+def _reason(error: Exception) -> str:
+    """Return in one line why there is no mask of an image."""
+    text = " ".join(str(error).split())
+    if isinstance(error, BrokenImage | UserError):
+        return text
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "not enough memory"
+    return f"{type(error).__name__}: {text}"[:300]
 
 
 def _on_windows(trained: TrainedSegmenter, choices: Choices, overlap: int | None) -> Iterator[str]:
