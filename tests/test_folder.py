@@ -34,7 +34,7 @@ def begun(path: Path) -> RunFolder:
 def test_a_new_run_holds_recipe_manifest_and_samples(tmp_path: Path) -> None:
     run = begun(tmp_path / "deep" / "run")
     assert run.begun and RunFolder.open(run.path).recipe == RECIPE
-    assert sorted(p.name for p in run.path.iterdir()) == ["manifest.json", "recipe.toml", "samples.csv"]
+    assert sorted(p.name for p in run.path.iterdir()) == [".lock", "manifest.json", "recipe.toml", "samples.csv"]
     assert [p.name for p in run.path.parent.iterdir()] == ["run"]
     assert run.manifest["classes"] == NAMES and RunFolder.open(run.path).manifest == run.manifest
 
@@ -70,6 +70,8 @@ def test_taken_places_are_refused_and_left_alone(tmp_path: Path) -> None:
 def test_overwriting_waits_until_the_new_run_begins(tmp_path: Path) -> None:
     old = begun(tmp_path / "run")
     old.ensemble = Ensemble.fit(["a", "b"], "mean_logit")
+    with old.locked():
+        pass  # its training is over
     new = RunFolder.new(old.path, overwrite=True)
     assert (old.path / "ensemble.json").is_file()
     new.begin(RECIPE, {"classes": ["x"]}, [])
@@ -84,6 +86,50 @@ def test_a_folder_appears_with_all_or_not_at_all(tmp_path: Path, monkeypatch: py
     monkeypatch.undo()
     assert begun(tmp_path / "run").begun  # the draft is in nobody's way
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("faster", [False, True])
+def test_of_two_that_begin_in_one_folder_one_goes_on(
+    overwrite: bool, faster: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other begins just before the first one's folder appears (`faster`), or just after."""
+    appear, refused = RunFolder._appear, "another process (began a run here meanwhile|is training here)"
+    if overwrite:
+        with begun(tmp_path / "run").locked():
+            pass  # its training is over
+    first, second = RunFolder.new(tmp_path / "run", overwrite=overwrite), RunFolder(tmp_path / "run")
+
+    def appearing(run: RunFolder, draft: Path) -> None:
+        monkeypatch.setattr(RunFolder, "_appear", appear)
+        if not faster:
+            appear(run, draft)
+            with pytest.raises(UserError, match=refused):
+                second.begin(RECIPE, {"classes": ["second"]}, [])
+            return
+        second.begin(RECIPE, {"classes": ["second"]}, [])
+        appear(run, draft)
+
+    monkeypatch.setattr(RunFolder, "_appear", appearing)
+    if faster:
+        with pytest.raises(UserError, match=refused):
+            first.begin(RECIPE, {"classes": ["first"]}, [])
+    else:
+        first.begin(RECIPE, {"classes": ["first"]}, [])
+    assert first.manifest == {"classes": ["second" if faster else "first"]}
+    with pytest.raises(UserError, match="is training here"), RunFolder(first.path).locked():
+        pass
+    with (second if faster else first).locked():  # whoever began goes on to train,
+        pass
+    with RunFolder(first.path).locked():  # and once it is done, others may
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_run_is_not_begun_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"--out \.: is the folder that you are in"):
+        RunFolder.new(Path())
 
 
 def test_opening_what_is_no_run_says_so(tmp_path: Path) -> None:

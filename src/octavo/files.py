@@ -23,7 +23,8 @@ from octavo.errors import Damaged, DiskFull, NotWritten, UserError
 
 STALE = ".tmp"
 _PROCESS = secrets.token_hex(4)  # in a container that was started again, another process has our number
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where a disk, a quota or the largest size of a file is reached."""
 _REFUSED = (
     errno.EACCES,
     errno.EPERM,
@@ -92,7 +93,7 @@ def raise_plainly(error: BaseException, path: Path) -> None:
     if isinstance(error, UserError) or not isinstance(error, Exception):
         return
     for cause in _chain(error):
-        if isinstance(cause, OSError) and cause.errno in _FULL:
+        if isinstance(cause, OSError) and cause.errno in FULL:
             raise DiskFull(f"{path}: {os.strerror(cause.errno)}; the last good state is kept") from error
     if isinstance(error, OSError) and error.errno in _REFUSED:
         raise NotWritten(f"{path}: can't be written ({os.strerror(error.errno).lower()})") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import os
@@ -21,7 +20,7 @@ from octavo.data.pixels import BrokenImage
 from octavo.data.stored import CHECKED, Pixels
 from octavo.data.walk import one_line
 from octavo.errors import Damaged, UserError
-from octavo.files import sync_folder
+from octavo.files import FULL, sync_folder
 from octavo.integrity import sealed
 from octavo.log import warn
 from octavo.progress import Progress, silent
@@ -172,7 +171,7 @@ def _write(files: Files, decoder: Decoder, folder: Path, key: str, progress: Pro
         temporary.rename(folder)
         sync_folder(folder.parent)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise UserError(_full(folder.parent.parent, decoder, "it filled up while they were written")) from error
         raise
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from octavo.errors import Damaged, DiskFull
-from octavo.files import sync_folder, write_atomic
+from octavo.files import FULL, sync_folder, write_atomic
 from octavo.integrity import check, read_sealed, sealed
 from octavo.log import warn
 from octavo.parts import BLOCK, Parts, block_digest, blocks_of
@@ -184,7 +183,7 @@ def _reserve(path: Path) -> None:
         try:
             os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in FULL:
                 return  # a file system that can't reserve
             path.unlink()  # what was computed before is lost with it: there is no room for the rest
             raise DiskFull(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +19,19 @@ from octavo.data.classes import ClassTable
 from octavo.engine.member_folder import MemberFolder
 from octavo.engine.run_files import MANIFEST
 from octavo.engine.run_results import RunResults
-from octavo.errors import Damaged, RunWarning, UserError, suggest
-from octavo.files import STALE, inside, read_rows, stray, sweep, sync_folder, write_atomic, write_csv
+from octavo.errors import Damaged, NotWritten, RunWarning, UserError, suggest
+from octavo.files import (
+    STALE,
+    draft_beside,
+    inside,
+    raise_plainly,
+    read_rows,
+    stray,
+    sweep,
+    sync_folder,
+    write_atomic,
+    write_csv,
+)
 from octavo.integrity import sha256_of
 from octavo.numbers.bootstrap import group_ids
 from octavo.overwrite import RUN_FILES, RUN_FOLDERS, RUN_MARKS, require_makeable
@@ -27,11 +39,16 @@ from octavo.recipe import ClassifyRecipe, Recipe, dumps, load, named
 from octavo.toml import parse_toml
 
 RECIPE, SAMPLES = "recipe.toml", "samples.csv"
+_LOCK = ".lock"
 R = TypeVar("R", bound=Recipe)
 
 
 class RunFolder(RunResults):
     """A run's folder: new, or opened to be read or resumed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._lock: FileLock | None = None  # held from `begin` on
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -73,6 +90,8 @@ class RunFolder(RunResults):
         folder = cls(path)
         if path.exists() and not path.is_dir():
             raise UserError(f"{path}: is a file; choose another --out")
+        if path.resolve() == Path.cwd():
+            raise UserError(f"--out {path}: is the folder that you are in; name one that isn't there yet")
         require_makeable(path.resolve() if path.name else path.resolve() / "run", f"--out {path}")
         if path.is_dir() and any(path.iterdir()) and not (overwrite and folder.begun):
             hint = "--resume goes on with it, --overwrite starts it anew" if folder.begun else "choose another --out"
@@ -170,21 +189,38 @@ class RunFolder(RunResults):
     def begin(self, recipe: Recipe, manifest: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> None:
         """Write what is fixed before the first step: recipe, samples by part, manifest; a run in the way is deleted.
 
-        The folder appears with all of them or not at all, so that a run that is killed can always be gone on with.
+        The folder appears with all of them or not at all, so that a run that is killed can always be resumed, and
+        locked, so that of several processes that begin here one goes on.
+
+        Raises:
+            UserError: another process trains here, or was faster.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_name(f".{self.path.name}{STALE}")
-        shutil.rmtree(draft, ignore_errors=True)
-        new = RunFolder(draft)
-        write_atomic(draft / RECIPE, dumps(recipe).encode())
-        write_csv(draft / SAMPLES, samples)
-        new.on_disk.write_manifest(new.with_hashes(manifest))
-        if self.begun:
-            with self.locked():  # another process may be training the run that is to be deleted
-                shutil.rmtree(self.path)
-        elif self.path.is_dir():
-            self.path.rmdir()
-        draft.replace(self.path)
+        draft, old = draft_beside(self.path), draft_beside(self.path)
+        try:
+            new = RunFolder(draft)
+            write_atomic(draft / RECIPE, dumps(recipe).encode())
+            write_csv(draft / SAMPLES, samples)
+            new.on_disk.write_manifest(new.with_hashes(manifest))
+            lock = FileLock(draft / _LOCK, timeout=0)
+            lock.acquire()
+            if self.begun:
+                with self.locked():  # another process may be training the run that is to be deleted
+                    self.path.replace(old)
+            self._appear(draft)
+            self._lock = lock
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _appear(self, draft: Path) -> None:
+        """Rename the draft of the run to its place, which must be free or an empty folder."""
+        with suppress(OSError):
+            self.path.rmdir()  # where it is there and empty: not every system renames over it
+        try:
+            draft.replace(self.path)
+        except OSError as error:
+            raise_plainly(error, self.path)
+            raise UserError(f"{self.path}: another process began a run here meanwhile; choose another --out") from error
         sync_folder(self.path.parent)
 
     def with_hashes(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,13 +235,26 @@ class RunFolder(RunResults):
         Raises:
             UserError: another process holds it.
         """
+        lock, self._lock = self._lock or FileLock(self.path / _LOCK, timeout=0), None
         try:
-            with FileLock(self.path / ".lock", timeout=0):
-                yield
+            lock.acquire()
         except Timeout:
             raise UserError(
                 f"{self.path}: another process is training here; wait for it, or choose another --out"
             ) from None
+        try:
+            yield
+        finally:
+            lock.release(force=True)
+
+    def require_writable(self) -> None:
+        """Refuse at once what could not be kept in the end.
+
+        Raises:
+            NotWritten: the system doesn't let us write into the run.
+        """
+        if not os.access(self.path, os.W_OK):
+            raise NotWritten(f"{self.path}: can't be written, so nothing can be kept in it; work on a copy of the run")
 
     def sweep(self) -> None:
         """Remove the drafts of a training that was killed."""

@@ -129,20 +129,6 @@ def _shortened(file: str) -> str:
     return str(path.with_name(f"{name[: _LONGEST - 17].decode(errors='ignore')}-{digest}"))
 
 
-def _require(recipe: SegmentRecipe, pairs: Pairs, parts: Mapping[str, np.ndarray], classes: int) -> None:
-    """Refuse what would fail or mislead later."""
-    if len(parts["fit"]) < 1 or not len(parts["val"]):
-        raise UserError(
-            f"{pairs.root}: {counted(len(parts['fit']), 'image')} to train on and {len(parts['val'])} to validate; "
-            "expected at least 1 and 1"
-        )
-    if recipe.data.holdout and not len(parts["holdout"]):
-        raise UserError(f"{pairs.root}: too few images for data.holdout; set it to 0, or add images")
-    given = recipe.train.class_weights
-    if not isinstance(given, str) and len(given) != classes:
-        raise UserError(f"train.class_weights: {len(given)} weights for {classes} classes")
-
-
 def _will_start(
     recipe: SegmentRecipe,
     pairs: Pairs,

@@ -65,6 +65,7 @@ def cascade(
         UserError: a budget out of range, one member, a segmenter, data that are gone, or an ensemble that was chosen
             on its validation images.
     """
+    run.require_writable()
     if not 0 <= budget < 100:
         raise UserError(f"--budget {budget:g}: expected points of accuracy from 0 to 100, such as 0.2")
     subject = subject_of(run, device, data=data, progress=progress)

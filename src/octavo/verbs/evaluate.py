@@ -17,7 +17,8 @@ from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
 from octavo.engine.restore import answers, restore_all
 from octavo.engine.sets import METHOD, half_tried, sets_of, tried
-from octavo.errors import UserError, lookup
+from octavo.errors import NotWritten, UserError, lookup
+from octavo.log import warn
 from octavo.numbers.bootstrap import group_ids, interval
 from octavo.numbers.ensemble import CHOSEN, Ensemble
 from octavo.numbers.grade import grade
@@ -35,13 +36,17 @@ _CLEAN = ("accuracy", "balanced_accuracy", "macro_f1", "nll")
 def regrade(run: RunFolder, *, progress: Progress = silent) -> Report:
     """Grade a run on its own validation images from the stored logits; writes `metrics.json` and the predictions."""
     report = _graded(run, run.outputs("val"), run.labels("val"), "val", False, progress, run.groups("val"))
+    _keep(run, report)
+    return report
+
+
+def _keep(run: RunFolder, report: Report) -> None:
     answer = run.ensemble.logits(run.outputs("val")).argmax(1)
     names, classes = run.files("val"), run.manifest["classes"]
     short = [Path(file).name for file in names]
     ids = short if len(set(short)) == len(short) else names  # a name in two class folders needs its path
     run.write_predictions("val", [{"image_id": name, "label": classes[i]} for name, i in zip(ids, answer, strict=True)])
     run.metrics = report
-    return report
 
 
 def evaluate(
@@ -85,10 +90,12 @@ def evaluate(
         lookup(parts, split or "val", "--split")
         part = split or "val"
         logits, labels = run.outputs(part), run.labels(part)
+        report = _graded(run, logits, labels, part, like_reference, progress, run.groups(part))
         if part == "val" and not like_reference:
-            report = regrade(run, progress=progress)
-        else:
-            report = _graded(run, logits, labels, part, like_reference, progress, run.groups(part))
+            try:
+                _keep(run, report)
+            except NotWritten as error:
+                warn(f"the numbers are not kept in the run: {error}")
         return _with_sets(report, run, logits, labels, coverage, sets)
     cache = open_cache(cache)
     samples = torchvision_data.read(data, layout, columns, cache=cache, progress=progress)

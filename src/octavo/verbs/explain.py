@@ -12,7 +12,7 @@ from typing import Any
 
 from octavo.engine.folder import RunFolder
 from octavo.engine.run_results import as_object
-from octavo.errors import UserError, lookup
+from octavo.errors import NotWritten, UserError, lookup
 from octavo.integrity import sha256_of
 from octavo.looks.look import Drawing, Look
 from octavo.looks.looks import Way, looks_at
@@ -59,8 +59,10 @@ def explain(
         say: told what a picture lacks.
 
     Raises:
-        UserError: the run isn't finished, there is no such look, or the only look that was asked for failed.
+        UserError: the run isn't finished or can't be written, the disk is full, there is no such look, or the only look
+            that was asked for failed.
     """
+    run.require_writable()
     subject = subject_of(run, device, progress=progress, say=say)
     ways = dict(looks_at(subject))
     for name in (*looks, *(given or {})):
@@ -81,8 +83,8 @@ def take_all(subject: Subject, ways: Mapping[str, Way]) -> Explained:
     for done, (name, way) in enumerate(ways.items(), 1):
         try:
             pictures += take(subject, name, way)
-        except Interrupted:
-            raise
+        except (Interrupted, NotWritten):
+            raise  # the others would come to nothing either
         except Exception as error:  # whatever it is, the other looks can be taken all the same
             failed[name] = told(error)
         subject.progress("look", done, len(ways), name)

@@ -41,6 +41,8 @@ def prune(run: RunFolder, budget: float, *, apply: bool = False, progress: Progr
     names, part = run.ensemble.names, recipe.ensemble.fit_on
     if len(names) < 2:
         raise UserError(f"{run.path}: one member; there is nothing to drop")
+    if apply:
+        run.require_writable()
     if not has_part(run, part):
         raise UserError(f"{run.path}: no held-out images to choose members by; train with data.holdout or data.folds")
     logits, labels = run.outputs(part), run.labels(part)

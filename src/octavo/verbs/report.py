@@ -44,8 +44,9 @@ def report(
         say: told what the report lacks.
 
     Raises:
-        UserError: the run isn't finished, or the disk is full.
+        UserError: the run isn't finished or can't be written, or the disk is full.
     """
+    run.require_writable()
     subject = subject_of(run, device, progress=progress, say=say)
     ways = looks_at(subject)
     kept = _kept(run, ways, say)
