@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -12,8 +12,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield `work(item)` for each item, in order, from as many threads as there are cores, a few items ahead."""
+def in_threads(
+    work: Callable[[Item], Result], items: Iterable[Item], stop: Callable[[], object] = lambda: None
+) -> Generator[Result, None, None]:
+    """Yield `work(item)` for each item, in order, from as many threads as there are cores, a few items ahead.
+
+    `stop` is called in the end, whatever ends it, before the threads are waited for: it wakes those that wait.
+    """
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="octavo-decode") as pool:
@@ -25,4 +30,5 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterato
             while waiting:
                 yield waiting.popleft().result()
         finally:
+            stop()
             pool.shutdown(wait=True, cancel_futures=True)

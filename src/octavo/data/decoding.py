@@ -10,11 +10,13 @@ from typing import Protocol
 
 import numpy as np
 
+from octavo.data.budget import WAITING, Queue
 from octavo.data.pixels import DECODER, BrokenImage, bounded, decode, probe, strict
 from octavo.threads import in_threads
 
 _GROUP = 16  # images a thread decodes per task: small ones cost less than handing them over
 _GROUP_BYTES = 4_000_000  # … but no more than this, since several tasks per thread wait in memory to be written
+_SMALL_FILE = 1 << 16  # bytes
 
 
 class Files(Protocol):
@@ -112,16 +114,68 @@ def decoded(paths: Sequence[Path], decoder: Decoder) -> Iterator[np.ndarray | st
     """Yield each file's pixels (uint8 [H, W, planes]) in order, or the reason why it is broken; decodes in threads.
 
     Threads and not processes: Pillow lets go of the interpreter while it decodes, and processes would have to be
-    started afresh beside torch's threads. Only a few groups are decoded ahead, so memory stays bounded.
+    started afresh beside torch's threads. Memory stays bounded, however large the images are: what is decoded ahead
+    waits in a `Queue`, and a thread hands over what it has of a group once that is large.
     """
     count = min(_GROUP, max(1, int(_GROUP_BYTES / max(1.0, mean_bytes(paths, decoder, 8)))))
+    queue = Queue(WAITING)
 
     def group(start: int) -> list[np.ndarray | str]:
+        images: list[np.ndarray | str] = []
         with strict():
-            return [_decode_or_reason(path, decoder) for path in paths[start : start + count]]
+            for path in paths[start : start + count]:
+                images.append(_queued(path, decoder, queue, start))
+                if sum(map(_bytes, images)) > _GROUP_BYTES:
+                    break
+        return images
 
-    for images in in_threads(group, range(0, len(paths), count)):
-        yield from images
+    starts = range(0, len(paths), count)
+    groups = in_threads(group, starts, queue.close)
+    try:
+        for start, images in zip(starts, groups, strict=True):
+            last = start + len(images)
+            yield from _taken(images, queue)
+            for path in paths[last : start + count]:
+                yield _decode_or_reason(path, decoder)
+            queue.advance(start + count)
+    finally:
+        groups.close()
+
+
+def _queued(path: Path, decoder: Decoder, queue: Queue, turn: int) -> np.ndarray | str:
+    """Return what a file holds, its bytes counted in the queue."""
+    expected = _expected_bytes(path, decoder)
+    queue.enter(turn, expected)
+    image = _decode_or_reason(path, decoder)
+    queue.leave(expected - _bytes(image))
+    return image
+
+
+def _taken(images: list[np.ndarray | str], queue: Queue) -> Iterator[np.ndarray | str]:
+    """Yield images and forget each, so that whoever takes them alone holds them."""
+    images.reverse()
+    while images:
+        image = images.pop()
+        amount = _bytes(image)
+        yield image
+        del image
+        queue.leave(amount)
+
+
+def _expected_bytes(path: Path, decoder: Decoder) -> int:
+    """Return how many bytes an image will have by its header; 0 for a small file, whose header would cost too much."""
+    try:
+        if path.stat().st_size < _SMALL_FILE:
+            return 0
+        header = probe(path)
+    except (OSError, BrokenImage):
+        return 0
+    width, height = decoder.size(header.width, header.height)
+    return decoder.planes * width * height
+
+
+def _bytes(image: np.ndarray | str) -> int:
+    return 0 if isinstance(image, str) else image.nbytes
 
 
 def _decode_or_reason(path: Path, decoder: Decoder) -> np.ndarray | str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageFile
 
+from octavo.data.budget import DECODING
 from octavo.data.classes import IGNORE, ClassTable
 from octavo.data.colour_codes import colour_code, colour_text
 from octavo.data.pixels import (
@@ -22,6 +25,7 @@ from octavo.data.pixels import (
     orientation,
     refusing,
     strict,
+    working_on,
 )
 from octavo.data.tiff import Tags, nodata_of, unfit_bands
 from octavo.errors import UserError
@@ -84,12 +88,13 @@ def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> RawMask:
     Raises:
         BrokenImage: for anything that can't be decoded or can't be a mask.
     """
-    with refusing(max_pixels), strict(max_pixels), opened(path, max_pixels) as image:
+    with refusing(max_pixels), strict(max_pixels), ExitStack() as stack, opened(path, max_pixels) as image:
         scale = _SCALED.get(_raw_mode(image)[:3], 1)
         _require_unscaled(image)
         tags: Tags | None = getattr(image, "tag_v2", None)
         if tags is not None and (reason := unfit_bands(tags, path.name, on_ground=False)):
             raise BrokenImage(reason)
+        stack.enter_context(DECODING.held(math.prod(image.size)))
         image.load()
         turn = UPRIGHT.get(orientation(image))
         kind, name, content = _kind(image), str(image.format), _content(image)
@@ -168,7 +173,8 @@ class MaskDecoder:
         Raises:
             BrokenImage: for what can't be decoded, and for values or colours that are in no class, with their counts.
         """
-        return self.channels(read_mask(path))[..., None]
+        with working_on(path):
+            return self.channels(read_mask(path))[..., None]
 
     def channels(self, mask: RawMask) -> np.ndarray:
         """Return the channels of a mask that was read, uint8 [H, W]; IGNORE where it has no data.

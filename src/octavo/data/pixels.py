@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import stat
 import threading
 import warnings
@@ -28,6 +29,7 @@ from PIL import (  # the plugins are registered here, once: Pillow's own lazy lo
     WebPImagePlugin,
 )
 
+from octavo.data.budget import DECODING
 from octavo.data.formats import FORMATS, READ, SNIFFED, advice, format_of, unread_format
 from octavo.data.rgb import BrokenImage, require_bands, to_rgb
 from octavo.data.tiff import tags_of
@@ -147,7 +149,8 @@ def decode(
     scaled from 0–65535 to 0–255 whatever its content (a file that uses only 0–255 is black in a viewer too); float TIFF
     must lie in 0–1; of an animation the first frame is taken. The image is reduced, antialiased, by the factor `scale`
     (0 < scale ≤ 1) and, with `side`, to at most that many pixels on its shorter side and 8 times as many on the longer
-    (see `bounded`); it is never enlarged. Safe in threads.
+    (see `bounded`); it is never enlarged. Safe in threads, which wait for each other where together they would need too
+    much memory.
 
     A file whose pixels are all there is whole, even if metadata are damaged or an end mark is missing.
 
@@ -156,20 +159,21 @@ def decode(
     """
     source = Path(source) if isinstance(source, str) else source
     with refusing(max_pixels), strict(max_pixels), opened(source, max_pixels, _AHEAD) as image:
-        target = bounded(*image.size, side, scale)
+        target, whole = bounded(*image.size, side, scale), image.size
         if target != image.size:
             image.draft(None, (2 * target[0], 2 * target[1]))  # JPEG alone: decodes at 1/2, 1/4 or 1/8
         path = source if isinstance(source, Path) else None
         require_bands(getattr(image, "tag_v2", None), path)
-        image.load()
-        if image.format == "TIFF":  # Pillow turns it upright while loading
-            target = bounded(*image.size, side, scale)
-        upright = orientation(image)
-        rgb = to_rgb(image, path.name if path else "FILE")
-        pixels = np.array(rgb, dtype=np.uint8) if rgb.size == target else _reduced(rgb, target)
-    if upright in UPRIGHT:
-        pixels = np.asarray(Image.fromarray(pixels).transpose(UPRIGHT[upright]))
-    return pixels
+        with DECODING.held(math.prod(whole if image.info.get("progressive") else image.size)):
+            image.load()
+            if image.format == "TIFF":  # Pillow turns it upright while loading
+                target = bounded(*image.size, side, scale)
+            upright = orientation(image)
+            rgb = to_rgb(image, path.name if path else "FILE")
+            pixels = np.array(rgb, dtype=np.uint8) if rgb.size == target else _reduced(rgb, target)
+            if upright in UPRIGHT:
+                pixels = np.asarray(Image.fromarray(pixels).transpose(UPRIGHT[upright]))
+            return pixels
 
 
 def _reduced(rgb: Image.Image, size: tuple[int, int]) -> np.ndarray:
@@ -200,6 +204,17 @@ def probe(source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> Header
         # Of TIFF alone, Pillow tells the upright size at once.
         size = image.size if name == "TIFF" or orientation(image) < 5 else image.size[::-1]
         return Header(name, image.mode, *size)
+
+
+@contextmanager
+def working_on(path: Path) -> Iterator[None]:
+    """Hold back other threads while they and the work on one file's pixels would need too much memory together."""
+    try:
+        header = probe(path)
+    except (BrokenImage, OSError):
+        header = Header("", "", 0, 0)
+    with DECODING.held(header.width * header.height):
+        yield
 
 
 @contextmanager

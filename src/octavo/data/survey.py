@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from octavo.data.masks import Kind, RawMask, read_mask
-from octavo.data.pixels import BrokenImage, probe, strict
+from octavo.data.pixels import BrokenImage, probe, strict, working_on
 from octavo.progress import Progress
 from octavo.threads import in_threads
 
@@ -91,9 +91,13 @@ class Facts:
 def look(pairs: Pairs, chosen: Sequence[int], progress: Progress) -> list[Facts]:
     """Read the masks `chosen` (indices of pairs), in threads; those that can't be read say why in `broken`."""
 
+    def facts(index: int) -> Facts:
+        with working_on(pairs.mask_path(index)):
+            return _facts(pairs, index)
+
     def group(start: int) -> list[Facts]:
         with strict():
-            return [_facts(pairs, i) for i in chosen[start : start + _GROUP]]
+            return [facts(i) for i in chosen[start : start + _GROUP]]
 
     seen: list[Facts] = []
     for some in in_threads(group, range(0, len(chosen), _GROUP)):
