@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
-from octavo.data.png import write_png
+from octavo.data.pixels import decode, probe
+from octavo.data.png import without_pixels, write_png
 
 DRAW = np.random.default_rng(0)
 
@@ -48,3 +51,44 @@ def test_strips_of_another_shape_are_refused(picture: np.ndarray) -> None:
 def test_missing_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="expected 5 rows, got 4"):
         write_png(BytesIO(), [np.zeros((4, 5, 3), np.uint8)], 5, 5)
+
+
+def with_orientation(where: str) -> bytes:
+    """A PNG of 40 × 30 pixels on its side, which says so before or behind its pixels, or in a text."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = BytesIO()
+    Image.new("RGB", (40, 30)).save(file, "PNG", **({"exif": exif} if where != "text" else {}))
+    content = file.getvalue()
+    if where == "text":
+        xmp = b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>'
+        chunk = struct.pack(">I", len(xmp)) + b"iTXt" + xmp + struct.pack(">I", zlib.crc32(b"iTXt" + xmp))
+        return content[:33] + chunk + content[33:]
+    at = content.index(b"eXIf") - 4
+    length = 12 + struct.unpack(">I", content[at : at + 4])[0]
+    if where == "before":
+        return content
+    return content[:at] + content[at + length : -12] + content[at : at + length] + content[-12:]
+
+
+@pytest.mark.parametrize("where", ["before", "behind", "text"])
+def test_a_header_tells_how_a_png_stands_without_its_pixels(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = with_orientation(where)
+    assert decode(BytesIO(content)).shape == (40, 30, 3)
+    size = Image.open(BytesIO(content)).size
+    load = ImageFile.ImageFile.load
+
+    def small(image: ImageFile.ImageFile) -> object:
+        assert image.size != size, "its pixels were decoded"
+        return load(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", small)
+    header = probe(BytesIO(content))
+    assert (header.width, header.height) == (30, 40)
+
+
+@pytest.mark.parametrize("cut", [0, 8, 20, 33, 40, 60, -1])
+def test_tags_of_a_damaged_png_are_what_can_be_read(cut: int) -> None:
+    file = BytesIO(with_orientation("before")[:cut])
+    tags = without_pixels(file)
+    assert tags is None or tags.getvalue().startswith(b"\x89PNG")

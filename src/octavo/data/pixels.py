@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import stat
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -31,23 +29,19 @@ from PIL import (  # the plugins are registered here, once: Pillow's own lazy lo
 
 from octavo.data.budget import DECODING
 from octavo.data.formats import FORMATS, READ, SNIFFED, advice, format_of, unread_format
+from octavo.data.png import without_pixels
 from octavo.data.rgb import BrokenImage, require_bands, to_rgb
+from octavo.data.strictness import MAX_PIXELS, strict
 from octavo.data.tiff import tags_of
 
 PLUGINS = (JpegImagePlugin, MpoImagePlugin, PngImagePlugin, WebPImagePlugin, BmpImagePlugin, TiffImagePlugin,
            GifImagePlugin, AvifImagePlugin, PpmImagePlugin)  # fmt: skip
-MAX_PIXELS = 100_000_000
 LONGEST = 8
 """Most that the longer side may measure, in bounds on the shorter: one canvas holds a batch, as wide as its widest."""
 _TORCH = 8  # strongest reduction by torch
 DECODER = f"4/{PIL.__version__}"
 """Version of the decoding: pixels decoded under another may differ, so stores are keyed by it."""
 
-# Damaged metadata beside sound pixels: a person sees the picture, so it is no reason to refuse it.
-_HARMLESS = (
-    r"(Possibly c|C)orrupt EXIF data|Metadata Warning|Tag offset too large|Tag data larger than file|"
-    r"Truncated File Read|Image appears to be a malformed MPO|Invalid APNG"
-)
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -66,56 +60,6 @@ class Header:
     mode: str
     width: int
     height: int
-
-
-class _Strictness:
-    """Pillow's process-wide switches, held while any thread decodes.
-
-    `warnings.catch_warnings` swaps a global list and isn't safe when threads enter and leave it in turns. So the first
-    one in sets the switches, the last one out restores them, and those in between only count.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._undo = ExitStack()
-
-    def enter(self, max_pixels: int) -> None:
-        with self._lock:
-            if self._inside == 0:
-                limit, truncated = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
-                self._undo.callback(setattr, Image, "MAX_IMAGE_PIXELS", limit)
-                self._undo.callback(setattr, ImageFile, "LOAD_TRUNCATED_IMAGES", truncated)
-                self._undo.enter_context(warnings.catch_warnings())
-                warnings.filterwarnings("error", module=r"PIL\b")
-                warnings.filterwarnings("ignore", message=_HARMLESS, module=r"PIL\b")
-                ImageFile.LOAD_TRUNCATED_IMAGES = False
-            # Raised on purpose, never lowered and never off: `max_pixels` itself is checked after the header is read.
-            if Image.MAX_IMAGE_PIXELS is not None:
-                Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
-            self._inside += 1
-
-    def leave(self) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._undo.pop_all().close()
-
-
-_STRICTNESS = _Strictness()
-
-
-@contextmanager
-def strict(max_pixels: int = MAX_PIXELS) -> Iterator[None]:
-    """Hold Pillow to its warnings as errors and to `max_pixels`; safe in threads, may be nested.
-
-    `decode` does this itself; around many decodings it saves setting and restoring the switches for each.
-    """
-    _STRICTNESS.enter(max_pixels)
-    try:
-        yield
-    finally:
-        _STRICTNESS.leave()
 
 
 def bounded(width: int, height: int, side: int | None, scale: float = 1.0) -> tuple[int, int]:
@@ -165,15 +109,23 @@ def decode(
         path = source if isinstance(source, Path) else None
         require_bands(getattr(image, "tag_v2", None), path)
         with DECODING.held(math.prod(whole if image.info.get("progressive") else image.size)):
-            image.load()
-            if image.format == "TIFF":  # Pillow turns it upright while loading
-                target = bounded(*image.size, side, scale)
-            upright = orientation(image)
-            rgb = to_rgb(image, path.name if path else "FILE")
-            pixels = np.array(rgb, dtype=np.uint8) if rgb.size == target else _reduced(rgb, target)
+            pixels, upright = _loaded(image, target, side, scale, path.name if path else "FILE")
+            Image.Image.close(image)  # its memory is free before another thread takes as much; the file stays open
             if upright in UPRIGHT:
                 pixels = np.asarray(Image.fromarray(pixels).transpose(UPRIGHT[upright]))
             return pixels
+
+
+def _loaded(
+    image: ImageFile.ImageFile, size: tuple[int, int], side: int | None, scale: float, name: str
+) -> tuple[np.ndarray, int]:
+    """Return an image as uint8 [H, W, 3], reduced to (width, height), and how it has to be turned."""
+    image.load()
+    if image.format == "TIFF":  # Pillow turns it upright while loading
+        size = bounded(*image.size, side, scale)
+    upright = orientation(image)
+    rgb = to_rgb(image, name)
+    return np.array(rgb, dtype=np.uint8) if rgb.size == size else _reduced(rgb, size), upright
 
 
 def _reduced(rgb: Image.Image, size: tuple[int, int]) -> np.ndarray:
@@ -202,8 +154,19 @@ def probe(source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> Header
     with refusing(max_pixels), strict(max_pixels), opened(source, max_pixels) as image:
         name = "JPEG" if image.format == "MPO" else str(image.format)
         # Of TIFF alone, Pillow tells the upright size at once.
-        size = image.size if name == "TIFF" or orientation(image) < 5 else image.size[::-1]
+        size = image.size if name == "TIFF" or _orientation_of_header(image) < 5 else image.size[::-1]
         return Header(name, image.mode, *size)
+
+
+def _orientation_of_header(image: ImageFile.ImageFile) -> int:
+    """Return EXIF's orientation of an image that isn't decoded; Pillow would decode a PNG to look behind its pixels."""
+    if image.format != "PNG" or image.fp is None:
+        return orientation(image)
+    tags = without_pixels(image.fp)
+    if tags is None:
+        return 1
+    with Image.open(tags, formats=["PNG"]) as tagged:
+        return orientation(tagged)
 
 
 @contextmanager

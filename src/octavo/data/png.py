@@ -1,11 +1,16 @@
-"""PNG files written from strips of rows: Pillow holds the whole picture in memory, at four bytes a pixel."""
+"""PNG files written from strips of rows, and their tags read without their pixels.
+
+Pillow holds the whole picture in memory for the one, at four bytes a pixel, and decodes it for the other.
+"""
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Iterable
-from typing import BinaryIO
+from io import BytesIO
+from typing import IO, BinaryIO
 
 import numpy as np
 
@@ -13,6 +18,8 @@ from octavo.overwrite import beginning_with
 
 _GREY, _RGB, _UP = 0, 2, 2
 _LEVEL = 6
+_HEAD = b"\x89PNG\r\n\x1a\n"
+_TAGS, _LONGEST_TAG = (b"eXIf", b"tEXt", b"zTXt", b"iTXt"), 1 << 24
 _SIGNED = b"Software\0Octavo"
 
 PNG = beginning_with("mask of ours", b"tEXt" + _SIGNED, 64, image=True)
@@ -33,7 +40,7 @@ def write_png(file: BinaryIO, strips: Iterable[np.ndarray], height: int, width: 
         ValueError: strips of another shape, or of another height together.
     """
     shape = (width,) if grey else (width, 3)
-    file.write(b"\x89PNG\r\n\x1a\n")
+    file.write(_HEAD)
     _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, _GREY if grey else _RGB, 0, 0, 0))
     _chunk(file, b"tEXt", _SIGNED)
     packer, rows = zlib.compressobj(_LEVEL), 0
@@ -52,6 +59,33 @@ def write_png(file: BinaryIO, strips: Iterable[np.ndarray], height: int, width: 
         raise ValueError(f"expected {height} rows, got {rows}")
     _chunk(file, b"IDAT", packer.flush())
     _chunk(file, b"IEND", b"")
+
+
+def without_pixels(file: IO[bytes]) -> BytesIO | None:
+    """Return a PNG of one pixel with the texts and EXIF data of a PNG, from before and behind its pixels.
+
+    None if it has none. A damaged end is left out.
+    """
+    tags = BytesIO()
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind in _TAGS and length <= _LONGEST_TAG:
+            tags.write(head + file.read(length + 4))
+        else:
+            file.seek(length + 4, os.SEEK_CUR)
+        if kind == b"IEND":
+            break
+    if not tags.tell():
+        return None
+    made = BytesIO()
+    made.write(_HEAD)
+    _chunk(made, b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, _GREY, 0, 0, 0))
+    made.write(tags.getvalue())
+    _chunk(made, b"IDAT", zlib.compress(b"\0\0"))
+    _chunk(made, b"IEND", b"")
+    made.seek(0)
+    return made
 
 
 def _chunk(file: BinaryIO, kind: bytes, content: bytes) -> None:
