@@ -1,8 +1,11 @@
 """How many injected copies the leak gate finds, and how many of the pairs it reports are true, kind by kind.
 
     python bench/leak_gate.py DATA [--task segment] [--copies 120] [--known PAIRS.csv] [--seed 1]
+    python bench/leak_gate.py PHOTOS --photos 1000 [--side 64 [--square]]
 
-DATA is a folder that `octavo train` reads. Training images are copied into the validation part with a change:
+DATA is a folder that `octavo train` reads, or with `--photos` any folder of images: so many of them, drawn at random,
+half for each part. `--side` reduces them to that many pixels on the shorter side first, `--square` cuts out the middle.
+Training images are copied into the validation part with a change:
 compressed as JPEG of quality 45 to 55; resized by 0.6 to 1.6, half of them back again; mirrored left to right; upside
 down; cropped to 80 to 95 % of the area, half of them resized back; brightness, contrast and saturation changed by 5 to
 10 % each and the hue by up to 10 % of the circle. `--tiles SIDE` adds windows of SIDE pixels: one into each part, both
@@ -18,24 +21,22 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
+import hashlib
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageEnhance
+from copies import KINDS
+from PIL import Image
 from sides import guarded
 
 from octavo.data import store, torchvision_data
 from octavo.leaks.find import find_leaks
 from octavo.leaks.leak import Leak
-
-Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
 @dataclass(frozen=True)
@@ -51,78 +52,23 @@ class Loose:
         return Path(self.files[index])
 
 
-def recompressed(image: Image.Image, draw: np.random.Generator) -> Image.Image:
-    """Through JPEG of quality 45 to 55."""
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=int(draw.integers(45, 56)))
-    return Image.open(io.BytesIO(file.getvalue())).convert("RGB")
-
-
-def resized(image: Image.Image, draw: np.random.Generator) -> Image.Image:
-    """By 0.6 to 1.6, by one of three filters, half of them back again."""
-    factor = draw.uniform(0.6, 1.6)
-    filters = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
-    width, height = (max(8, round(side * factor)) for side in image.size)
-    other = image.resize((width, height), filters[draw.integers(3)])
-    return other.resize(image.size, Image.Resampling.BICUBIC) if draw.random() < 0.5 else other
-
-
-def mirrored(image: Image.Image, draw: np.random.Generator) -> Image.Image:
-    """Left to right."""
-    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-
-
-def upside_down(image: Image.Image, draw: np.random.Generator) -> Image.Image:
-    """Top to bottom."""
-    return image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
-
-
-def cropped(image: Image.Image, draw: np.random.Generator) -> Image.Image:
-    """To 80 to 95 % of the area, half of them resized back."""
-    (width, height), wide, tall = image.size, 0, 0
-    while not (0.8 <= wide * tall / (width * height) < 1 and wide <= width and tall <= height):
-        area, shape = draw.uniform(0.8, 0.95), np.exp(draw.uniform(-0.11, 0.11))
-        wide, tall = int(np.ceil(width * np.sqrt(area * shape))), int(np.ceil(height * np.sqrt(area / shape)))
-    x, y = int(draw.integers(0, width - wide + 1)), int(draw.integers(0, height - tall + 1))
-    part = image.crop((x, y, x + wide, y + tall))
-    return part.resize(image.size, Image.Resampling.BICUBIC) if draw.random() < 0.5 else part
-
-
-def recoloured(image: Image.Image, draw: np.random.Generator) -> Image.Image:
-    """Brightness, contrast, saturation by 5 to 10 % each, hue by up to 10 % of the circle."""
-    for kind in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        image = kind(image).enhance(1 + draw.choice([-1, 1]) * draw.uniform(0.05, 0.1))
-    hue, saturation, value = image.convert("HSV").split()
-    turned = (np.asarray(hue).astype(int) + round(256 * draw.uniform(-0.1, 0.1))) % 256
-    return Image.merge("HSV", (Image.fromarray(turned.astype(np.uint8)), saturation, value)).convert("RGB")
-
-
-KINDS: dict[str, Change] = {
-    "recompressed": recompressed,
-    "resized": resized,
-    "mirrored": mirrored,
-    "upside down": upside_down,
-    "cropped": cropped,
-    "recoloured": recoloured,
-}
-
-
 def main() -> None:
     """Inject, search, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--task", choices=("classify", "segment"), default="classify")
     parser.add_argument("--copies", type=int, default=120)
+    parser.add_argument("--photos", type=int, metavar="N", help="DATA is a folder of images: how many to take")
+    parser.add_argument("--side", type=int, help="with --photos: pixels of the shorter side")
+    parser.add_argument("--square", action="store_true", help="with --side: the middle of each photograph")
     parser.add_argument("--tiles", type=int, metavar="SIDE")
     parser.add_argument("--known", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--untouched", type=Path, metavar="CSV", help="inject nothing, write the pairs that are found")
     given = parser.parse_args()
-    read = torchvision_data.read if given.task == "classify" else torchvision_data.read_pairs
-    data = read(given.data)
-    train, val = ([str(data.path(int(i)).resolve()) for i in data.splits[split]] for split in ("train", "val"))
     known = known_pairs(given.known)
     with tempfile.TemporaryDirectory() as folder:
+        train, val = photographs(given, Path(folder)) if given.photos else splits(given)
         if given.untouched:
             untouched(train, val, Path(folder), given.untouched)
         elif given.tiles:
@@ -130,6 +76,38 @@ def main() -> None:
         else:
             copies(train, val, Path(folder), given, known)
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+
+
+def splits(given: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Return the files of the training and the validation part."""
+    read = torchvision_data.read if given.task == "classify" else torchvision_data.read_pairs
+    data = read(given.data)
+    train, val = ([str(data.path(int(i)).resolve()) for i in data.splits[split]] for split in ("train", "val"))
+    return train, val
+
+
+def photographs(given: argparse.Namespace, folder: Path) -> tuple[list[str], list[str]]:
+    """Return files of two parts, drawn from a folder of images and reduced as asked."""
+    found = sorted(file for file in Path(given.data).rglob("*") if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    chosen = np.random.default_rng(given.seed).permutation(len(found))[: given.photos]
+    files = [reduced(found[i], folder, given.side, given.square) for i in chosen.tolist()]
+    return files[len(files) // 2 :], files[: len(files) // 2]
+
+
+def reduced(file: Path, folder: Path, side: int | None, square: bool) -> str:
+    """Return the file of a smaller copy of an image, its shorter side `side` pixels; of the image itself without."""
+    if side is None:
+        return str(file.resolve())
+    image = Image.open(file).convert("RGB")
+    factor = min(1.0, side / min(image.size))
+    width, height = (max(side, round(length * factor)) for length in image.size)
+    image = image.resize((width, height), Image.Resampling.LANCZOS)
+    if square:
+        left, top = (width - side) // 2, (height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    out = folder / f"{hashlib.sha256(str(file).encode()).hexdigest()[:8]}_{file.stem}.png"
+    image.save(out)
+    return str(out)
 
 
 def known_pairs(path: Path | None) -> set[frozenset[str]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
+from octavo.leaks.register import Pairs
 from octavo.leaks.views import Frame
 
 _BLOCK, _ROWS = 64, 4096
+_APART = 0.125  # of the side between two guesses
 Squares = tuple[np.ndarray, np.ndarray]
 """Grey squares, uint8 [n,S,S], and the noise of each in grey levels, float32 [n]."""
 Tick = Callable[[int], None]
@@ -41,7 +42,7 @@ def nearest(
     same: bool = False,
     tick: Tick = lambda _: None,
 ) -> Best:
-    """Return for each of n squares the `most` likeliest twins among m others.
+    """Return for each of n squares the `most` likeliest near-duplicates among m others.
 
     Two images are as near as their nearest views. All are compared, in blocks, so that memory doesn't grow with n · m.
 
@@ -50,7 +51,7 @@ def nearest(
         second: images that are searched.
         frames: views of the first, and of the second.
         most: K.
-        same: whether both are the same images, each of which is no twin of itself.
+        same: whether both are the same images, each of which is no duplicate of itself.
         tick: told how many images are done, n + m in all.
     """
     best = Best(len(first[0]), most)
@@ -85,44 +86,42 @@ def _compare(views: np.ndarray, known: np.ndarray) -> np.ndarray:
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class Guess:
-    """How the first of n pairs may have become the second: mirrored, then scaled and shifted.
+def guesses(
+    first: Squares, second: Squares, rows: tuple[np.ndarray, np.ndarray], frames: tuple[Frame, Frame], count: int = 1
+) -> list[Pairs]:
+    """Return of n pairs of squares how the first may have become the second: `count` guesses, the likeliest first.
 
-    Attributes:
-        flips: int [n], as `Frame.flips`.
-        scale: float [n,2], as `register.Fits.scale`.
-        shift: float [n,2].
+    Guesses of one pair lie an eighth of the side apart, or differ in the mirroring.
+
+    Args:
+        first: squares, and `second`: others.
+        rows: int [n] of the first, int [n] of the second.
+        frames: views of the first, and of the second.
+        count: how many guesses.
     """
-
-    flips: np.ndarray
-    scale: np.ndarray
-    shift: np.ndarray
-
-
-def guesses(first: Squares, second: Squares, frames: tuple[Frame, Frame], count: int = 1) -> list[Guess]:
-    """Return of n pairs of squares how the first may have become the second: `count` guesses, the likeliest first."""
-    one, two = frames[0].describe(*first), frames[1].describe(*second)
+    one, two = frames[0].describe(*first)[rows[0]], frames[1].describe(*second)[rows[1]]
     scores = np.einsum("nvd,nwd->nvw", one, two, optimize=True).reshape(len(one), -1)
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-    return [_guess(frames, *np.unravel_index(chosen, (len(frames[0]), len(frames[1])))) for chosen in order.T]
+    flips, scale, shift = _moves(*frames)
+    found = []
+    for number in range(count):
+        best = scores.argmax(1)
+        found.append(Pairs(*rows, flips[best], scale[best], shift[best]))
+        if number + 1 < count:
+            near = (np.abs(shift[best][:, None] - shift).max(2) < _APART) & (flips[best][:, None] == flips)
+            scores[near] = -np.inf
+    return found
 
 
-def _guess(frames: tuple[Frame, Frame], v: np.ndarray, w: np.ndarray) -> Guess:
-    """Return what makes view `v` of the first, int [n], view `w` of the second."""
-    flips = frames[0].flips[v] ^ frames[1].flips[w]
+def _moves(first: Frame, second: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return flips int [VW], scale and shift float [VW,2] that make each view of the first each view of the second."""
+    v, w = (place.ravel() for place in np.indices((len(first), len(second))))
+    flips = first.flips[v] ^ second.flips[w]
     scale, shift = np.empty((len(v), 2)), np.empty((len(v), 2))
     for axis, (low, high) in enumerate((("left", "right"), ("top", "bottom"))):
-        a, b = getattr(frames[0], low)[v], getattr(frames[0], high)[v]
+        a, b = getattr(first, low)[v], getattr(first, high)[v]
         across = (flips >> axis) & 1 == 1
         a, b = np.where(across, 1 - b, a), np.where(across, 1 - a, b)
-        c, d = getattr(frames[1], low)[w], getattr(frames[1], high)[w]
+        c, d = getattr(second, low)[w], getattr(second, high)[w]
         scale[:, axis] = (b - a) / (d - c)
         shift[:, axis] = a - scale[:, axis] * c
-    return Guess(flips, scale, shift)
-
-
-def mirrored(squares: np.ndarray, flips: np.ndarray) -> np.ndarray:
-    """Return squares [n,S,S] mirrored as `Frame.flips` says."""
-    across = np.where((flips & 1 == 1)[:, None, None], squares[:, :, ::-1], squares)
-    return np.where((flips & 2 == 2)[:, None, None], across[:, ::-1], across)
+    return flips, scale, shift

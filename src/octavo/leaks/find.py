@@ -10,29 +10,36 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from octavo.data.store import Pixels
-from octavo.leaks.candidates import Squares, guesses, mirrored, nearest
+from octavo.leaks.candidates import Squares, guesses, nearest
+from octavo.leaks.detail import levels_of
 from octavo.leaks.kinds import kind_of
 from octavo.leaks.leak import Leak
+from octavo.leaks.limit import residual_limit
 from octavo.leaks.register import register
-from octavo.leaks.thumbs import LARGE, SMALL, Thumbs, halved, texture, thumbs_of
+from octavo.leaks.thumbs import LARGE, SMALL, Thumbs, thumbs_of
 from octavo.leaks.views import Frame, corners, crops, quarters, whole
 from octavo.progress import Progress, silent
 
 ORDER = ("val", "test", "validation", "holdout", "fit", "train")
 """Parts in the order in which one is looked for in those behind it; others come first, by name."""
-SIMILAR = {SMALL: 0.81, LARGE: 0.68}
-"""Side of the squares → similarity from which two images count as one picture: more pixels agree less by chance."""
+SIMILAR = {SMALL: (0.81, 0.81), LARGE: (0.6, 0.7)}
+"""Side of the squares → similarity of near-duplicates at least: of whole images, and of those that share a part."""
+DIFFERENT = {SMALL: 0.42, LARGE: 0.35}
+"""Side of the squares → residual of near-duplicates at most: see `Fits.residual`."""
 LEAST = 32
 """Pixels of the shorter side below which images, most of them, show too little to tell copies from what looks alike."""
 _TEXTURED = 0.01  # mean square of texture below which a pair is too flat to be told from others
+_WHOLE = 0.75  # share of an image's area from which it counts as shown whole: it may be cut to 80 %
 _BATCH = 256
 _NEIGHBOURS = 4  # by the features that are given
-_COARSEST = 16  # side in pixels of the squares that are laid over each other first
 RULE = (
     "Images that are one picture: every image of one part is compared with every image of another as it is, mirrored "
     "and cut to 80 % or more, in coarse cosine waves of its grey values; likely pairs are laid over each other, and "
-    f"count from a similarity of texture of {SIMILAR[SMALL]} on ({SIMILAR[LARGE]} for images of {LARGE} pixels or "
-    "more). Images of that size that are all of one size are also compared as tiles that share half of their area. "
+    f"count if their texture has a similarity of {SIMILAR[SMALL][0]} or more ({SIMILAR[LARGE][0]} for images of "
+    f"{LARGE} pixels or more, {SIMILAR[LARGE][1]} if they share a part) and if at most {DIFFERENT[LARGE]:.0%} "
+    f"({DIFFERENT[SMALL]:.0%} below {LARGE} pixels) of the amplitude of their detail differs by more than noise, less "
+    "where unrelated images of the data look alike. Images of "
+    f"{LARGE} pixels or more that are all of one size are also compared as tiles that share half of their area. "
     f"Images without texture, and all of data that are mostly below {LEAST} pixels a side, count only if equal."
 )
 """How leaks are found, in a few sentences."""
@@ -44,15 +51,19 @@ class _Way:
 
     Attributes:
         frames: views of the first images, and of the second.
-        most: likely twins of an image that are looked at closely.
+        most: likely near-duplicates of an image that are looked at closely.
         likely: likeness of views from which they are.
         guesses: places from which two are laid over each other.
+        mirror: whether it is another way with the images changed over, which finds nothing more in one part.
+        sided: whether a pair found from its first image needn't be looked at from its second one.
     """
 
     frames: tuple[Frame, Frame]
     most: int = 4
     likely: float = 0.7
     guesses: int = 1
+    mirror: bool = False
+    sided: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +71,7 @@ class _Found:
     """The best fit of one pair so far."""
 
     similarity: float
+    residual: float
     flips: int
     scale: tuple[float, float]
     shift: tuple[float, float]
@@ -75,14 +87,14 @@ def find_leaks(
 ) -> tuple[Leak, ...]:
     """Return pairs of images of different parts that are one picture, the most similar first.
 
-    Of an image that has many twins, at least the most similar is told. Time grows with the product of the parts'
-    sizes, memory with their sum.
+    Of an image that has many near-duplicates, at least the most similar is returned. Time grows with the product of
+    the parts' sizes, memory with their sum.
 
     Args:
         pixels: the decoded images of all files.
         parts: name → places among them, int [n]; broken images are passed over.
         features: float [N,F] of all files, if a frozen network gave some: its nearest neighbours are looked at too.
-        within: whether twins in one part are told as well.
+        within: whether those in one part are returned as well.
         progress: told how far it is.
     """
     places = {name: _sound(pixels, index) for name, index in parts.items()}
@@ -126,25 +138,25 @@ def _sound(pixels: Pixels, index: np.ndarray) -> np.ndarray:
 
 
 def _exact(thumbs: Thumbs, rows: Mapping[str, np.ndarray], within: bool) -> Iterator[tuple[int, int]]:
-    """Give every image with its first equal twin in each of the parts behind its own."""
+    """Give every image with its first equal one in each of the parts behind its own."""
     first: dict[str, dict[bytes, int]] = {
         name: {thumbs.names[i]: int(i) for i in index[::-1]} for name, index in rows.items()
     }
     for name, other in combinations(rows, 2):
         for i in rows[name].tolist():
-            if (twin := first[other].get(thumbs.names[i])) is not None:
-                yield i, twin
+            if (same := first[other].get(thumbs.names[i])) is not None:
+                yield i, same
     for name in rows if within else ():
         for i in rows[name].tolist():
-            if (twin := first[name][thumbs.names[i]]) < i:
-                yield twin, i
+            if (same := first[name][thumbs.names[i]]) < i:
+                yield same, i
 
 
 def _searches(pixels: Pixels, chosen: np.ndarray, thumbs: Thumbs) -> list[_Way]:
     """Return the ways to search: one cut out of the other, either way, and tiles that overlap."""
-    ways = [_Way((whole(), crops())), _Way((crops(), whole()))]
+    ways = [_Way((whole(), crops())), _Way((crops(), whole()), mirror=True)]
     tiles = len(np.unique(pixels.sizes[chosen], axis=0)) == 1 and thumbs.side == LARGE
-    return [*ways, _Way((quarters(), corners()), most=8, likely=0.5, guesses=6)] if tiles else ways
+    return [*ways, _Way((quarters(), corners()), most=8, likely=0.5, guesses=4, sided=True)] if tiles else ways
 
 
 def _near(
@@ -165,47 +177,52 @@ def _near(
         progress("look for leaks: compare", min(done, total), total)
 
     for a, b, same in pairs:
-        likely = [] if features is None else [_neighbours(features, a, b, same)]
+        likely = np.empty((0, 2), np.int64) if features is None else _neighbours(features, a, b, same)
         for way in ways:
+            if same and way.mirror:
+                continue
             best = nearest(_squares(thumbs, a), _squares(thumbs, b), way.frames, way.most, same=same, tick=tick)
             one, rank = np.nonzero(best.score >= way.likely)
-            own = np.stack([a[one], b[best.place[one, rank]]], axis=1)
-            _look_closely(thumbs, np.concatenate([own, *likely]), way, found)
-    return found
+            own = np.concatenate([np.stack([a[one], b[best.place[one, rank]]], axis=1), likely])
+            if same and way.sided:
+                own = np.unique(np.sort(own, axis=1), axis=0)
+            _look_closely(thumbs, own, way, found)
+    limit = residual_limit(np.array([fit.residual for fit in found.values()]), DIFFERENT[thumbs.side])
+    return {pair: fit for pair, fit in found.items() if fit.residual <= limit}
 
 
 def _neighbours(features: np.ndarray, a: np.ndarray, b: np.ndarray, same: bool) -> np.ndarray:
     """Return pairs of rows, int [p,2]: each image of `a` and its nearest of `b` by the angle between features."""
     count = min(_NEIGHBOURS + same, len(b))
     near = NearestNeighbors(n_neighbors=count, metric="cosine", algorithm="brute").fit(features[b])
-    twins = b[near.kneighbors(features[a], return_distance=False)]
-    pairs = np.stack([np.repeat(a, count), twins.ravel()], axis=1)
+    others = b[near.kneighbors(features[a], return_distance=False)]
+    pairs = np.stack([np.repeat(a, count), others.ravel()], axis=1)
     return pairs[pairs[:, 0] != pairs[:, 1]]
 
 
 def _look_closely(thumbs: Thumbs, pairs: np.ndarray, way: _Way, found: dict[tuple[int, int], _Found]) -> None:
-    """Lay the images of each pair, int [p,2], over each other and keep those that agree."""
+    """Lay the images of each pair, int [p,2], over each other and keep those that agree, the best fit of each."""
     for start in range(0, len(pairs), _BATCH):
-        first, second = pairs[start : start + _BATCH].T
-        one, two = _squares(thumbs, first), _squares(thumbs, second)
-        for guess in guesses(one, two, way.frames, way.guesses):
-            levels = _levels((mirrored(one[0], guess.flips), one[1]), two)
-            fits = register(levels, guess.scale, guess.shift)
-            good = (fits.similarity >= SIMILAR[thumbs.side]) & (fits.weight >= _TEXTURED)
+        sides = [np.unique(rows, return_inverse=True) for rows in pairs[start : start + _BATCH].T]
+        one, two = (_squares(thumbs, rows) for rows, _ in sides)
+        levels = levels_of(*one), levels_of(*two)
+        for guess in guesses(one, two, (sides[0][1], sides[1][1]), way.frames, way.guesses):
+            kept, fits = register(*levels, guess)
+            least = np.where(fits.shared >= _WHOLE, *SIMILAR[thumbs.side])
+            good = (fits.similarity >= least) & (fits.weight >= _TEXTURED)
             for k in np.flatnonzero(good).tolist():
-                pair = (int(first[k]), int(second[k]))
-                fit = _Found(float(fits.similarity[k]), int(guess.flips[k]), tuple(fits.scale[k]), tuple(fits.shift[k]))
-                if pair not in found or found[pair].similarity < fit.similarity:
+                at = kept[k]
+                pair = int(sides[0][0][guess.first[at]]), int(sides[1][0][guess.second[at]])
+                fit = _Found(
+                    float(fits.similarity[k]),
+                    float(fits.residual[k]),
+                    int(guess.flips[at]),
+                    tuple(fits.scale[k]),
+                    tuple(fits.shift[k]),
+                )
+                if pair not in found or found[pair].residual > fit.residual:
                     found[pair] = fit
 
 
 def _squares(thumbs: Thumbs, rows: np.ndarray) -> Squares:
     return thumbs.grey[rows], thumbs.noise[rows]
-
-
-def _levels(one: Squares, two: Squares) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the textures of both, from coarse to fine."""
-    fine = [(texture(*one), texture(*two))]
-    if one[0].shape[1] <= _COARSEST:
-        return fine
-    return _levels(*((halved(grey), noise) for grey, noise in (one, two))) + fine

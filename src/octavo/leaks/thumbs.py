@@ -1,4 +1,4 @@
-"""Every image as a small grey square, with a name for its pixels; and what of the square is texture."""
+"""Small grey squares, one an image, with a name for its pixels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from octavo.data.store import Pixels
 from octavo.progress import Progress
@@ -15,7 +14,6 @@ from octavo.threads import in_threads
 
 SMALL, LARGE = 32, 64
 """Side of the squares, for data whose images are mostly below `LARGE` pixels, and for others."""
-_SPREAD = 2.0  # standard deviation in pixels of the blur that tells texture from shading
 _NOISE, _LEAST = 4.0, 0.7  # grey levels: what JPEG adds to a pixel, so that less is no texture; what averaging leaves
 _GROUP = 64
 
@@ -59,28 +57,10 @@ def thumbs_of(pixels: Pixels, chosen: np.ndarray, progress: Progress) -> Thumbs:
 
 
 def _small(image: np.ndarray, side: int) -> tuple[np.ndarray, bytes]:
+    """Return the square and the name of an image, uint8 [3,H,W]."""
+    planes = np.ascontiguousarray(image)
     name = hashlib.blake2b(f"{image.shape}".encode(), digest_size=16)
-    name.update(np.ascontiguousarray(image).data)
-    whole = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
-    small = (
-        whole.resize((side, side), Image.Resampling.BICUBIC, reducing_gap=3) if whole.size != (side, side) else whole
-    )
-    return np.asarray(small.convert("L")), name.digest()
-
-
-def texture(grey: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Return grey squares, [n,S,S], as texture: local mean 0 and local deviation 1 at most, float32 [n,S,S].
-
-    Local contrast normalisation (Jarrett, Kavukcuoglu, Ranzato and LeCun, ICCV 2009) with a floor under the deviation,
-    `noise` [n] in grey levels: where an image is flat, its texture is near 0 instead of amplified noise.
-    """
-    high = grey.astype(np.float32)
-    spread = (0, _SPREAD, _SPREAD)
-    high -= gaussian_filter(high, spread, mode="nearest")
-    return high / np.sqrt(gaussian_filter(high**2, spread, mode="nearest") + noise[:, None, None] ** 2)
-
-
-def halved(grey: np.ndarray) -> np.ndarray:
-    """Return squares [n,S,S] of half the side: float32 [n,S/2,S/2]."""
-    n, side = grey.shape[:2]
-    return grey.reshape(n, side // 2, 2, side // 2, 2).mean((2, 4), dtype=np.float32)
+    name.update(planes.data)
+    luma = Image.merge("RGB", [Image.fromarray(plane) for plane in planes]).convert("L")
+    small = luma if luma.size == (side, side) else luma.resize((side, side), Image.Resampling.BICUBIC, reducing_gap=3)
+    return np.asarray(small), name.digest()
