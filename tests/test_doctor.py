@@ -545,7 +545,7 @@ def test_broken_masks_are_listed(tmp_path: Path) -> None:
     pairs = save(tmp_path, truths(4), values())
     pairs.mask_path(1).write_text("text")
     found = diagnose(pairs)
-    assert found.broken == (("train/0001_mask.png", "not a JPEG, PNG, WebP, BMP, TIFF or GIF image"),)
+    assert found.broken == (("train/0001_mask.png", "not a JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or PPM image"),)
     assert found.decoder is not None
     for index in range(6):
         pairs.mask_path(index).write_text("text")
