@@ -49,7 +49,7 @@ The means take equal weights; `weighted` those of the recipe; the others those t
 
 CHOSEN: dict[str, str] = {
     "greedy": "by likelihood, shrunk towards equal weights as far as those images leave them open (a ridge, averaged "
-    "over five strengths by their evidence; MacKay, Neural Computation 4, 1992)",
+    "over six strengths by their evidence; MacKay, Neural Computation 4, 1992)",
     "caruana": "from greedy selection with replacement by accuracy (Caruana et al., ICML 2004)",
 }
 """The combinations whose weights are chosen on images → how, in words. `greedy` was the other one's name in earlier

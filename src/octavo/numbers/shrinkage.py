@@ -24,8 +24,8 @@ from scipy.special import softmax
 
 Doubles = NDArray[np.float64]
 
-STRENGTHS = (300.0, 100.0, 30.0, 10.0, 3.0)
-"""Of the pull towards equal weights: those have a deviation of 1/√(s·M), so from .03 to .33 of three members."""
+STRENGTHS = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)
+"""Of the pull towards equal weights: those have a deviation of 1/√(s·M), so from .02 to .33 of three members."""
 LEAST = 1e-3
 """Smaller weights are 0, which spares a member's work."""
 _BLOCK, _KEPT = 1 << 20, 1 << 24
