@@ -16,6 +16,7 @@ from octavo.data import store
 from octavo.leaks.find import LEAST, find_leaks
 from octavo.leaks.leak import KINDS, Leak
 from octavo.leaks.search import comparisons, search
+from octavo.progress import silent
 
 SCENES = Path(__file__).parents[2] / "shared" / "data" / "deepglobe13" / "validation"
 SIDE = 96
@@ -143,6 +144,23 @@ def test_a_search_is_done_once(folder: Folder, cache: Path) -> None:
     assert count and search(pixels, folder.parts, cache, progress=progress) == first and len(told) == count
     search(pixels, folder.parts, cache, within=True, progress=progress)
     assert len(told) > count
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"[[0, 1, 2, 3]]", None, b"3", b"[" * 99_999])
+def test_a_damaged_search_is_done_again(
+    content: bytes | None, folder: Folder, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = folder.pixels(cache)
+    first = search(pixels, folder.parts, cache, progress=silent)
+    (path,) = cache.glob("leaks/*/pairs.json")
+    if content is None:
+        path.unlink()
+    else:
+        whole = path.read_bytes()
+        path.write_bytes(whole.replace(b"0", b"1", 1) if content == b"3" else content)
+    assert search(pixels, folder.parts, cache, progress=silent) == first
+    (line,) = caplog.messages
+    assert line.startswith(f"warning: {path}: ") and line.endswith("; the images are compared again")
 
 
 def test_pairs_are_counted() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import pickle
 import re
+import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,9 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from octavo.data import torchvision_data
+from octavo.data import folder_sums, store, torchvision_data
 from octavo.data.torchvision_data import DATASETS, PAIR_DATASETS, Part, export, read, read_pairs
-from octavo.errors import UserError
+from octavo.errors import Damaged, UserError
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -71,6 +74,73 @@ def test_cifar_is_exported_once_and_read(tmp_path: Path, monkeypatch: pytest.Mon
             np.testing.assert_array_equal(np.asarray(image), images[int(Path(samples.files[index]).stem)])
     monkeypatch.setattr(torchvision_data, "_load", lambda *_: pytest.fail("loaded again"))
     assert read("torchvision:CIFAR10", cache=tmp_path).files == samples.files
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "image flipped": lambda folder: flip(folder / "train" / "07.png"),
+    "image cut": lambda folder: os.truncate(folder / "train" / "07.png", 9),
+    "image gone": lambda folder: (folder / "val" / "07.png").unlink(),
+    "another image": lambda folder: shutil.copy(folder / "val" / "07.png", folder / "val" / "7.png"),
+    "labels flipped": lambda folder: flip(folder / "labels.csv"),
+    "labels gone": lambda folder: (folder / "labels.csv").unlink(),
+    "list flipped": lambda folder: flip(folder / folder_sums.SUMS),
+    "empty list": lambda folder: os.truncate(folder / folder_sums.SUMS, 0),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_export_is_made_again(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cifar(tmp_path / "datasets" / "CIFAR10.raw", monkeypatch)
+    folder = export("CIFAR10", tmp_path)
+    whole = {str(path): path.read_bytes() for path in folder.rglob("[!.]*.*")}
+    DAMAGES[damage](folder)
+    assert export("CIFAR10", tmp_path) == folder
+    assert {str(path): path.read_bytes() for path in folder.rglob("[!.]*.*")} == whole
+    (line,) = caplog.messages
+    assert line.startswith(f"warning: {folder}/") and line.endswith("; it is exported again")
+
+
+def test_damage_that_leaves_the_time_is_found_when_images_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cifar(tmp_path / "datasets" / "CIFAR10.raw", monkeypatch)
+    image = export("CIFAR10", tmp_path) / "train" / "07.png"
+    times = image.stat()
+    flip(image)
+    os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(Damaged, match=r"07\.png: damaged or changed: .*octavo cache --clear datasets"):
+        store.build(read("torchvision:CIFAR10", cache=tmp_path), store.ImageDecoder(), tmp_path)
+
+
+def test_an_export_of_before_is_taken_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cifar(tmp_path / "datasets" / "CIFAR10.raw", monkeypatch)
+    folder = export("CIFAR10", tmp_path)
+    (folder / folder_sums.SUMS).unlink()
+    monkeypatch.setattr(torchvision_data, "_load", lambda *_: pytest.fail("loaded again"))
+    assert export("CIFAR10", tmp_path) == export("CIFAR10", tmp_path) == folder
+    (line,) = caplog.messages
+    assert "by an earlier version of Octavo, without checksums; they are added now" in line
+
+
+def test_torchvisions_own_files_are_those_of_the_first_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = tmp_path / "datasets" / "CIFAR10.raw"
+    cifar(raw, monkeypatch)
+    flip(export("CIFAR10", tmp_path) / "train" / "07.png")
+    flip(raw / "cifar-10-batches-py" / "batches.meta")
+    with pytest.raises(
+        Damaged, match=r"batches\.meta: damaged or changed: .*; delete it, and torchvision downloads it"
+    ):
+        export("CIFAR10", tmp_path)
 
 
 def test_export_from_the_published_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from filelock import Timeout
 from octavo.cache import locked, mark_used
 from octavo.data.content import DIGITS, digest_of
 from octavo.data.decoding import Decoder, Files, ImageDecoder, decoded, mean_bytes
+from octavo.data.folder_sums import noted_in, require
 from octavo.data.pixels import BrokenImage
 from octavo.data.stored import CHECKED, Pixels
 from octavo.data.walk import one_line
@@ -144,6 +145,9 @@ def _full(cache: Path, decoder: Decoder, facts: str) -> str:
 
 def _write(files: Files, decoder: Decoder, folder: Path, key: str, progress: Progress) -> None:
     """Decode everything into a folder beside the target and rename it there when it is whole."""
+    source = Path(files.folder or files.root)
+    if source.is_relative_to(folder.parents[1] / "datasets") and noted_in(source):
+        require(source, f"delete {source} (octavo cache --clear datasets), and it is made again", content=True)
     temporary = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:

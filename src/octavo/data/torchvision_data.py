@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ from typing import Any
 from PIL import Image
 
 from octavo.cache import locked, open_cache
-from octavo.data import pairs, readers
+from octavo.data import folder_sums, pairs, readers
 from octavo.data.pairs import Pairs
 from octavo.data.samples import Samples
-from octavo.errors import UserError, lookup, suggest
+from octavo.errors import Damaged, UserError, lookup, suggest
+from octavo.integrity import check, sha256_of
+from octavo.log import warn
 from octavo.progress import Progress, silent
 
 PREFIX = "torchvision:"
@@ -115,7 +117,8 @@ def _known(data: str | Path, layout: str | None, names: Iterable[str], others: I
 def _unpack_voc(name: str, cache: Path, progress: Progress) -> Path:
     """Return `cache`/datasets/NAME, which holds torchvision's own folder VOC2012; it appears whole or not at all."""
     folder = cache / "datasets" / name
-    if folder.is_dir():
+    if folder.is_dir() and (folder_sums.noted_in(folder) or _adopted(folder)):
+        folder_sums.require(folder, f"delete {folder}, and it is unpacked again")
         return folder
     with locked(cache, f"datasets-{name}"):
         if not folder.is_dir():
@@ -126,8 +129,45 @@ def _unpack_voc(name: str, cache: Path, progress: Progress) -> Path:
             progress(f"get {name}", 0, 1)
             _load(name, Part("train", {"image_set": "train", "download": not unpacked.is_dir()}), cache)
             progress(f"get {name}", 1, 1)
+            folder_sums.note(unpacked, folder_sums.sums_of(unpacked), {}, name)
             unpacked.rename(folder)
     return folder
+
+
+def _adopted(folder: Path) -> bool:
+    """Note the checksums of a folder that was made before there were any, and tell the user; return True."""
+    warn(f"{folder}: was made by an earlier version of Octavo, without checksums; they are added now")
+    folder_sums.note(folder, folder_sums.sums_of(folder), {}, folder.name)
+    return True
+
+
+def _whole(folder: Path, tell: Callable[[str], None] | None = None) -> bool:
+    """Tell whether an exported data set is there and what was written; `tell` is told why a damaged one isn't."""
+    if not folder.is_dir():
+        return False
+    try:
+        if folder_sums.noted_in(folder) or _adopted(folder):
+            folder_sums.require(folder, "it is exported again")
+    except Damaged as error:
+        if tell:
+            tell(str(error))
+        return False
+    return True
+
+
+def _require_raw(folder: Path, raw: Path) -> None:
+    """Refuse to export again from files of torchvision's that have changed since the first time.
+
+    Raises:
+        Damaged: one isn't what it was.
+    """
+    try:
+        _, made_from, _ = folder_sums.noted(folder, "")
+    except Damaged:  # nothing says what they were
+        return
+    there = {name: digest for name, digest in made_from.items() if (raw / name).is_file()}
+    for name, digest in there.items():
+        check(raw / name, sha256_of(raw / name), digest, "delete it, and torchvision downloads it again")
 
 
 def export(name: str, cache: Path, progress: Progress = silent) -> Path:
@@ -139,16 +179,19 @@ def export(name: str, cache: Path, progress: Progress = silent) -> Path:
     Raises:
         UserError: when the data set can't be had.
     """
-    folder = cache / "datasets" / name
-    if folder.is_dir():
+    folder, raw = cache / "datasets" / name, cache / "datasets" / f"{name}.raw"
+    if _whole(folder):
         return folder
     with locked(cache, f"datasets-{name}"):
-        if not folder.is_dir():
+        if not _whole(folder, warn):
+            _require_raw(folder, raw)
             parts = [(part.split, _load(name, part, cache)) for part in DATASETS[name]]
             temporary = folder.with_name(f"{name}.tmp")
             shutil.rmtree(temporary, ignore_errors=True)
             try:
                 _write(temporary, parts, progress)
+                folder_sums.note(temporary, folder_sums.sums_of(temporary), folder_sums.sums_of(raw), name)
+                shutil.rmtree(folder, ignore_errors=True)
                 temporary.rename(folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
@@ -12,9 +11,12 @@ import numpy as np
 
 from octavo.cache import locked, mark_used, note_facts, source_of
 from octavo.data.store import Pixels
+from octavo.errors import Damaged
 from octavo.files import write_atomic
+from octavo.integrity import read_sealed, sealed
 from octavo.leaks.find import RULE, find_leaks
 from octavo.leaks.leak import Leak
+from octavo.log import warn
 from octavo.progress import Progress
 
 MOST = 2_000_000_000
@@ -42,13 +44,28 @@ def search(
     key = digest.hexdigest()[:20]
     folder = cache / "leaks" / key
     with locked(cache, f"leaks-{key}"):
-        if (folder / _FILE).is_file():
+        if (kept := _kept(folder)) is not None:
             mark_used(folder)
-            return tuple(Leak(*pair) for pair in json.loads((folder / _FILE).read_text(encoding="utf-8")))
+            return kept
         found = find_leaks(pixels, parts, within=within, progress=progress)
         folder.mkdir(parents=True, exist_ok=True)
         images = sum(map(len, parts.values()))
         note_facts(folder, source=source_of(pixels.folder), images=images, what=" and ".join(parts))
         pairs = [[leak.first, leak.second, leak.kind, leak.similarity] for leak in found]
-        write_atomic(folder / _FILE, json.dumps(pairs).encode())
+        write_atomic(folder / _FILE, sealed({"key": key, "pairs": pairs}))
     return found
+
+
+def _kept(folder: Path) -> tuple[Leak, ...] | None:
+    """Return what an earlier search found; None where there was none, or what it left is damaged, which is told."""
+    if not folder.is_dir():
+        return None
+    remedy = "the images are compared again"
+    try:
+        found = read_sealed(folder / _FILE, remedy)
+        if found.get("key") != folder.name:
+            raise Damaged(f"{folder / _FILE}: is of other images; {remedy}")
+    except Damaged as error:
+        warn(str(error))
+        return None
+    return tuple(Leak(*pair) for pair in found["pairs"])
