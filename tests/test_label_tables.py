@@ -170,6 +170,16 @@ def test_a_table_above_the_images_is_asked_about(tmp_path: Path) -> None:
     assert labels(tmp_path) == labels(file)
 
 
+def test_predictions_above_a_folder_of_classes_do_not_matter(tmp_path: Path) -> None:
+    make(tmp_path, [f"data/{name}/{i}.png" for name in "xy" for i in range(3)])
+    put(
+        tmp_path,
+        "out.csv",
+        "image_id,label\n" + "".join(f"{n}/{i}.png,{'xy'[i % 2]}\n" for n in "xy" for i in range(3)),
+    )
+    assert read(tmp_path / "data").layout == "folders"
+
+
 def test_a_table_of_masks_by_content(tmp_path: Path) -> None:
     make(tmp_path, [f"{half}/{i}.png" for half in ("x", "y") for i in "abcd"])
     put(tmp_path, "t.csv", "img;gt\nx\\a.png;y\\a.png\nx\\b.png;y\\b.png\nx\\c.png;y\\c.png\nx\\d.png;y\\d.png\n")

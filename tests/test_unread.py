@@ -106,6 +106,15 @@ def test_what_lies_in_an_empty_class_or_folder_is_named(tmp_path: Path) -> None:
         read(tmp_path / "b")
 
 
+def test_few_tables_are_named(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv", "c.tsv", "n.txt"):
+        (tmp_path / name).touch()
+    assert unread_below([tmp_path]) == "not read: 2 .csv (a.csv, b.csv), 1 .tsv (c.tsv), 1 .txt"
+    for i in range(2):
+        (tmp_path / f"{i}.csv").touch()
+    assert unread_below([tmp_path]) == "not read: 4 .csv, 1 .tsv (c.tsv), 1 .txt"
+
+
 def test_many_endings_stay_one_line(tmp_path: Path) -> None:
     for i in range(20):
         (tmp_path / f"x.e{i}").touch()

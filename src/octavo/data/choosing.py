@@ -133,7 +133,7 @@ def _look(root: Path, task: Task[Content]) -> Choice[Content]:
             raise UserError(f"{above[0].question()}; the table needs --data {above[0].table.file}")
         why = task.doubt(root, None, None)
         raise UserError(why) if why else unknown(root, task.readers)
-    above = tables_above(root, task.kind)
+    above = tables_above(root, task.kind) if weak else []  # beside classes it may well be a list of predictions
     if open_ := [table for table in (*tables, *above) if not _agrees(table, told)]:
         beyond = f"; the table needs --data {open_[0].table.file}" if open_[0] in above else ""
         raise UserError(open_[0].question([] if weak else fitting) + beyond)
