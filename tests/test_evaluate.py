@@ -106,7 +106,7 @@ def test_parts_of_another_folder(run: RunFolder, digits_folder: Path, tmp_path: 
     report = evaluate(run, data=tmp_path / "other", device="cpu", cache=tmp_path / "cache")
     assert (report.split, report.n, report.flattered) == ("other/val", 30, False)
     report = evaluate(run, data=tmp_path / "other", split="train", device="cpu", cache=tmp_path / "cache")
-    assert (report.split, report.n, report.flattered) == ("other/train", 160, False)
+    assert (report.split, report.n, report.flattered) == ("train", 160, True)  # they are the run's own, all of them
     with pytest.raises(UserError, match='--split: unknown "tset"; expected one of: train, val'):
         evaluate(run, data=tmp_path / "other", split="tset", cache=tmp_path / "cache")
 

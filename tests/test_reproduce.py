@@ -21,11 +21,12 @@ import octavo
 from conftest import Octavo, old_run, reseal
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import Hardware
+from octavo.engine.identity import changed_rows
 from octavo.engine.trained_files import trained_files
 from octavo.errors import UserError
 from octavo.options import Options
 from octavo.progress import Interrupted
-from octavo.verbs.conditions import changed_rows, other_surroundings, surroundings
+from octavo.verbs.conditions import other_surroundings, surroundings
 from octavo.verbs.differing import Comparison, compare_runs
 from octavo.verbs.prune import prune
 from octavo.verbs.reproduce import Reproduction, reproduce
@@ -210,7 +211,7 @@ def _repainted(data: Path) -> None:
 CHANGES: dict[str, tuple[Change, str]] = {
     "file gone": (lambda data: (data / "val_10" / "5_17.png").unlink(), r"1 file is gone \(val_10/5_17.png\)"),
     "label": (_relabelled, r"1 file is gone \(train_10/3_2.png\); 1 file is new \(train_10/4_99.png\)"),
-    "pixel": (_repainted, r"the pixels of the images have changed \(written since: train_10/3_2.png\)"),
+    "pixel": (_repainted, r"1 file with other pixels \(train_10/3_2.png\)"),
 }
 
 

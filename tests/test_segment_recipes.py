@@ -16,6 +16,7 @@ from octavo.networks.build import build_segmenter, check_segmenter, notes
 from octavo.networks.pack import pack, table
 from octavo.networks.pyramid import Pyramid
 from octavo.networks.weights import check_name, gather, normalization
+from octavo.numbers.rules import headline_rule
 from octavo.recipe import SegmentRecipe, dumps, load, shipped
 
 NAMES = [name for name in shipped() if isinstance(load(name), SegmentRecipe)]
@@ -55,7 +56,7 @@ def test_the_references_recipes(name: str, count: int) -> None:
     assert (recipe.augment.hflip, recipe.augment.vflip) == (0.5, 0.5)
     assert recipe.augment.model_copy(update={"hflip": 0.0, "vflip": 0.0}).random is False
     assert recipe.stages.at == (15, 30, "best")
-    assert recipe.measure.rule == "course"
+    assert headline_rule(recipe.measure.rule, load_table("course").scored) == "course"
     assert recipe.loss.model_dump() == {"cross_entropy": 1, "focal": 0, "focal_gamma": 2, "dice": 0, "lovasz": 0}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.special import softmax
 
 from conftest import Octavo, reseal
@@ -94,7 +95,7 @@ def test_evaluation_of_other_images_tries_sets_of_all_val(run: RunFolder, digits
     for file in (digits_folder / "val_10").glob("*_1[67].png"):
         folder = tmp_path / "other" / file.name.partition("_")[0]
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, folder / file.name)
+        Image.fromarray(np.asarray(Image.open(file)) ^ 1).save(folder / file.name)
     report = evaluate(run, data=tmp_path / "other", device="cpu", cache=tmp_path / "cache", coverage=0.8, sets="aps")
     assert report.sets and (report.sets.fitted, report.sets.scored) == (len(run.labels("val")), report.n)
     assert report.sets.method == "aps" and run.metrics.sets is None

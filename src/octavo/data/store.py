@@ -55,6 +55,11 @@ def store_key(files: Files, decoder: Decoder) -> str:
     return digest.hexdigest()[:32]
 
 
+def built(files: Files, decoder: Decoder, cache: Path) -> Pixels | None:
+    """Return the store of these images or masks if it is in `cache` already, and whole."""
+    return _load(cache / "pixels" / store_key(files, decoder), files, decoder)
+
+
 def build(
     files: Files, decoder: Decoder, cache: Path, *, skip_broken: bool = False, progress: Progress = silent
 ) -> Pixels:

@@ -19,6 +19,7 @@ from octavo.data.pairs import Pairs
 from octavo.data.samples import Samples
 from octavo.data.store import Pixels
 from octavo.engine.hardware import Hardware
+from octavo.engine.identity import IMAGE_COLUMN, DataIdentity, decoding_of
 from octavo.engine.job import parts_of_fold
 from octavo.engine.versions import versions
 from octavo.files import csv_bytes
@@ -71,6 +72,15 @@ class Material:
     def counts_of_one(self) -> dict[str, int]:
         """Images in each part of one training: the first fold's, where there are folds."""
         return {part: len(indices) for part, indices in parts_of_fold(self.parts, self.folds, 0).items()}
+
+    def identity(self, recipe: Recipe) -> DataIdentity:
+        """Return what the images are, and what they are labelled with, as `recipe` decodes them."""
+        rows = [{key: str(value) for key, value in row.items()} for row in self.rows]
+        masks = self.labels.pixels.digest if isinstance(self.labels, MaskRows) else None
+        table = self.table.to_dict() if self.table else None
+        return DataIdentity(
+            rows, self.samples.own_split, decoding_of(recipe), self.pixels.digest, masks, self.classes, table
+        )
 
     def manifest(self, recipe: Recipe, hardware: Hardware) -> dict[str, Any]:
         """Return what is fixed before the first step: versions, hashes, seed, hardware, classes.
@@ -145,6 +155,7 @@ def prepare(
         row |= {"fold": str(folds[i] + 1) if folds[i] >= 0 else ""} if folds is not None else {}
         row |= {"group": samples.groups[i]} if samples.groups else {}
         row |= {"given": corrections.given.get(i, "")} if corrections else {}
+        row |= {IMAGE_COLUMN: pixels.digests[i]}
     return Material(
         data, right, right.classes, right.labels, pixels, parts, rows, pixels.broken, folds=folds,
         corrections=corrections, warnings=division.warnings,

@@ -19,13 +19,14 @@ from octavo.data.masks import MaskDecoder
 from octavo.data.pair_division import Shown, divide_pairs
 from octavo.data.pairs import Pairs
 from octavo.data.pixels import probe
+from octavo.engine.identity import IMAGE_COLUMN, MASK_COLUMN
 from octavo.engine.losses import make_loss
 from octavo.engine.material import Material, part_of
 from octavo.engine.segment import one_size, whole_batch
 from octavo.engine.stages import chosen_images
 from octavo.errors import UserError, lookup
 from octavo.networks.build import build_segmenter, check_segmenter, fits_norm
-from octavo.numbers.rules import RULES
+from octavo.numbers.rules import AUTO, RULES
 from octavo.progress import Progress
 from octavo.recipe import SegmentRecipe
 from octavo.threads import in_threads
@@ -52,7 +53,8 @@ def prepare(
     """
     if labels:
         raise UserError(f"--labels: {recipe.name} is trained on masks, which have no labels of images; leave it away")
-    lookup(RULES, recipe.measure.rule, "measure.rule")
+    if recipe.measure.rule != AUTO:
+        lookup(RULES, recipe.measure.rule, "measure.rule")
     pairs = torchvision_data.read_pairs(data, layout, columns, cache=cache, progress=progress)
     decoder = _decoder(recipe, pairs, progress)
     check_segmenter(recipe, len(decoder.table.names))
@@ -70,8 +72,10 @@ def prepare(
     places = part_of(parts, broken, len(pairs.files))
     names = mask_names(pairs.files, places)
     rows = [
-        {"file": file, "mask": mask, "part": part, "name": name}
-        for file, mask, part, name in zip(pairs.files, pairs.masks, places, names, strict=True)
+        {"file": file, "mask": mask, "part": part, "name": name, IMAGE_COLUMN: image, MASK_COLUMN: content}
+        for file, mask, part, name, image, content in zip(
+            pairs.files, pairs.masks, places, names, pixels.digests, masks.digests, strict=True
+        )
     ]
     for row, group in zip(rows, pairs.groups, strict=bool(pairs.groups)):
         row["group"] = group

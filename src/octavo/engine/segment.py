@@ -28,7 +28,7 @@ from octavo.networks.backbone import parameters
 from octavo.networks.build import start_segmenter
 from octavo.networks.segmenter import SegmenterNet
 from octavo.numbers.confusion import confusion, confusions_of
-from octavo.numbers.rules import RULES
+from octavo.numbers.rules import RULES, headline_rule
 from octavo.progress import Progress, silent
 from octavo.recipe import Segmenter, SegmentRecipe
 
@@ -44,7 +44,7 @@ def prepare(job: Job, progress: Progress) -> Prepared:
         make_loss(loss, job.classes, class_weights(job, progress), train.label_smoothing),
         _table(job).names,
         confusions_of,
-        partial(_score, recipe.measure.rule, _table(job).scored),
+        partial(_score, headline_rule(recipe.measure.rule, _table(job).scored), _table(job).scored),
         plain=loss.cross_entropy == 1 and not (loss.focal or loss.dice or loss.lovasz),
     )
     source, ways, trained = PixelRows(job.pixels), inputs, net

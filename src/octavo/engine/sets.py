@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.special import softmax
 
@@ -49,6 +51,71 @@ def half_tried(run: RunFolder, coverage: float, method: str = METHOD) -> Sets:
     fitted = fit_sets(probabilities[first], labels[first], coverage, method)
     grouped, where = run.groups("val") is not None, "one half of the validation images"
     return tried(fitted, probabilities[~first], labels[~first], where, "the other half", grouped=grouped)
+
+
+def tried_on(
+    run: RunFolder,
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    where: str,
+    coverage: float,
+    method: str = METHOD,
+    *,
+    images: Sequence[str] = (),
+    validation: Sequence[str] = (),
+) -> Sets:
+    """Return how sets do on other images than those that they are fitted on, whatever was scored.
+
+    They are fitted on the validation images that aren't scored; where that leaves less than half of them, on one half,
+    and tried on the scored images that aren't in it.
+
+    Args:
+        run: a finished run of classifiers.
+        probabilities: of the scored images, [n,C].
+        labels: of these, int [n].
+        where: what they are called.
+        coverage: as of `sets_of`.
+        method: as of `sets_of`.
+        images: content digests of the scored images; none: no validation image is among them.
+        validation: those of the run's validation images, in their order.
+
+    Raises:
+        UserError: as `sets_of`, and where no scored image is left to try them on.
+    """
+    grouped = run.groups("val") is not None
+    fitted, left = _apart(run, images, validation)
+    if fitted.all():
+        sets, on = sets_of(run, coverage, method), "the run's validation images"
+    else:
+        require_clean(run, "sets fitted on them promise too much")
+        sets = fit_sets(_probabilities(run)[fitted], run.labels("val")[fitted], coverage, method)
+        on = f"{int(fitted.sum()):,} of the run's validation images, none of which they are tried on"
+    rows = left if len(left) else slice(None)
+    return tried(sets, probabilities[rows], labels[rows], on, where, grouped=grouped)
+
+
+def _apart(run: RunFolder, images: Sequence[str], validation: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return which validation images, bool [v], sets are fitted on, and which scored ones, bool [n], they are tried on.
+
+    Images are told by their content digests; no group has images on both sides.
+    """
+    scored, groups = set(images) - {""}, run.groups("val")
+    if not scored or not validation:
+        return np.ones(len(run.labels("val")), bool), np.ones(len(images), bool)
+    seen = np.array([image in scored for image in validation], bool)
+    if groups is not None:
+        seen = np.isin(groups, groups[seen])
+    if (~seen).sum() * 2 >= len(seen):
+        return ~seen, np.ones(len(images), bool)
+    half = first_half(run)
+    fitted = {image for image, chosen in zip(validation, half, strict=True) if chosen}
+    left = np.array([image not in fitted for image in images], bool)
+    if not left.any():
+        raise UserError(
+            f"{run.path}: the scored images are the validation images that prediction sets are fitted on; score others "
+            "too, or leave --coverage out"
+        )
+    return half, left
 
 
 def first_half(run: RunFolder, seed: int | None = None) -> np.ndarray:

@@ -8,9 +8,10 @@ from pathlib import PurePath
 from typing import Any
 
 from octavo.engine.folder import RunFolder
+from octavo.engine.identity import DataIdentity, comparable, decoding_of
 from octavo.looks.names import last_parts
 from octavo.numbers.compare_results import Difference
-from octavo.recipe import ClassifyRecipe, Recipe, SegmentRecipe
+from octavo.recipe import Recipe
 
 _NAMING = ("name", "description", "task")
 
@@ -41,14 +42,14 @@ def _shown(values: Sequence[str | None]) -> tuple[str | None, ...]:
 
 def data_warnings(runs: Sequence[RunFolder], names: Sequence[str]) -> tuple[str, ...]:
     """Return a sentence for each run whose data aren't the first one's, as far as their digests tell."""
-    first, found = runs[0], []
+    first, found, known = runs[0], [], comparable([DataIdentity.of_run(run) for run in runs])
     for run, name in zip(runs[1:], names[1:], strict=True):
         ours, theirs = first.manifest["data"], run.manifest["data"]
         if ours.get("masks") != theirs.get("masks") and first.manifest["table"] == run.manifest["table"]:
             found.append(f"{name} was trained on other masks than {names[0]}")
         if ours["pixels"] == theirs["pixels"]:
             continue
-        if _stored(first.recipe) != _stored(run.recipe):
+        if decoding_of(first.recipe) != decoding_of(run.recipe):
             found.append(
                 f"{name} stores its images in another size than {names[0]}, so that nothing proves the images the "
                 "same; they are paired by file name and truth"
@@ -56,16 +57,9 @@ def data_warnings(runs: Sequence[RunFolder], names: Sequence[str]) -> tuple[str,
         else:
             found.append(
                 f"{name} was trained on other images than {names[0]} (their digests differ); they are paired by file "
-                "name and truth"
+                f"name and truth{', and are the same by their pixels' if known else ''}"
             )
     return tuple(found)
-
-
-def _stored(recipe: Recipe) -> object:
-    """Return what decides the size in which a recipe's images are stored."""
-    if isinstance(recipe, ClassifyRecipe):
-        return recipe.stored_side
-    return recipe.data.scale if isinstance(recipe, SegmentRecipe) else None
 
 
 def _of_recipe(recipe: Recipe, networks: set[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from octavo.engine.folder import RunFolder
+from octavo.engine.identity import IMAGE_COLUMN, MASK_COLUMN, DataIdentity, comparable
 from octavo.errors import UserError
 from octavo.looks.subject import ClassifySubject, SegmentSubject, subject_of
 from octavo.numbers.averages import Confusions, Flags
@@ -69,8 +70,8 @@ def share(names: Sequence[str], truths: Sequence[Truths]) -> Shared:
     same = [file for file in common if all(table[file][1] == tables[0][file][1] for table in tables)]
     if not same:
         raise UserError(
-            f"report: the runs share {counted(len(common), 'validation image')}, but no truth: their labels or masks "
-            "are others; compare runs that were scored on the same data"
+            f"report: the runs share {counted(len(common), 'validation image')}, but no truth: their labels, masks "
+            "or pixels are others; compare runs that were scored on the same data"
         )
     warnings = []
     if any(len(table) != len(common) for table in tables):
@@ -80,14 +81,25 @@ def share(names: Sequence[str], truths: Sequence[Truths]) -> Shared:
         )
     if len(same) < len(common):
         left = counted(len(common) - len(same), "shared image")
-        warnings.append(f"{left} left out, as the truth isn't the same in all runs")
+        warnings.append(f"{left} left out, as its truth or its pixels aren't the same in all runs")
     places = tuple(np.array([table[file][0] for file in same], np.int64) for table in tables)
     return Shared(tuple(same), places, tuple(warnings))
 
 
-def label_truth(run: RunFolder) -> Truths:
-    """Return the class of each validation image of a run of classifiers."""
-    return [(row["file"], row["label"]) for row in run.samples() if row["part"] == "val"]
+def label_truths(runs: Sequence[RunFolder]) -> list[Truths]:
+    """Return the class of each validation image of runs of classifiers, with its content where all runs know it."""
+    data = [DataIdentity.of_run(run) for run in runs]
+    contents = _contents(data)
+    return [
+        [(row["file"], (row["label"], image)) for row, image in zip(own.part_rows("val"), images, strict=True)]
+        for own, images in zip(data, contents, strict=True)
+    ]
+
+
+def _contents(data: Sequence[DataIdentity]) -> list[list[str]]:
+    """Return the content digests of the validation images of each run; empty ones where they can't be compared."""
+    rows = [own.part_rows("val") for own in data]
+    return [[row[IMAGE_COLUMN] if comparable(data) else "" for row in own] for own in rows]
 
 
 def all_classes(runs: Sequence[RunFolder]) -> tuple[str, ...]:
@@ -132,6 +144,16 @@ def aligned_counts(subject: SegmentSubject, classes: Sequence[str]) -> Confusion
     return subject.counts[:, order][:, :, order]
 
 
-def mask_truth(files: Sequence[str], counts: Confusions) -> Truths:
-    """Return the true pixels of each class of each validation image, from counts int64 [n,C+1,C+1]."""
-    return [(file, tuple(row)) for file, row in zip(files, counts.sum(axis=2).tolist(), strict=True)]
+def mask_truths(runs: Sequence[RunFolder], counts: Sequence[Confusions]) -> list[Truths]:
+    """Return the mask of each validation image of runs of segmenters, with the image's content, where all know these.
+
+    Elsewhere a mask is known by its true pixels of each class, from counts int64 [n,C+1,C+1].
+    """
+    data = [DataIdentity.of_run(run) for run in runs]
+    masks = all(MASK_COLUMN in own.rows[0] and own.table == data[0].table for own in data)
+    found: list[Truths] = []
+    for own, images, confusions in zip(data, _contents(data), counts, strict=True):
+        rows, pixels = own.part_rows("val"), confusions.sum(axis=2).tolist()
+        truths = [(row[MASK_COLUMN] if masks else "", *each) for row, each in zip(rows, pixels, strict=True)]
+        found.append([(row["file"], pair) for row, pair in zip(rows, zip(truths, images, strict=True), strict=True)])
+    return found

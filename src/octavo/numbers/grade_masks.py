@@ -84,6 +84,11 @@ def grade_masks(
     )
 
 
+def present_in(confusions: Confusions) -> Flags:
+    """Return which classes have a pixel in the true masks of images, bool [C], from counts [n,C+1,C+1]."""
+    return confusions.sum(axis=(0, 2))[:-1] > 0
+
+
 def mask_card(confusions: Confusions, names: Sequence[str], scored: Flags, headline: str) -> tuple[RuleValue, ...]:
     """Return what every rule makes of the same predictions: the headline, the other rules, what is told beside.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from octavo.numbers.averages import (
+    Flags,
     absent_as,
     both_known,
     by_image,
@@ -33,7 +34,10 @@ from octavo.numbers.averages import (
 )
 from octavo.numbers.rule import Rule, Scored
 
-__all__ = ["BESIDE", "NOTHING", "RULES", "Rule", "Scored"]
+__all__ = ["AUTO", "BESIDE", "NOTHING", "RULES", "Rule", "Scored", "headline_rule"]
+
+AUTO = "auto"
+"""Stands for the rule that suits the table of classes, see `headline_rule`."""
 
 _JACCARD = "torchmetrics.classification 1.9.0, MulticlassJaccardIndex"
 _MEAN_IOU = "torchmetrics.segmentation 1.9.0, MeanIoU"
@@ -239,3 +243,22 @@ BESIDE: dict[str, Rule] = {
     )
 }
 """Name in `metrics.json` → what is told beside the mIoU, on the same pixels by every rule: those with a truth."""
+
+
+def headline_rule(asked: str | None, scored: Flags, present: Flags | None = None) -> str:
+    """Return the rule of the headline mIoU: the one that is asked for, or by default the one that suits the classes.
+
+    That is `course` where the table has classes that aren't scored, which it alone leaves out, as long as it has a
+    number: every scored class has to occur in the truth. Otherwise it is `mmsegmentation`, which always has one.
+    Training, `evaluate` and `score` decide by this function alone.
+
+    Args:
+        asked: a key of `RULES`; `AUTO` or None for the default.
+        scored: bool [C], which classes the table scores.
+        present: bool [C], which classes have a pixel in the masks that are scored; None: all.
+    """
+    if asked is not None and asked != AUTO:
+        return asked
+    counted = np.asarray(scored)
+    whole = present is None or bool(np.asarray(present)[counted].all())
+    return "course" if whole and counted.any() and not counted.all() else "mmsegmentation"

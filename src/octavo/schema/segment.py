@@ -133,9 +133,10 @@ class Stages(Section):
 class Measure(Section):
     """How masks are scored."""
 
-    rule: str = "mmsegmentation"
-    """Rule of the headline mIoU: `mmsegmentation` (classes that don't occur are left out), `course`, `voc`, …;
-    `octavo score` shows all of them side by side."""
+    rule: str = "auto"
+    """Rule of the headline mIoU: `mmsegmentation` (classes that don't occur are left out), `course`, `voc`, …; `auto`:
+    `course` where the table has classes that aren't scored and all others occur in the scored masks, else
+    `mmsegmentation`. `octavo score` shows all of them side by side."""
 
 
 class SegmentRecipe(Recipe):

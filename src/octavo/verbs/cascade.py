@@ -118,7 +118,7 @@ def _tried(
 ) -> CascadeReport:
     """Return how a cascade does on the images `scored`, bool [n], of which prefixes say `answers`, [K,N,C]."""
     labels, groups = run.labels("val")[scored], run.groups("val")
-    boot = Bootstrap(labels, seed=run.recipe.seed, groups=None if groups is None else groups[scored])
+    boot = Bootstrap(labels, groups=None if groups is None else groups[scored])
     called, stops = answers.argmax(2), stopped(confidences(answers), thresholds)
     chosen = called[stops, np.arange(len(stops))]
     systems = {str(k): accuracy_of(one, labels) for k, one in enumerate(called)} | {

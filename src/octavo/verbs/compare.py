@@ -13,16 +13,17 @@ from octavo.files import write_atomic
 from octavo.looks.comparison import looks_of
 from octavo.looks.differences import data_warnings, differences
 from octavo.looks.names import last_parts
-from octavo.looks.paired import Answers, Shared, aligned_counts, all_classes, answers, label_truth, mask_truth, share
+from octavo.looks.paired import Answers, Shared, aligned_counts, all_classes, answers, label_truths, mask_truths, share
 from octavo.looks.subject import SegmentSubject, subject_of
 from octavo.numbers.averages import Confusions, Flags
 from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.compare import FEWEST, Compared, compare_answers, compare_masks, replicates_for
 from octavo.numbers.compare_results import BestMember, Comparison, HardImage, RunSide
+from octavo.numbers.mask_results import SegmentReport
 from octavo.numbers.metrics import METRICS
 from octavo.numbers.results import Interval
 from octavo.numbers.rule import Rule
-from octavo.numbers.rules import BESIDE, RULES
+from octavo.numbers.rules import AUTO, BESIDE, RULES
 from octavo.overwrite import parsed_by, require_writable, run_of
 from octavo.page.comparison import page_of
 from octavo.page.page import PAGE, render
@@ -109,7 +110,7 @@ def _files(out: Path, overwrite: bool) -> tuple[Path, Path]:
 
 def _classifiers(runs: Sequence[RunFolder], names: tuple[str, ...], progress: Progress) -> Comparison:
     classes = all_classes(runs)
-    shared = share(names, [label_truth(run) for run in runs])
+    shared = share(names, label_truths(runs))
     found: list[Answers] = []
     for run, places in zip(runs, shared.places, strict=True):
         found.append(answers(run, places, classes))
@@ -119,7 +120,7 @@ def _classifiers(runs: Sequence[RunFolder], names: tuple[str, ...], progress: Pr
     right: Flags = np.stack([a.predicted == labels for a in found])
     groups = runs[0].groups("val")
     together = None if groups is None else groups[shared.places[0]]
-    boot = Bootstrap(labels, seed=runs[0].recipe.seed, level=_LEVEL, groups=together)
+    boot = Bootstrap(labels, level=_LEVEL, groups=together)
     result = compare_answers(names, right, [a.members for a in found], labels, classes, boot)
     lost = np.flatnonzero(~right.any(axis=0))
     surest = lost[np.argsort(np.mean([a.certainty for a in found], axis=0)[lost], kind="stable")]
@@ -150,11 +151,13 @@ def _segmenters(runs: Sequence[RunFolder], names: tuple[str, ...], progress: Pro
     for subject in subjects:
         whole.append(aligned_counts(subject, classes))
         progress("compare", len(whole), len(subjects))
-    shared = share(names, [mask_truth(s.files, counts) for s, counts in zip(subjects, whole, strict=True)])
+    shared = share(names, mask_truths(runs, whole))
     counts = [own[places] for own, places in zip(whole, shared.places, strict=True)]
-    rule, scored = RULES[subjects[0].recipe.measure.rule], np.asarray(table.scored)
+    rule, scored = RULES[_rule_of(runs[0])], np.asarray(table.scored)
+    groups = runs[0].groups("val")
+    together = None if groups is None else groups[shared.places[0]]
     boot = Bootstrap(
-        np.zeros(len(shared.files), np.int64), replicates_for(len(runs)), runs[0].recipe.seed, _LEVEL, stratify=False
+        np.zeros(len(shared.files), np.int64), replicates_for(len(runs)), level=_LEVEL, stratify=False, groups=together
     )
     result = compare_masks(names, counts, classes, scored, rule, boot)
     few = len(shared.files) < FEWEST
@@ -183,9 +186,15 @@ def _worst(files: Sequence[str], counts: Sequence[Confusions]) -> tuple[HardImag
     )  # fmt: skip
 
 
+def _rule_of(run: RunFolder) -> str:
+    report, asked = run.metrics, run.recipe_as(SegmentRecipe).measure.rule
+    assert isinstance(report, SegmentReport)
+    return report.rule_name if asked == AUTO else asked
+
+
 def _other_rules(runs: Sequence[RunFolder], names: Sequence[str], rule: Rule) -> list[str]:
     """Return a warning where runs would be scored by another rule, or with other classes, by themselves."""
-    own = {name: run.recipe_as(SegmentRecipe).measure.rule for name, run in zip(names, runs, strict=True)}
+    own = {name: _rule_of(run) for name, run in zip(names, runs, strict=True)}
     others = [f'{name} "{key}"' for name, key in own.items() if key != rule.name]
     found = [f'every run is scored by the rule of {names[0]}, "{rule.name}"; by itself: {", ".join(others)}']
     tables = [dict(zip(run.table.names, map(bool, run.table.scored), strict=True)) for run in runs]

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from octavo.data.batches import MaskRows
-from octavo.engine.folder import MANIFEST, RunFolder
+from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import Hardware
+from octavo.engine.identity import DataIdentity, changes
 from octavo.engine.material import Material
 from octavo.engine.teacher import identity_of, teacher_of
 from octavo.engine.versions import VARIABLES, versions
 from octavo.recipe import Recipe
-from octavo.words import counted
-
-_SHOWN = 3
-"""Files that are named of those that have changed."""
 
 
 def _processor(manifest: Mapping[str, Any]) -> str:
@@ -108,49 +103,4 @@ def changed_teacher(run: RunFolder, recipe: Recipe) -> list[str]:
 
 def changed_data(run: RunFolder, material: Material) -> list[str]:
     """Return, a line each, in what the data are others than those a run was made from."""
-    manifest, then = run.manifest, run.manifest["data"]
-    lines = changed_rows(run.samples(), [{k: str(v) for k, v in row.items()} for row in material.rows])
-    if tuple(manifest["classes"]) != material.classes:
-        lines.append(f"the classes were {_some(manifest['classes'])}, and are {_some(material.classes)} now")
-    if manifest.get("table") != (material.table.to_dict() if material.table else None):
-        lines.append("the table of classes has changed")
-    if lines:  # other files are other pixels: that says nothing more
-        return lines
-    if then["pixels"] != material.pixels.digest:
-        lines.append(f"the pixels of the images have changed{_newer(run, material, 'files')}")
-    labels = material.labels
-    if isinstance(labels, MaskRows) and then.get("masks") != labels.pixels.digest:
-        lines.append(f"the masks have changed{_newer(run, material, 'masks')}")
-    return lines
-
-
-def changed_rows(then: Sequence[Mapping[str, str]], now: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return, a line each, how lists of files with their labels and parts differ, in the columns that both have."""
-    was, here = ({row["file"]: row for row in rows} for rows in (then, now))
-    lines = []
-    for word, files in (("gone", [f for f in was if f not in here]), ("new", [f for f in here if f not in was])):
-        if files:
-            lines.append(f"{counted(len(files), 'file')} {'is' if len(files) == 1 else 'are'} {word} ({_some(files)})")
-    shared = [file for file in was if file in here]
-    columns = [c for c in (then[0] if then else {}) if now and c in now[0] and c != "file"]
-    for column in columns:
-        other = [file for file in shared if was[file][column] != here[file][column]]
-        if other:
-            shown = "; ".join(f"{f}: {was[f][column]} → {here[f][column]}" for f in other[:_SHOWN])
-            more = "; …" if len(other) > _SHOWN else ""
-            lines.append(f"{counted(len(other), 'file')} with another {column} ({shown}{more})")
-    if not lines and [*was] != [*here]:
-        lines.append("the files are in another order")
-    return lines
-
-
-def _newer(run: RunFolder, material: Material, kind: str) -> str:
-    """Return in words which files were written after the run began: the likely ones, for a hash can't say which."""
-    began, names = (run.path / MANIFEST).stat().st_mtime, getattr(material.samples, kind)
-    root = Path(material.samples.folder or material.samples.root)
-    newer = [name for name in names if (root / name).exists() and (root / name).stat().st_mtime > began]
-    return f" (written since: {_some(newer)})" if newer else ""
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    return changes(DataIdentity.of_run(run), material.identity(run.recipe))

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from octavo.engine.folder import RunFolder
+from octavo.engine.identity import DataIdentity, changed_parts
 from octavo.engine.material import Material
 from octavo.errors import UserError
 from octavo.numbers.speed_results import DistilReport
 from octavo.options import Options
 from octavo.progress import Progress, Say, silent, unsaid
 from octavo.recipe import ClassifyRecipe, load
-from octavo.verbs.conditions import changed_rows
 from octavo.verbs.resuming import place_of, require_taught_by
 from octavo.verbs.training import train
 
@@ -156,16 +156,10 @@ def _named(student: str) -> str:
 
 def _require_same_images(teacher: RunFolder, material: Material, recipe: ClassifyRecipe) -> None:
     """Refuse data whose validation images aren't the teacher's: the two are compared on them, image by image."""
-    then, now = (
-        [{key: str(row[key]) for key in ("file", "label")} for row in rows if row["part"] == "val"]
-        for rows in (teacher.samples(), material.rows)
-    )
-    changes = changed_rows(then, now)
-    same_side = recipe.stored_side == teacher.recipe_as(ClassifyRecipe).stored_side
-    if not changes and same_side and teacher.manifest["data"]["pixels"] != material.pixels.digest:
-        changes = ["the pixels of its images, of training too, are others"]
-    if changes:
+    then, now = DataIdentity.of_run(teacher), material.identity(recipe)
+    found = changed_parts(then, now, "val")
+    if found:
         raise UserError(
             f"{material.data}: its validation images aren't those of {teacher.path}, on which the two are compared: "
-            f"{'; '.join(changes)}; restore them, and leave --data, seed and data.val as they were"
+            f"{'; '.join(found)}; restore them, and leave --data, seed and data.val as they were"
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +18,9 @@ from octavo.data.division import scored_without
 from octavo.data.samples import Samples
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
+from octavo.engine.identity import IMAGE_COLUMN, DataIdentity
 from octavo.engine.restore import answers, restore_all
-from octavo.engine.sets import METHOD, half_tried, sets_of, tried
+from octavo.engine.sets import METHOD, half_tried, tried_on
 from octavo.errors import NotWritten, UserError, lookup
 from octavo.log import warn
 from octavo.numbers.bootstrap import group_ids, interval
@@ -27,6 +31,7 @@ from octavo.numbers.results import Interval, Report, WithoutTwins
 from octavo.progress import Progress, silent
 from octavo.recipe import ClassifyRecipe
 from octavo.verbs.gate import alone, told, without_twins
+from octavo.verbs.stored import called, flattered_by, stand_in
 
 BATCH = 64
 _CLEAN = ("accuracy", "balanced_accuracy", "macro_f1", "nll")
@@ -85,6 +90,7 @@ def evaluate(
     Raises:
         UserError: an unfinished run, a split that isn't there, a class that the run doesn't know.
     """
+    asked = partial(_with_sets, coverage=coverage, method=sets)
     if data is None:
         parts = dict.fromkeys(run.member(run.ensemble.names[0]).outputs())
         lookup(parts, split or "val", "--split")
@@ -96,46 +102,78 @@ def evaluate(
                 _keep(run, report)
             except NotWritten as error:
                 warn(f"the numbers are not kept in the run: {error}")
-        return _with_sets(report, run, logits, labels, coverage, sets)
+        return asked(report, run, logits, labels)
     cache = open_cache(cache)
     samples = torchvision_data.read(data, layout, columns, cache=cache, progress=progress)
-    indices, name = _part(samples, split)
-    labels = _labels(run, samples)
-    pixels = store.build(
-        samples,
-        store.ImageDecoder(run.recipe_as(ClassifyRecipe).stored_side),
-        cache,
-        skip_broken=skip_broken,
-        progress=progress,
-    )
-    own = pixels.digest == run.manifest["data"]["pixels"]
-    if split is None and own:
-        # The run's own images, most of which it was trained on.
-        return evaluate(run, like_reference=like_reference, coverage=coverage, sets=sets, progress=progress)
-    if not own:
-        name = f"{Path(samples.root).stem}/{name}"  # not to be taken for the run's own part of that name
-    notes = scored_without(samples, indices, pixels.broken, name)
-    indices = np.setdiff1d(indices, np.array(sorted(pixels.broken), np.int64))
+    given = _decoded(run, samples, cache, skip_broken, progress)
+    indices, name = _part(given.samples, split)
+    notes = scored_without(given.samples, indices, given.pixels.broken, name)
+    indices = np.setdiff1d(indices, np.array(sorted(given.pixels.broken), np.int64))
+    own = DataIdentity.of_run(run).known_from(given.identity)
+    if stands := stand_in(own, given.identity, indices, split):
+        return evaluate(
+            run, split=stands, like_reference=like_reference, coverage=coverage, sets=sets, progress=progress
+        )
+    name = called(own, given.identity, indices, given.samples.root, name)
     trained = restore_all(run, run.ensemble.names, find(device).device)
-    batches = in_order(PixelRows(pixels), indices, labels, BATCH)
-    stack, truth = answers(trained, batches, progress=progress, what="evaluate"), labels[indices]
-    groups = group_ids([samples.groups[i] for i in indices]) if samples.groups else None
+    batches = in_order(PixelRows(given.pixels), indices, given.labels, BATCH)
+    stack, truth = answers(trained, batches, progress=progress, what="evaluate"), given.labels[indices]
+    groups = group_ids([given.samples.groups[i] for i in indices]) if given.samples.groups else None
     report = _graded(run, stack, truth, name, like_reference, progress, groups, known=False)
     report = report.model_copy(update={"warnings": (*report.warnings, *notes)})
-    return _with_sets(report, run, stack, truth, coverage, sets)
+    images = [given.pixels.digests[i] for i in indices]
+    known = [row.get(IMAGE_COLUMN, "") for row in own.part_rows("val")]
+    return asked(flattered_by(report, run.path, own, images), run, stack, truth, images=images, validation=known)
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """Other data that a run is graded on: samples, their labels as the run's class ids [N], pixels, and identity."""
+
+    samples: Samples
+    labels: np.ndarray
+    pixels: store.Pixels
+
+    @cached_property
+    def identity(self) -> DataIdentity:
+        """What the images are, and what they are labelled with."""
+        names = [self.samples.classes[label] if label >= 0 else "" for label in self.samples.labels]
+        groups = self.samples.groups or [""] * len(names)
+        rows = [
+            {"file": file, "label": name, "group": group, IMAGE_COLUMN: content}
+            for file, name, group, content in zip(self.samples.files, names, groups, self.pixels.digests, strict=True)
+        ]
+        return DataIdentity(rows, self.samples.own_split, None, self.pixels.digest)
+
+
+def _decoded(run: RunFolder, samples: Samples, cache: Path, skip_broken: bool, progress: Progress) -> _Given:
+    """Return other data, decoded as a run's own were."""
+    labels = _labels(run, samples)
+    decoder = store.ImageDecoder(run.recipe_as(ClassifyRecipe).stored_side)
+    return _Given(samples, labels, store.build(samples, decoder, cache, skip_broken=skip_broken, progress=progress))
 
 
 def _with_sets(
-    report: Report, run: RunFolder, logits: np.ndarray, labels: np.ndarray, coverage: float | None, method: str
+    report: Report,
+    run: RunFolder,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    *,
+    coverage: float | None,
+    method: str,
+    images: Sequence[str] = (),
+    validation: Sequence[str] = (),
 ) -> Report:
-    """Return the report with prediction sets tried on the scored images, logits [M,n,C] and labels int [n]."""
+    """Return the report with prediction sets tried on the scored images, logits [M,n,C] and labels int [n].
+
+    Of other data `images` are the content digests, and `validation` those of the run's validation images.
+    """
     if coverage is None:
         return report
-    if report.split == "val":
+    if not images and report.split == "val":
         return report.model_copy(update={"sets": half_tried(run, coverage, method)})
-    fitted, probabilities = sets_of(run, coverage, method), softmax(run.ensemble.logits(logits), axis=1)
-    on, where, grouped = "the run's validation images", f"the images of {report.split}", run.groups("val") is not None
-    found = tried(fitted, probabilities, labels, on, where, grouped=grouped)
+    probabilities, where = softmax(run.ensemble.logits(logits), axis=1), f"the images of {report.split}"
+    found = tried_on(run, probabilities, labels, where, coverage, method, images=images, validation=validation)
     return report.model_copy(update={"sets": found})
 
 
@@ -176,7 +214,6 @@ def _graded(
         rounds=recipe.ensemble.rounds,
         rival=rival,
         groups=groups,
-        seed=recipe.seed,
         progress=progress,
     )
     clean = _without_twins(run, ensemble, logits, labels, split, groups) if known else None
@@ -195,8 +232,7 @@ def _without_twins(
     metrics: dict[str, Interval] = {}
     if own.any() and not own.all():
         answer, rest = ensemble.logits(logits[:, own]), None if groups is None else groups[own]
-        seed = run.recipe_as(ClassifyRecipe).seed
-        metrics = {key: interval(METRICS[key], answer, labels[own], seed=seed, groups=rest) for key in _CLEAN}
+        metrics = {key: interval(METRICS[key], answer, labels[own], groups=rest) for key in _CLEAN}
     return without_twins(own, kinds, metrics, str((run.leaks or {})["rule"]))
 
 

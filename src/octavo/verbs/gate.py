@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from octavo.engine.folder import RunFolder
+from octavo.engine.identity import TRAINED
 from octavo.engine.material import Material
 from octavo.errors import Damaged
 from octavo.leaks.find import RULE
@@ -19,8 +20,6 @@ from octavo.numbers.results import Interval, WithoutTwins
 from octavo.progress import Progress, Say
 from octavo.words import counted
 
-TRAINED = ("fit", "holdout")
-"""Parts that weights, epochs or the ensemble were fitted on."""
 _SHOWN = 3
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from octavo.engine.folder import RunFolder
+from octavo.engine.identity import DataIdentity, changed_parts
 from octavo.engine.teacher import identity_of
 from octavo.errors import UserError
 from octavo.numbers.bootstrap import Bootstrap
@@ -32,14 +33,8 @@ def _against(student: RunFolder, teacher: RunFolder) -> str:
         was, now = student.manifest.get("teacher"), identity_of(teacher)
         if was and was != now:
             return f"{teacher.path} is another than taught it, or was changed since"
-        then, own = (
-            [(row["file"], row["label"]) for row in run.samples() if row["part"] == "val"] for run in (teacher, student)
-        )
-        if then != own:
-            return f"{teacher.path} was scored on other images"
-        same_side = teacher.recipe_as(ClassifyRecipe).stored_side == student.recipe_as(ClassifyRecipe).stored_side
-        if same_side and teacher.manifest["data"]["pixels"] != student.manifest["data"]["pixels"]:
-            return f"the pixels of its images, of training too, are others than those of {teacher.path}"
+        if found := changed_parts(DataIdentity.of_run(teacher), DataIdentity.of_run(student), "val"):
+            return f"{teacher.path} was scored on other images: {'; '.join(found)}"
     except (UserError, OSError) as error:
         return str(error)
     return ""
@@ -72,7 +67,7 @@ def compared(teacher: RunFolder, student: RunFolder) -> DistilReport:
     answers["student"] = own.logits(taught).argmax(1)
     twin = ensemble.names.index(own.names[0]) if len(own.names) == 1 and own.names[0] in ensemble.names else best
     answers["untaught"] = stack[twin].argmax(1)
-    boot = Bootstrap(labels, seed=teacher.recipe.seed, groups=teacher.groups("val"))
+    boot = Bootstrap(labels, groups=teacher.groups("val"))
     draws = boot.draw({name: accuracy_of(called, labels) for name, called in answers.items()})
     share = {name: float((called == labels).mean()) for name, called in answers.items()}
     above = share["ensemble"] - share["best"]

@@ -117,7 +117,7 @@ def _compared(
 ) -> PrecisionReport:
     run, ensemble, labels = subject.run, subject.run.ensemble, subject.labels
     before, after = (ensemble.logits(stack).argmax(1) for stack in (subject.logits, half))
-    boot = Bootstrap(labels, seed=run.recipe.seed, groups=run.groups("val"))
+    boot = Bootstrap(labels, groups=run.groups("val"))
     draws, metric = (
         boot.draw({"32": accuracy_of(before, labels), "16": accuracy_of(after, labels)}),
         METRICS["accuracy"],

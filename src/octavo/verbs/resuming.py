@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from octavo.data.batches import MaskRows
 from octavo.engine.checkpoint_file import position, verify
 from octavo.engine.folder import RunFolder
+from octavo.engine.identity import DataIdentity, changes
 from octavo.engine.material import Material
 from octavo.engine.teacher import identity_of, teacher_of
 from octavo.errors import UserError
@@ -119,20 +119,16 @@ def require_same(run: RunFolder, recipe: Recipe, material: Material, origins: Ma
         )
     if teacher:
         require_taught_by(run, teacher)
-    masks = material.labels.pixels.digest if isinstance(material.labels, MaskRows) else None
-    table = material.table.to_dict() if material.table else None
-    data = run.manifest["data"] | {"table": run.manifest.get("table")}
-    labels = material.corrections.facts() if material.corrections else {}
+    data, labels = run.manifest["data"], material.corrections.facts() if material.corrections else {}
     if data.get("labels", {}).get("sha256") != labels.get("sha256"):
         raise UserError(
             f"{run.path}: --resume, but the corrected labels are others now ({labels.get('file', 'none')}, was "
             f"{data.get('labels', {}).get('file', 'none')}); restore the file, or choose another --out"
         )
-    same = (data["pixels"], data.get("masks"), data["table"]) == (material.pixels.digest, masks, table)
-    if not same or run.samples() != material.rows:
+    if found := changes(DataIdentity.of_run(run), material.identity(run.recipe)):
         raise UserError(
-            f"{run.path}: --resume, but the images or labels in {material.samples.root} have changed since; "
-            "restore them, or choose another --out"
+            f"{run.path}: --resume, but the images or labels in {material.samples.root} have changed since: "
+            f"{'; '.join(found)}; restore them, or choose another --out"
         )
     for name, digest in origins.items():
         if run.manifest["weights"][name] != digest:
