@@ -19,6 +19,7 @@ from octavo.numbers.mask_results import SegmentReport
 from octavo.numbers.results import Report
 from octavo.verbs.evaluate import evaluate
 from octavo.verbs.evaluate_masks import evaluate_masks
+from octavo.verbs.score import score
 
 
 @pytest.fixture
@@ -223,3 +224,12 @@ def test_a_run_that_drew_its_validation_images_knows_them(
     write_csv(flat / "labels.csv", labels)
     report = evaluate(run, data=flat, device="cpu")
     assert (report.split, report.n, report.flattered) == ("flat/all", 200, True)
+
+
+def test_evaluate_and_score_give_the_same_intervals(trained: RunFolder) -> None:
+    report = evaluate(trained)
+    for truth in (trained.path, trained.path / "samples.csv"):
+        found = score(trained.path / "predictions" / "val.csv", truth)
+        for key in ("accuracy", "macro_f1", "balanced_accuracy"):
+            assert getattr(found, key) == report.ensemble.metrics[key]
+        assert found.per_class == report.per_class and found.split == "val"

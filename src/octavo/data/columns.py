@@ -33,7 +33,7 @@ IMAGES = {"image", "images", "imageid", "imagename", "imagepath", "imagefile", "
           "imgpath", "file", "files", "filename", "filenames", "filepath", "filepaths", "path", "paths", "fname", "id",
           "name", "photo", "photoid"}  # fmt: skip
 """What a column of images is often called, as `plain` gives it."""
-_LABELS = {"label", "labels", "class", "classes", "classname", "classid", "classlabel", "labelname", "labelid",
+LABELS = {"label", "labels", "class", "classes", "classname", "classid", "classlabel", "labelname", "labelid",
            "target", "targets", "category", "categories", "categoryid", "categoryname", "dx", "diagnosis", "breed",
            "species", "variety", "disease", "groundtruth", "type", "y"}  # fmt: skip
 """What a column of classes is often called, likewise."""
@@ -144,7 +144,7 @@ def labels_in(table: Table, images: Sequence[Matched]) -> Columns | Unclear | No
     rest = [place for place in range(len(table.header)) if place not in places | set(optional.values())]
     usable = [place for place in rest if _classes(table, place)]
     called = [
-        place for place in rest if plain(table.header[place]) in _LABELS and len(distinct(table.column(place))) > 1
+        place for place in rest if plain(table.header[place]) in LABELS and len(distinct(table.column(place))) > 1
     ]
     exact = [table.names.index(name) for name in HEADERS["label"] if name in table.names]
     called = [place for place in exact if place in called][:1] or called

@@ -106,6 +106,8 @@ class MaskScore(Result):
     """The headline, the other rules of the mIoU, then what is told beside it."""
     missing: int
     """Images without a prediction, whose pixels count as no class."""
+    matched_by: dict[str, int] = Field(default_factory=dict)
+    """How predictions were matched: `path`, `end of path`, `name` → how many."""
     read_as: Literal["ids", "colours"]
     """What the predicted masks hold."""
     table: str

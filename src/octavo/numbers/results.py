@@ -252,7 +252,6 @@ class Score(Result):
     missing: int
     """Images without a prediction, counted as wrong."""
     accuracy: Interval
-    """With a Wilson interval."""
     macro_f1: Interval
     balanced_accuracy: Interval
     majority: Number

@@ -16,12 +16,14 @@ import numpy as np
 from natsort import natsorted
 from numpy.typing import NDArray
 
+from octavo.data.columns import HEADERS, IMAGES, LABELS
+from octavo.data.columns import plain as alone
 from octavo.data.samples import Samples
 from octavo.errors import UserError, suggest
+from octavo.verbs.prediction_names import TruthNames, composed
 
 COLUMNS = ("image_id", "label")
 _SHOWN = 3  # how many offending lines an error quotes
-_AMBIGUOUS = -1
 _WHOLE = re.compile(r"\d+")
 
 
@@ -63,14 +65,21 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _places(path: Path, header: Sequence[str]) -> tuple[int, int]:
+    """Return where image and label stand: in the columns that `predict` writes, else in those that training takes."""
     names = [cell.strip().lower() for cell in header]
-    for column in COLUMNS:
-        if names.count(column) != 1:
+    own = all(column in names for column in COLUMNS)
+    places = []
+    for column, key, called in zip(COLUMNS, ("image", "label"), (IMAGES, LABELS), strict=True):
+        alike = [name for name in names if alone(name) in called]
+        known = [name for name in HEADERS[key] if name in names] or (alike if len(alike) == 1 else [])
+        taken = column if own or not known else known[0]
+        if names.count(taken) != 1:
             found = ",".join(header) or "nothing"
             raise UserError(
-                f'{path}, line 1: expected one column "{column}" in a header image_id,label, found {plain(found)}'
+                f'{path}, line 1: expected one column "{taken}" in a header image_id,label, found {plain(found)}'
             )
-    return names.index(COLUMNS[0]), names.index(COLUMNS[1])
+        places.append(names.index(taken))
+    return places[0], places[1]
 
 
 def _row(path: Path, line: int, cells: Sequence[str], places: tuple[int, int]) -> Row:
@@ -81,61 +90,17 @@ def _row(path: Path, line: int, cells: Sequence[str], places: tuple[int, int]) -
     return Row(line, image, label)
 
 
-def _key(path: str) -> str:
-    """Return an image's path in one form: composed Unicode, no leading `./`."""
-    return unicodedata.normalize("NFC", path).removeprefix("./")
-
-
-def _tails(path: str) -> list[str]:
-    """Return `a/b/c`, `b/c`, `c`; a path with backslashes alone is taken as one from Windows."""
-    parts = (path if "/" in path else path.replace("\\", "/")).split("/")
-    return ["/".join(parts[i:]) for i in range(len(parts))]
-
-
-@dataclass(frozen=True, eq=False)
-class _Index:
-    """The truth's images by path, and by every end of a path."""
-
-    whole: dict[str, int]
-    ends: dict[str, int]
-    others: frozenset[str]
-
-    @classmethod
-    def of(cls, samples: Samples, part: NDArray[np.int64]) -> _Index:
-        whole = {_key(samples.files[i]): i for i in part.tolist()}
-        ends: dict[str, int] = {}
-        for path, i in whole.items():
-            for tail in _tails(path):
-                ends[tail] = _AMBIGUOUS if tail in ends else i
-        return cls(whole, ends, frozenset(map(_key, samples.files)) - whole.keys())
-
-    def find(self, image: str) -> tuple[int | None, str]:
-        """Return the image's index and how it was found, or `None` and why not."""
-        exact = _key(image)
-        tails = list(dict.fromkeys([exact, *_tails(exact)]))
-        for tail in tails:
-            if tail in self.whole:
-                return self.whole[tail], "path"
-            if tail in self.others:
-                return None, "belong to another split"
-        for tail in tails:
-            if (i := self.ends.get(tail)) is not None:
-                how = "end of path" if "/" in tail else "name"
-                return (None, "fit several images") if i == _AMBIGUOUS else (i, how)
-        return None, "are unknown"
-
-
 def matched(
     path: Path, rows: Sequence[Row], samples: Samples, part: NDArray[np.int64], name: str
 ) -> tuple[list[int], dict[str, int]]:
     """Return each row's image, and how many were found which way."""
-    index = _Index.of(samples, part)
+    index = TruthNames.of([[[composed(file)]] for file in samples.files], part.tolist())
     first: dict[int, int] = {}
     images: list[int] = []
     ways: Counter[str] = Counter()
     wrong: dict[str, list[Row]] = {}
     for row in rows:
-        image, how = index.find(row.image)
+        image, how = index.find([[composed(row.image)]])
         if image is None:
             wrong.setdefault(how, []).append(row)
         elif image in first:
@@ -149,12 +114,6 @@ def matched(
         hint = f'expected each image of {name} in {samples.root} once, named like "{plain(example)}"'
         raise UserError(f"{path}: {len(bad):,} of {len(rows):,} image ids {why}: {_lines(bad, 'image')}; {hint}")
     return images, dict(ways)
-
-
-def in_another_folder(row: Row, file: str) -> bool:
-    """Tell whether an id names a folder, and not the one in which its image lies."""
-    named, own = _tails(_key(row.image)), _tails(_key(file))
-    return "/" in named[0] and len(own) > 1 and named[-2] != own[-2]
 
 
 def ids_of(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> tuple[list[int], Literal["names", "ids"]]:

@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.data.samples import Samples
-from octavo.data.torchvision_data import read
 from octavo.errors import UserError, lookup
 from octavo.numbers.bootstrap import Bootstrap, group_ids
 from octavo.numbers.grade import class_results
 from octavo.numbers.grade_rule import absent_classes
 from octavo.numbers.metrics import METRICS, accuracy_of, balanced_accuracy_of, macro_f1_of
 from octavo.numbers.power import majority_warning
-from octavo.numbers.results import Score, wilson
-from octavo.verbs.prediction_rows import Row, extra_classes_of, ids_of, in_another_folder, matched, plain, read_rows
+from octavo.numbers.results import Score
+from octavo.verbs.prediction_names import in_another_folder
+from octavo.verbs.prediction_rows import Row, extra_classes_of, ids_of, matched, plain, read_rows
+from octavo.verbs.truth import labelled_truth
 from octavo.words import counted
 
 
@@ -44,13 +45,14 @@ def score(
 
     Args:
         predictions: a CSV file in UTF-8 with the columns `image_id` and `label`; others are not read.
-        truth: a folder, CSV file or `torchvision:NAME`, or what was read from one.
+        truth: a folder, CSV file or `torchvision:NAME`, what was read from one, or a run (its folder or `samples.csv`),
+            whose images, labels and parts are then the truth's.
         split: the part to score on; by default `val`, or everything where there is none.
         layout: the truth's layout, if it can't be found by looking.
         columns: what is what in a table of the truth, if that can't be.
         missing: what to do with images without prediction: `refuse`, or count them as `wrong`.
         extra_classes: labels that the truth lacks are classes without an image there, whose F1 is 0 in macro F1.
-        seed: of the bootstrap for macro F1 and balanced accuracy.
+        seed: of the bootstrap.
         replicates: of the same.
         level: of all intervals.
 
@@ -59,7 +61,7 @@ def score(
             lines), or missing predictions.
     """
     lookup({"refuse": 0, "wrong": 0}, missing, "missing")
-    samples = truth if isinstance(truth, Samples) else read(truth, layout, columns)
+    samples = labelled_truth(truth, layout, columns)
     path = Path(predictions)
     rows = read_rows(path)
     if extra_classes:
@@ -70,7 +72,10 @@ def score(
     groups = group_ids([samples.groups[i] for i in scored]) if samples.groups else None
     boot = Bootstrap(samples.labels[scored], replicates, seed, level, groups=groups)
     numbers, counts = _numbers(predicted, samples, boot), np.bincount(boot.labels, minlength=len(samples.classes))
-    beware = (*_warnings(boot, samples, part, name), *filter(None, [majority_warning(counts, numbers["accuracy"])]))
+    beware = (
+        *_warnings(boot, samples, part, name),
+        *filter(None, [majority_warning(counts, numbers["accuracy"])]),
+    )
     beware += facts.pop("warnings", ())
     words = {"rule": _rule(boot, name, facts["missing"]), "warnings": beware}
     return Score.model_validate(numbers | facts | words | {"split": name})
@@ -89,7 +94,9 @@ def _answers(
     if not len(scored):
         raise UserError(f"{samples.root}: split {name} has no labelled image to score")
     images, ways = matched(path, rows, samples, part, name)
-    astray = [row for row, image in zip(rows, images, strict=True) if in_another_folder(row, samples.files[image])]
+    astray = [
+        row for row, image in zip(rows, images, strict=True) if in_another_folder(row.image, samples.files[image])
+    ]
     ids, labels_as = ids_of(path, rows, samples.classes)
     answer = dict(zip(images, ids, strict=True))
     gone = [samples.files[i] for i in scored.tolist() if i not in answer]
@@ -114,7 +121,7 @@ def _rule(boot: Bootstrap, name: str, gone: int) -> str:
     images, part = counted(len(boot.labels), "labelled image"), "the whole truth" if name == "all" else f"split {name}"
     left = f", {gone:,} of them without a prediction and so wrong" if gone else ""
     return (
-        f"Scored on the {images} of {part}{left}. Accuracy: share of right ones, with Wilson's interval. Macro F1: "
+        f"Scored on the {images} of {part}{left}. Accuracy: share of right ones. Macro F1: "
         f"{METRICS['macro_f1'].rule} Balanced accuracy: {METRICS['balanced_accuracy'].rule} {boot.rule}"
     )
 
@@ -145,7 +152,7 @@ def _numbers(predicted: NDArray[np.int64], samples: Samples, boot: Bootstrap) ->
     return {
         "n": len(truth),
         "correct": correct,
-        "accuracy": wilson(correct, len(truth), boot.level),
+        "accuracy": boot.interval(draws["accuracy"], METRICS["accuracy"]),
         "macro_f1": boot.interval(draws["macro_f1"], METRICS["macro_f1"]),
         "balanced_accuracy": boot.interval(draws["balanced_accuracy"], METRICS["balanced_accuracy"]),
         "majority": np.bincount(truth).max() / len(truth),

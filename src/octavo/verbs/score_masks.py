@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,26 +15,20 @@ from octavo.data.decoding import decoded
 from octavo.data.doctor import resolve
 from octavo.data.fitting import naming_options
 from octavo.data.masks import Encoding, MaskDecoder, RawMask, read_mask
-from octavo.data.matching import IMAGE_TAILS, MASK_TAILS
 from octavo.data.pairs import Pairs
 from octavo.data.pixels import BrokenImage, probe
-from octavo.data.torchvision_data import read_pairs
-from octavo.data.walk import natural, one_line, walk
+from octavo.data.walk import one_line
 from octavo.errors import UserError, lookup
 from octavo.numbers.bootstrap import group_ids
 from octavo.numbers.confusion import confusion
-from octavo.numbers.grade_masks import grade_masks, mask_card
+from octavo.numbers.grade_masks import grade_masks, mask_card, present_in
 from octavo.numbers.mask_results import MaskScore
-from octavo.numbers.rules import RULES
+from octavo.numbers.rules import RULES, headline_rule
 from octavo.progress import Progress, silent
+from octavo.verbs.mask_files import match_masks, some
+from octavo.verbs.truth import MaskedTruth, masked_truth
 
-_AMBIGUOUS = -1
 _SAMPLE = 16  # predictions by which their encoding is told
-_SHOWN = 3
-_OVERLAY = "_overlay"
-_TAIL = re.compile(
-    rf"(.+?)[ _.-](?:{'|'.join((*IMAGE_TAILS, *MASK_TAILS, 'pred', 'predicted', 'prediction'))})", re.IGNORECASE
-)
 
 
 def score_masks(
@@ -57,20 +49,21 @@ def score_masks(
 ) -> MaskScore:
     """Return how predicted masks compare with the truth, by every rule.
 
-    A prediction belongs to the image (or mask) whose path ends with its own, without the files' endings and words such
-    as `_sat`, `_mask` and `_pred`: to `val/0010_sat.jpg` belong `0010.png`, `0010_mask.png` and `val/0010_sat.png`.
+    A prediction belongs to the image (or mask) that has its path, else to the one with which it shares the longest end
+    of a path, without the files' endings and words such as `_sat`, `_mask` and `_pred`: to `val/0010_sat.jpg` belong
+    `0010.png`, `0010_mask.png` and `val/0010_sat.png`. One that is so an image's of another split is refused.
     Its grey values or palette indices are the table's ids, or its colours the table's: which is told by looking.
 
     Args:
         predictions: a folder, looked through whole; `…_overlay` beside a prediction is passed over.
-        truth: a folder or CSV file of images and masks, `torchvision:VOCSegmentation`, or what was read from one.
+        truth: a folder or CSV file of images and masks, `torchvision:VOCSegmentation`, what was read from one, or a
+            run, whose images, masks, parts, classes and rule are then the truth's.
         classes: table of classes: a name or a TOML file, if the truth doesn't tell.
         tolerant: take each channel of a mask as 255 from 128 on, else as 0.
         split: the part to score on; by default `val`, or everything where there is none.
         layout: the truth's layout, if it can't be found by looking.
         columns: what is what in a table of the truth, if that can't be.
-        rule: of the headline, a key of `RULES`; by default `course` if the table has classes that aren't scored, else
-            `voc`.
+        rule: of the headline, a key of `RULES`; by default see `headline_rule`.
         missing: what to do with images without prediction: `refuse`, or count their pixels as `wrong`.
         seed: of the bootstrap.
         replicates: of the same.
@@ -86,33 +79,42 @@ def score_masks(
     lookup({"refuse": 0, "wrong": 0}, missing, "missing")
     if rule is not None:
         lookup(RULES, rule, "rule")
-    pairs = truth if isinstance(truth, Pairs) else read_pairs(truth, layout, columns, progress=progress)
+    masked = masked_truth(truth, layout, columns, classes, tolerant, progress)
+    pairs = masked.pairs
     part, name = _part(pairs, split)
-    answers = _matched(folder, pairs, part, name)
+    matched = match_masks(folder, pairs, part, name)
+    answers = matched.files
     gone = [i for i in part.tolist() if i not in answers]
     if gone and missing == "refuse":
         raise UserError(
             f"{folder}: {len(gone)} of {len(part)} images of {name} have no prediction: "
-            f"{_some([pairs.files[i] for i in gone])}; add them, or ask for missing ones to be counted as wrong"
+            f"{some([pairs.files[i] for i in gone])}; add them, or ask for missing ones to be counted as wrong"
         )
     _same_sizes(folder, pairs, answers)
     with naming_options():
-        decoder = resolve(pairs, classes, tolerant, progress)
+        decoder = resolve(pairs, masked.classes, masked.tolerant, progress)
         reader = _reader(folder, list(answers.values()), decoder)
-        counts = _counted(folder, pairs, answers, decoder, reader, progress)
-        confusions = np.stack([*counts, *_blank(pairs, gone, decoder)])
+        counts = dict(zip(answers, _counted(folder, masked, answers, decoder, reader, progress), strict=True))
+        counts |= dict(zip(gone, _blank(pairs, gone, decoder), strict=True))
+    confusions = np.stack([counts[i] for i in part.tolist()])
     table = decoder.table
-    chosen = rule or ("voc" if table.scored.all() else "course")
-    groups = group_ids([pairs.groups[i] for i in (*answers, *gone)]) if pairs.groups else None
+    chosen = headline_rule(rule or masked.rule, table.scored, present_in(confusions))
+    groups = group_ids([pairs.groups[i] for i in part.tolist()]) if pairs.groups else None
     report = grade_masks(
         confusions, table.names, table.scored, rule=chosen, split=name, seed=seed, replicates=replicates, level=level,
         groups=groups,
     )  # fmt: skip
+    notes = matched.warnings
     if gone:
-        note = f"{len(gone)} of {len(part)} images have no prediction; their pixels count as no class"
-        report = report.model_copy(update={"warnings": (*report.warnings, note)})
-    rows = mask_card(confusions, table.names, table.scored, chosen)
-    return MaskScore(report=report, rows=rows, missing=len(gone), read_as=reader.encoding, table=table.name)
+        notes += (f"{len(gone)} of {len(part)} images have no prediction; their pixels count as no class",)
+    return MaskScore(
+        report=report.model_copy(update={"warnings": (*report.warnings, *notes)}),
+        rows=mask_card(confusions, table.names, table.scored, chosen),
+        missing=len(gone),
+        matched_by=matched.ways,
+        read_as=reader.encoding,
+        table=table.name,
+    )
 
 
 def _part(pairs: Pairs, split: str | None) -> tuple[NDArray[np.int64], str]:
@@ -125,84 +127,6 @@ def _part(pairs: Pairs, split: str | None) -> tuple[NDArray[np.int64], str]:
     if not len(part):
         raise UserError(f"{pairs.root}: split {name} has no image with a mask to score")
     return np.asarray(part, np.int64), name
-
-
-def _stem(file: str) -> str:
-    """Return a path without its ending, in composed Unicode (macOS writes é as e and ´)."""
-    return unicodedata.normalize("NFC", str(PurePosixPath(file).with_suffix("")))
-
-
-def _bare(stem: str) -> str:
-    """Return a stem without the word that says what the file is: `val/0010_sat` → `val/0010`."""
-    path = PurePosixPath(stem)
-    hit = _TAIL.fullmatch(path.name)
-    return str(path.with_name(hit[1])) if hit else stem
-
-
-def _ends(path: str) -> list[str]:
-    """Return `a/b/c`, `b/c`, `c`."""
-    parts = path.split("/")
-    return ["/".join(parts[i:]) for i in range(len(parts))]
-
-
-@dataclass(frozen=True, eq=False)
-class _Index:
-    """The images of a part by every end of their path and of their mask's: whole stems first, then bare ones."""
-
-    stems: dict[str, int]
-    bare: dict[str, int]
-
-    @classmethod
-    def of(cls, pairs: Pairs, part: Sequence[int]) -> _Index:
-        index = cls({}, {})
-        for i in part:
-            names = {_stem(pairs.files[i]), _stem(pairs.masks[i])}
-            for known, own in ((index.stems, names), (index.bare, {_bare(n) for n in names})):
-                for end in {e for name in own for e in _ends(name)}:
-                    known[end] = _AMBIGUOUS if known.get(end, i) != i else i
-        return index
-
-    def find(self, stem: str) -> int | None:
-        """Return the image of a prediction's stem, `_AMBIGUOUS` for several, or `None`."""
-        # The longest end decides; a whole stem goes before a bare one.
-        for known, name in ((self.stems, stem), (self.bare, stem), (self.bare, _bare(stem))):
-            for end in _ends(name):
-                if end in known:
-                    return known[end]
-        return None
-
-
-def _matched(folder: Path, pairs: Pairs, part: NDArray[np.int64], name: str) -> dict[int, Path]:
-    """Return the prediction of each image that has one, in the order of the images."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected a folder of predicted masks, one an image")
-    files = sorted(walk(folder), key=natural)
-    stems = {_stem(file) for file in files}
-    files = [f for f in files if not (_stem(f).endswith(_OVERLAY) and _stem(f).removesuffix(_OVERLAY) in stems)]
-    example = f"{PurePosixPath(_bare(_stem(pairs.files[part[0]]))).name}.png"
-    if not files:
-        raise UserError(f'{folder}: no predicted masks; expected one an image of {name}, such as "{example}"')
-    index, others = _Index.of(pairs, part.tolist()), None
-    found: dict[int, str] = {}
-    wrong: dict[str, list[str]] = {}
-    for file in files:
-        image = index.find(_stem(file))
-        if image is None:
-            others = others or _Index.of(pairs, np.setdiff1d(np.arange(len(pairs.files)), part).tolist())
-            why = "belong to no image" if others.find(_stem(file)) is None else "belong to another split"
-            wrong.setdefault(why, []).append(file)
-        elif image == _AMBIGUOUS:
-            wrong.setdefault("fit several images", []).append(file)
-        elif image in found:
-            wrong.setdefault(f'belong to an image that has one already ("{found[image]}")', []).append(file)
-        else:
-            found[image] = file
-    for why, bad in wrong.items():
-        raise UserError(
-            one_line(f"{folder}: {len(bad)} of {len(files)} predictions {why}: {_some(bad)}; expected one for each "
-                     f'image of {name} in {pairs.root}, named like "{example}"; remove or rename the others')
-        )  # fmt: skip
-    return {i: folder / found[i] for i in sorted(found)}
 
 
 def _same_sizes(folder: Path, pairs: Pairs, answers: dict[int, Path]) -> None:
@@ -220,7 +144,7 @@ def _same_sizes(folder: Path, pairs: Pairs, answers: dict[int, Path]) -> None:
             bad.append(f"{path.relative_to(folder).as_posix()} is {sizes[0]}, its mask {sizes[1]}")
     if bad:
         raise UserError(
-            one_line(f"{folder}: {len(bad)} of {len(answers)} predictions differ from their mask in size: {_some(bad)}"
+            one_line(f"{folder}: {len(bad)} of {len(answers)} predictions differ from their mask in size: {some(bad)}"
                      "; predict at the image's own size, or enlarge without interpolating")
         )  # fmt: skip
 
@@ -266,20 +190,21 @@ def _fits(decoder: MaskDecoder, raw: RawMask) -> bool:
 
 def _counted(
     folder: Path,
-    pairs: Pairs,
+    masked: MaskedTruth,
     answers: dict[int, Path],
     truth: MaskDecoder,
     reader: MaskDecoder,
     progress: Progress,
 ) -> list[NDArray[np.int64]]:
     """Return the confusion of each image with a prediction; of the masks only a few are in memory at a time."""
-    names, broken, counts = truth.table.names, [], []
+    pairs, names, broken, counts = masked.pairs, truth.table.names, [], []
     masks = decoded([pairs.mask_path(i) for i in answers], truth)
     guesses = decoded(list(answers.values()), reader)
     for done, (i, mask, guess) in enumerate(zip(answers, masks, guesses, strict=True)):
         progress("scoring masks", done, len(answers))
         if isinstance(mask, str):
             raise UserError(one_line(f"{pairs.mask_path(i)}: {mask}"))
+        masked.require_unchanged(i, mask)
         if isinstance(guess, str):
             broken.append(f"{answers[i].relative_to(folder).as_posix()}: {guess}")
         else:
@@ -298,7 +223,3 @@ def _blank(pairs: Pairs, gone: Sequence[int], truth: MaskDecoder) -> list[NDArra
             raise UserError(one_line(f"{pairs.mask_path(i)}: {mask}"))
         counts.append(confusion(np.full_like(mask, IGNORE), mask, len(truth.table.names)))
     return counts
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
