@@ -10,8 +10,10 @@ import pytest
 from scipy.stats import binomtest
 
 from octavo.numbers.compare import fourfold, mcnemar
+from octavo.numbers.grade import class_results
 from octavo.numbers.power import (
     approximate_difference,
+    beats_commonest,
     detection,
     images_needed,
     majority_warning,
@@ -20,7 +22,7 @@ from octavo.numbers.power import (
     smallest_difference,
     uneven,
 )
-from octavo.numbers.results import Interval, wilson
+from octavo.numbers.results import ClassResult, Interval, wilson
 
 
 @pytest.mark.parametrize(("n", "disagreement", "difference"), [(50, 0.3, 0.2), (200, 0.1, 0.06), (400, 0.2, 0.05)])
@@ -101,20 +103,27 @@ def test_uneven(counts: list[int], expected: bool) -> None:
     assert uneven(counts) is expected
 
 
+def classes(*hits: tuple[int, int]) -> tuple[ClassResult, ...]:
+    """Return results of classes from (recognised, images) each."""
+    truth = np.repeat(np.arange(len(hits)), [n for _, n in hits])
+    said = np.concatenate([np.repeat([i, (i + 1) % len(hits)], [k, n - k]) for i, (k, n) in enumerate(hits)])
+    return class_results(said, truth, [f"c{i}" for i in range(len(hits))])
+
+
 def test_majority_warning() -> None:
-    clear = wilson(95, 100)
-    assert majority_warning([50, 50], clear) is None
-    said = majority_warning([80, 20], clear)
+    assert majority_warning(classes((48, 50), (47, 50)), wilson(95, 100)) is None
+    said = majority_warning(classes((78, 80), (17, 20)), wilson(95, 100))
     assert said and "uneven (20 to 80 images)" in said and "scores 0.8000" in said and "balanced accuracy" in said
-    said = majority_warning([80, 20], wilson(82, 100))
+    said = majority_warning(classes((75, 80), (7, 20)), wilson(82, 100))
     assert said and "0.8200 is not clearly above it" in said
-    said = majority_warning([50, 50], wilson(52, 100))
+    said = majority_warning(classes((26, 50), (26, 50)), wilson(52, 100))
     assert said and said.startswith("always naming the commonest class scores 0.5000")
-    assert majority_warning([50, 50], Interval(value=0.9, low=None, high=None)) is not None
-    assert majority_warning([100, 0], clear) is None
-    said = majority_warning([98, 2], wilson(2, 100))
+    none = Interval(value=0.9, low=None, high=None)
+    assert majority_warning(classes((45, 50), (45, 50)), none) is not None
+    assert majority_warning(classes((95, 100), (0, 0)), wilson(95, 100)) is None
+    said = majority_warning(classes((0, 98), (2, 2)), wilson(2, 100))
     assert said and "accuracy 0.0200 is worse than always naming the commonest class (0.9800)" in said
-    assert "worse" not in (majority_warning([98, 2], wilson(98, 100)) or "")
+    assert "worse" not in (majority_warning(classes((98, 98), (0, 2)), wilson(98, 100)) or "")
 
 
 def test_members_below_the_commonest_class_are_named() -> None:
@@ -122,3 +131,14 @@ def test_members_below_the_commonest_class_are_named() -> None:
     assert said == "worse than always naming the commonest class (0.9800): accuracy of a 0.0200, c 0.9700"
     assert members_below_majority([98, 2], {"a": 0.98}) is None
     assert members_below_majority([0, 0], {"a": 0.0}) is None
+
+
+def test_four_of_four_images_are_not_surely_better_than_one_class() -> None:
+    """Failed before: Wilson's interval of 4 of 4 begins at .51, above the .5 of the commonest class."""
+    four = classes((2, 2), (2, 2))
+    assert wilson(4, 4).low > 0.5  # type: ignore[operator]
+    assert not beats_commonest(four, wilson(4, 4))
+    said = majority_warning(four, wilson(4, 4))
+    assert said and "is not clearly above it" in said
+    assert not beats_commonest(classes((5, 5), (5, 5)), wilson(10, 10))  # 5 of 5 on which they differ: p = .0625
+    assert beats_commonest(classes((6, 6), (6, 6)), wilson(12, 12))  # 6 of 6: .031

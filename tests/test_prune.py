@@ -106,8 +106,8 @@ def test_a_loss_that_is_surely_above_the_budget_is_told(trained: RunFolder) -> N
     report = prune(trained, 99.0)
     lost = report.steps[-1].loss
     surely = lost.model_copy(update={"value": 0.02, "low": 0.01, "high": 0.03})
-    last = report.steps[-1].model_copy(update={"loss": surely})
-    for budget, told in (0.005, True), (0.015, False), (0.01, False):
+    for p, budget, told in (0.01, 0.005, True), (None, 0.005, True), (0.06, 0.005, False), (0.01, 0.015, False):
+        last = report.steps[-1].model_copy(update={"loss": surely, "p": p})
         found = report.model_copy(update={"budget": budget, "steps": (*report.steps[:-1], last)})
         assert ("loses 2.00 points (1.00 to 3.00), surely more than the budget" in found.beware) == told
 

@@ -122,14 +122,9 @@ def _half(report: PrecisionReport) -> Table:
 
 
 def _of_student(report: DistilReport) -> str:
-    if report.share is None:
-        kept = "than which the ensemble is no better"
-    else:
-        share = f"{report.share:.0%}" if report.share > 0 else "none"
-        kept = f"and keeps {share} of the ensemble's gain over that"
     return (
         f"This run learned from the answers of an ensemble: it is {_points(report.gain)} from the ensemble's best "
-        f"member, {report.best}, {kept}."
+        f"member, {report.best}; {report.kept}."
     )
 
 

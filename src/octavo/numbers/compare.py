@@ -12,7 +12,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from octavo.errors import UserError
@@ -20,6 +20,7 @@ from octavo.numbers.averages import Confusions, Flags, Means
 from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.compare_results import BestMember, ClassSides, Fourfold, Pair
 from octavo.numbers.draws import Draws
+from octavo.numbers.exact import sign_test
 from octavo.numbers.grade_masks import interval_of
 from octavo.numbers.metrics import METRICS, Labels, mean_of
 from octavo.numbers.results import Interval
@@ -68,8 +69,7 @@ def mcnemar(table: Fourfold) -> float:
     McNemar, Psychometrika 12, 1947, with the binomial distribution itself in place of chi-square, whatever their
     number. It is 1 where there are no such images.
     """
-    discordant = table.first_only + table.second_only
-    return float(binomtest(table.first_only, discordant, 0.5).pvalue) if discordant else 1.0
+    return sign_test(table.first_only, table.second_only)
 
 
 def bootstrap_p(differences: ArrayLike, level: float, freedom: int | None = None) -> float | None:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from octavo.errors import UserError
 from octavo.numbers.bootstrap import Bootstrap, Draws, same_system
 from octavo.numbers.ensemble import CHOSEN, Ensemble, fit_weights
+from octavo.numbers.exact import paired_p
 from octavo.numbers.grade_rule import OPTIMISM_RULE, calibration_warning, member_warning, rule_of
 from octavo.numbers.metrics import METRICS, Doubles, Labels, Statistic, log_probabilities, metrics_for
 from octavo.numbers.power import majority_warning, members_below_majority
@@ -75,13 +76,14 @@ def grade(
     said = rule_of(split, truth, classes, combination, fitted_on, rounds, boot)
     results = graded.results(bool(said["flattered"]))
     behind = results.pop("behind")
-    counts, own = np.bincount(truth, minlength=len(classes)), results["systems"][-1].metrics[HEADLINE]
+    own, behind_p = results["systems"][-1].metrics[HEADLINE], results.pop("behind_p")
+    per_class = class_results(combination.logits(stack).argmax(axis=1), truth, classes, level)
     alone = {one.name: one.metrics[HEADLINE].value for one in results["systems"][:-1]} if len(names) > 1 else {}
     fitted = 0 if fit is None else len(np.asarray(fit[1]))
     worse = (
-        majority_warning(counts, own),
-        members_below_majority(counts, alone),
-        member_warning(behind, results["best_member"], split, combination.combine),
+        majority_warning(per_class, own),
+        members_below_majority(np.bincount(truth, minlength=len(classes)), alone),
+        member_warning(behind, behind_p, results["best_member"], split, combination.combine),
         calibration_warning(results["systems"], split, str(said["calibrated_on"]), fitted),
     )
     return Report.model_validate(
@@ -93,7 +95,7 @@ def grade(
             "level": level,
             "replicates": replicates,
             "seed": seed,
-            "per_class": class_results(combination.logits(stack).argmax(axis=1), truth, classes, level),
+            "per_class": per_class,
         }
     )
 
@@ -134,7 +136,8 @@ class _Graded:
     def results(self, flattered: bool) -> dict[str, Any]:
         """Return the systems, the contributions, the gain over the best member, that member, and the optimism.
 
-        `behind` is that gain once more, its interval wide enough for a member that was found the best of all.
+        `behind` is that gain once more, its interval wide enough for a member that was found the best of all, and
+        `behind_p` its exact p, corrected likewise.
         """
         names, size = self.combination.names, len(self.stack)
         metrics = metrics_for(self.stack.shape[2])
@@ -160,6 +163,9 @@ class _Graded:
             "contributions": self._contributions(draws, draws["combined", size], same),
             "gain": self.boot.difference(*pair, same=best_same),
             "behind": self.boot.difference(*pair, same=best_same, best_of=size),
+            "behind_p": min(
+                1.0, size * paired_p(*(self._answer(i).argmax(axis=1) == self.truth for i in (size, best)))
+            ),
             "best_member": names[best],
             "optimism": self._optimism(draws, flattered),
         }

@@ -11,6 +11,7 @@ from octavo.errors import UserError, lookup
 from octavo.numbers.averages import Confusions, Doubles, Flags, Means, ratio
 from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.draws import Draws, ends
+from octavo.numbers.gap import Gap, permutation_p
 from octavo.numbers.mask_results import MaskClass, RuleValue, SegmentReport
 from octavo.numbers.results import Interval
 from octavo.numbers.rules import BESIDE, NOTHING, RULES, Rule
@@ -82,6 +83,25 @@ def grade_masks(
         confusion=tuple(tuple(row) for row in total.tolist()),
         warnings=warnings,
     )
+
+
+def mask_gap(
+    confusions: Confusions, held: int, units: NDArray[np.integer], scored: Flags, rule: str, seed: int = 0
+) -> Gap:
+    """Return the gap in mIoU between the first `held` images and the others, from counts int64 [n,C+1,C+1] of both.
+
+    Where a class occurs in one of the two alone and the rule then has no number, it is a gap in pixel accuracy.
+    `units` int [n] are images or groups of them, see `permutation_p`.
+    """
+    first = np.zeros((1, len(confusions)))
+    first[0, :held] = 1
+
+    for chosen in (RULES[rule], BESIDE["pixel_accuracy"]):
+        means = chosen.means(confusions, scored)
+        numbers = [float(means(weight).value[0]) for weight in (first, 1 - first)]
+        if not np.isnan(numbers).any():
+            break
+    return Gap(numbers[0], numbers[1], permutation_p(lambda weight: means(weight).value, held, units, seed))
 
 
 def present_in(confusions: Confusions) -> Flags:

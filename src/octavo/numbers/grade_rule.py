@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.ensemble import CHOSEN, Ensemble
+from octavo.numbers.exact import SURE
 from octavo.numbers.metrics import Labels, metrics_for
 from octavo.numbers.power import power_sentence, uneven
 from octavo.numbers.results import Interval, SystemResult
@@ -61,16 +62,17 @@ def calibration_warning(systems: Sequence[SystemResult], split: str, where: str,
     )
 
 
-def member_warning(gain: Interval, best: str, split: str, combine: str) -> str | None:
+def member_warning(gain: Interval, p: float, best: str, split: str, combine: str) -> str | None:
     """Return a warning if an ensemble is surely less accurate than its best member.
 
     Args:
         gain: the ensemble's accuracy less the member's, its interval for the best of all members.
+        p: exact, of the images on which one of the two alone is right.
         best: that member.
         split: what is scored; on training images the member that overfits most is the best.
         combine: how the ensemble came about.
     """
-    if split == "train" or gain.low is None or gain.high is None or gain.high >= 0:
+    if split == "train" or gain.low is None or gain.high is None or gain.high >= 0 or p >= SURE:
         return None
     ends = f"{-100 * gain.high:.2f} to {-100 * gain.low:.2f}, as the best of all members"
     more = f"more accurate here than the ensemble by {-100 * gain.value:.2f} points ({ends})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.stats import binom
 
-from octavo.numbers.results import Interval
+from octavo.numbers.exact import SURE, sign_test
+from octavo.numbers.results import ClassResult, Interval
 from octavo.words import counted
 
 _WORSE = "worse than always naming the commonest class"
@@ -113,16 +114,33 @@ def uneven(counts: ArrayLike) -> bool:
     return len(present) > 1 and bool(present.max() > UNEVEN * present.min())
 
 
-def majority_warning(counts: ArrayLike, accuracy: Interval) -> str | None:
-    """Return what always naming the commonest class scores, where that matters; counts [C] of the scored images.
+def beats_commonest(per_class: Sequence[ClassResult], accuracy: Interval) -> bool:
+    """Whether answers are surely better than always naming the commonest class of the scored images.
 
-    It does where classes are uneven, and where the accuracy is not clearly above it, or below.
+    They are where their accuracy's interval lies above that, which knows of groups, and where they are right on so many
+    more of the images on which one of the two alone is, by the exact sign test, which knows of few images.
     """
+    common = max(per_class, key=lambda result: result.support)
+    total = sum(result.support for result in per_class)
+    if accuracy.low is None or accuracy.low <= common.support / total:
+        return False
+    hits = round((common.recall or 0.0) * common.support)
+    p = sign_test(round(accuracy.value * total) - hits, common.support - hits)
+    return p < SURE
+
+
+def majority_warning(per_class: Sequence[ClassResult], accuracy: Interval) -> str | None:
+    """Return what always naming the commonest class of the scored images scores, where that matters.
+
+    It does where classes are uneven, and where the accuracy is not clearly above it (`beats_commonest`), or
+    below.
+    """
+    counts = [result.support for result in per_class]
     present = _present(counts)
     if len(present) < 2:
         return None
     baseline = present.max() / present.sum()
-    beaten = accuracy.low is not None and accuracy.low > baseline
+    beaten = beats_commonest(per_class, accuracy)
     if beaten and not uneven(counts):
         return None
     names = f"always naming the commonest class scores {baseline:.4f}"

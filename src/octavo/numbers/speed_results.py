@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from octavo.numbers.exact import SURE
 from octavo.numbers.results import Interval, Number, Result
 from octavo.words import counted
 
@@ -68,6 +69,10 @@ class DistilReport(Result):
     """Student less best single member, on the same resamples."""
     gap: Interval
     """Ensemble less student, on the same resamples."""
+    gain_p: Number | None = None
+    """Exact p of student and best single member; `None` in reports of before, as of the next."""
+    above_p: Number | None = None
+    """Exact p of ensemble and best single member."""
     share: Number | None
     """(student − best single) / (ensemble − best single); None where the ensemble isn't better than its best member."""
     untaught: Interval | None = None
@@ -76,6 +81,20 @@ class DistilReport(Result):
     taught: Interval | None = None
     """Student less that member, on the same resamples."""
     rule: str
+
+    @property
+    def kept(self) -> str:
+        """How much of the ensemble's gain over its best member the student keeps, in words without a full stop."""
+        if self.share is None:
+            return "the ensemble is no better here than its best member, so there is no gain to keep"
+        if self.above_p is not None and self.above_p >= SURE:
+            return (
+                f"the ensemble's gain over its best member is within chance here (p = {self.above_p:.2g}), so that "
+                "nobody can say how much of it the student keeps"
+            )
+        if self.share <= 0:
+            return "the student keeps none of the ensemble's gain over its best member"
+        return f"the student keeps {self.share:.0%} of the ensemble's gain over its best member"
 
 
 class PrecisionReport(Result):
@@ -116,6 +135,8 @@ class PruneStep(Result):
     """On the validation images."""
     loss: Interval
     """Accuracy of all members less that, on the same resamples."""
+    p: Number | None = None
+    """Exact, of a loss so far above the budget; `None` in reports of before."""
 
 
 class PruneReport(Result):
@@ -135,7 +156,8 @@ class PruneReport(Result):
     def beware(self) -> str:
         """A warning where the smallest ensemble surely loses more than the budget where it is scored; else nothing."""
         lost = self.steps[-1].loss
-        if lost.low is None or lost.high is None or lost.low <= self.budget:
+        p = self.steps[-1].p
+        if lost.low is None or lost.high is None or lost.low <= self.budget or (p is not None and p >= SURE):
             return ""
         return (
             f"on the validation images the last of these loses {100 * lost.value:.2f} points ({100 * lost.low:.2f} to "

@@ -154,14 +154,8 @@ def cascade_tables(report: CascadeReport) -> list[Table]:
 
 def distil_table(report: DistilReport) -> Table:
     """Return a student's accuracy beside its teacher's."""
-    if report.share is None:
-        share = "the ensemble is no better here than its best member, so there is no gain to keep"
-    elif report.share <= 0:
-        share = "the student keeps none of the ensemble's gain over its best member"
-    else:
-        share = f"the student keeps {report.share:.0%} of the ensemble's gain over its best member"
     table = titled(
-        f"{counted(report.scored, 'image')}: {share}", ("system", "accuracy [95 %]", "student less it [95 %]")
+        f"{counted(report.scored, 'image')}: {report.kept}", ("system", "accuracy [95 %]", "student less it [95 %]")
     )
     gap = report.gap
     back = (None, None) if gap.low is None or gap.high is None else (-gap.high, -gap.low)

@@ -6,8 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from octavo.looks.names import without_machine
 from octavo.looks.subject import ClassifySubject, SegmentSubject
+from octavo.numbers.exact import SURE, paired_p
+from octavo.numbers.power import beats_commonest
 from octavo.numbers.results import Interval
 from octavo.page.cells import percent
 from octavo.words import counted
@@ -97,7 +101,9 @@ def _of_labels(subject: ClassifySubject) -> _Found:
         yield True, f"{_some(thin, len(supports))} fewer than {FEW_OF_CLASS} validation images"
     if not absent and not thin:
         yield False, f"every class has {FEW_OF_CLASS} validation images or more"
-    wrong, words = _above(report.ensemble.metrics["accuracy"], report.majority, "naming the commonest class")
+    accuracy = report.ensemble.metrics["accuracy"]
+    sure = beats_commonest(report.per_class, accuracy)
+    wrong, words = _above(accuracy, report.majority, sure, "naming the commonest class")
     if not wrong:  # where it is, that stands among the report's own warnings
         yield False, words
 
@@ -113,7 +119,7 @@ def _of_masks(subject: SegmentSubject) -> _Found:
     found = report.metrics.get("pixel_accuracy")
     if found and not any(text.startswith("worse than always naming") for text in report.warnings):
         most = max(c.truth for c in report.per_class)
-        yield _above(found, most, "painting all in the commonest class")
+        yield _above(found, most, _beats_painting(subject), "painting all in the commonest class")
 
 
 def _some(names: list[str], total: int) -> str:
@@ -122,9 +128,19 @@ def _some(names: list[str], total: int) -> str:
     return f"{len(names)} of {total} classes ({shown}) {verb}"
 
 
-def _above(found: Interval, base: float, what: str) -> tuple[bool, str]:
+def _beats_painting(subject: SegmentSubject) -> bool:
+    """Whether masks are better than one class everywhere on so many more images, or groups of them, than worse."""
+    counts, groups = subject.counts[:, :-1], subject.run.groups("val")
+    right = np.diagonal(counts, axis1=1, axis2=2).sum(axis=1)
+    common = counts.sum(axis=(0, 2)).argmax()
+    gap = right - counts[:, common].sum(axis=1)
+    gap = gap if groups is None else np.bincount(groups, weights=gap)
+    return paired_p(gap, np.zeros_like(gap)) < SURE
+
+
+def _above(found: Interval, base: float, sure: bool, what: str) -> tuple[bool, str]:
     if found.low is None:
         return True, f"Without an interval nobody can say whether it is better than always {what} ({percent(base)})"
-    if found.low > base:
+    if found.low > base and sure:
         return False, f"surely better than always {what} ({percent(base)})"
     return True, f"Not surely better than always {what}, which would give {percent(base)}"

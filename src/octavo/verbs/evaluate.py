@@ -25,6 +25,7 @@ from octavo.errors import NotWritten, UserError, lookup
 from octavo.log import warn
 from octavo.numbers.bootstrap import group_ids, interval
 from octavo.numbers.ensemble import CHOSEN, Ensemble
+from octavo.numbers.gap import gap_warning, share_gap
 from octavo.numbers.grade import grade
 from octavo.numbers.metrics import METRICS
 from octavo.numbers.results import Interval, Report, WithoutTwins
@@ -217,8 +218,31 @@ def _graded(
         progress=progress,
     )
     clean = _without_twins(run, ensemble, logits, labels, split, groups) if known else None
-    beware = (*beware_of(run.manifest["data"], split), *(told(clean, "accuracy", "the accuracy") if clean else ()))
+    beware = (
+        *(_gap(run, logits, labels, split, groups) if known else ()),
+        *beware_of(run.manifest["data"], split),
+        *(told(clean, "accuracy", "the accuracy") if clean else ()),
+    )
     return report.model_copy(update={"warnings": (*report.warnings, *beware), "without_twins": clean})
+
+
+def _gap(
+    run: RunFolder, logits: np.ndarray, labels: np.ndarray, part: str, groups: np.ndarray | None
+) -> tuple[str, ...]:
+    """Return a warning if a part is scored otherwise than held-out training images, and sampling can't explain it.
+
+    What is compared is the plain mean of the members, which wasn't chosen on held-out images. Out of fold images are
+    answered by one network of several, so that a lower accuracy there says nothing.
+    """
+    if part not in ("val", "test") or not has_part(run, "holdout") or not len(held := run.labels("holdout")):
+        return ()
+    own, mine = (stack.mean(axis=0).argmax(axis=1) for stack in (run.outputs("holdout"), logits))
+    others = run.groups("holdout")
+    found = share_gap(own == held, mine == labels, None if groups is None or others is None else (others, groups))
+    if run.recipe.folds and found.held < found.other:
+        return ()
+    what = "accuracy" if len(logits) == 1 else "accuracy of the members' plain mean"
+    return tuple(filter(None, [gap_warning(found, what, len(held), len(labels), part)]))
 
 
 def _without_twins(

@@ -25,7 +25,8 @@ from octavo.engine.windows import WHOLE, Told
 from octavo.errors import UserError, lookup
 from octavo.numbers.bootstrap import group_ids
 from octavo.numbers.confusion import confusion
-from octavo.numbers.grade_masks import grade_masks, present_in
+from octavo.numbers.gap import apart, gap_warning
+from octavo.numbers.grade_masks import grade_masks, mask_gap, present_in
 from octavo.numbers.mask_results import SegmentReport
 from octavo.numbers.rules import RULES, headline_rule
 from octavo.progress import Progress, silent
@@ -117,7 +118,7 @@ def _graded(run: RunFolder, found: _Counts, rule: str | None) -> SegmentReport:
     chosen = headline_rule(rule or recipe.measure.rule, table.scored, present_in(found.confusions))
     grade = partial(grade_masks, names=table.names, scored=table.scored, rule=chosen, split=found.name)
     report = grade(found.confusions.astype(np.int64), groups=found.groups)
-    notes = found.notes
+    notes = (*found.notes, *(_gap(run, found, chosen) if not found.images else ()))
     clean = alone(run, found.name) if not found.images else None
     if clean is None:
         return report.model_copy(update={"warnings": (*report.warnings, *notes)})
@@ -129,6 +130,18 @@ def _graded(run: RunFolder, found: _Counts, rule: str | None) -> SegmentReport:
         apart = apart.model_copy(update={"metrics": {key: value for key, value in rest.metrics.items() if value}})
     beware = (*report.warnings, *notes, *told(apart, "miou", "mIoU"))
     return report.model_copy(update={"warnings": beware, "without_twins": apart})
+
+
+def _gap(run: RunFolder, found: _Counts, rule: str) -> tuple[str, ...]:
+    """Return a warning if a part is scored otherwise than held-out training images, and sampling can't explain it."""
+    held = run.member(run.recipe_as(SegmentRecipe).segmenter.name).outputs().get("holdout")
+    if found.name not in ("val", "test") or held is None or not len(held):
+        return ()
+    both = np.concatenate([held, found.confusions]).astype(np.int64)
+    groups = (run.groups("holdout"), found.groups)
+    units = np.arange(len(both)) if groups[0] is None or groups[1] is None else apart(groups[0], groups[1])
+    gap = mask_gap(both, len(held), units, run.table.scored, rule)
+    return tuple(filter(None, [gap_warning(gap, f"mIoU ({rule})", len(held), len(both) - len(held), found.name)]))
 
 
 @dataclass(frozen=True, eq=False)

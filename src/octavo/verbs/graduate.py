@@ -7,6 +7,7 @@ from octavo.engine.identity import DataIdentity, changed_parts
 from octavo.engine.teacher import identity_of
 from octavo.errors import UserError
 from octavo.numbers.bootstrap import Bootstrap
+from octavo.numbers.exact import paired_p
 from octavo.numbers.metrics import METRICS, accuracy_of
 from octavo.numbers.speed_results import DistilReport
 from octavo.progress import Say
@@ -76,6 +77,7 @@ def compared(teacher: RunFolder, student: RunFolder) -> DistilReport:
     def gap(a: str, b: str):
         return boot.difference(draws[a], draws[b], same=bool((answers[a] == answers[b]).all()))
 
+    right_of = {name: called == labels for name, called in answers.items()}
     return DistilReport(
         student=own.names[0] if len(own.names) == 1 else f"{len(own.names)} members",
         best=ensemble.names[best],
@@ -85,6 +87,8 @@ def compared(teacher: RunFolder, student: RunFolder) -> DistilReport:
         student_accuracy=boot.interval(draws["student"], metric),
         gain=gap("student", "best"),
         gap=gap("ensemble", "student"),
+        gain_p=paired_p(right_of["student"], right_of["best"]),
+        above_p=paired_p(right_of["ensemble"], right_of["best"]),
         untaught=boot.interval(draws["untaught"], metric) if twin != best else None,
         taught=gap("student", "untaught") if twin != best else None,
         share=(share["student"] - share["best"]) / above if above > 0 else None,

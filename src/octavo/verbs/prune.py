@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+
+import numpy as np
 
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
 from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.ensemble import CHOSEN, Ensemble
+from octavo.numbers.exact import sign_test
 from octavo.numbers.metrics import METRICS, accuracy_of
 from octavo.numbers.prune import pruned
 from octavo.numbers.speed_results import PruneReport, PruneStep
@@ -85,6 +89,12 @@ def _all(subset: Ensemble, names: tuple[str, ...], before: Ensemble) -> Ensemble
     return replace(subset, names=names, combine=combine, weights=weights, own=before.own)
 
 
+def _above_budget(whole: np.ndarray, left: np.ndarray, budget: float) -> float:
+    """Return the exact p of a loss above the budget, from bool [n]: as many images as it allows count as won back."""
+    lost, won = int((whole & ~left).sum()), int((left & ~whole).sum())
+    return sign_test(lost, won + math.ceil(budget / 100 * len(whole)))
+
+
 def _tried(
     run: RunFolder,
     names: tuple[str, ...],
@@ -95,7 +105,7 @@ def _tried(
 ) -> PruneReport:
     """Return what each subset scores on the validation images, and loses against all members, on the same resamples."""
     logits, labels = run.outputs("val"), run.labels("val")
-    boot = Bootstrap(labels, seed=run.recipe.seed, groups=run.groups("val"))
+    boot = Bootstrap(labels, groups=run.groups("val"))
     called = [one.logits(logits[[names.index(n) for n in one.names]]).argmax(1) for one, _ in steps]
     draws = boot.draw({k: accuracy_of(answer, labels) for k, answer in enumerate(called)})
     return PruneReport(
@@ -108,6 +118,7 @@ def _tried(
                 chosen=accuracy,
                 accuracy=boot.interval(draws[k], METRICS["accuracy"]),
                 loss=boot.difference(draws[0], draws[k], same=bool((called[0] == called[k]).all())),
+                p=_above_budget(called[0] == labels, called[k] == labels, budget),
             )
             for k, (one, accuracy) in enumerate(steps)
         ),

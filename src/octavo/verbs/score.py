@@ -71,10 +71,10 @@ def score(
     predicted, facts = _answers(path, rows, samples, part, scored, name, missing)
     groups = group_ids([samples.groups[i] for i in scored]) if samples.groups else None
     boot = Bootstrap(samples.labels[scored], replicates, seed, level, groups=groups)
-    numbers, counts = _numbers(predicted, samples, boot), np.bincount(boot.labels, minlength=len(samples.classes))
+    numbers = _numbers(predicted, samples, boot)
     beware = (
         *_warnings(boot, samples, part, name),
-        *filter(None, [majority_warning(counts, numbers["accuracy"])]),
+        *filter(None, [majority_warning(numbers["per_class"], numbers["accuracy"])]),
     )
     beware += facts.pop("warnings", ())
     words = {"rule": _rule(boot, name, facts["missing"]), "warnings": beware}
