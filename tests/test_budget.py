@@ -190,4 +190,5 @@ def test_measured_memory_follows_the_budget(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PEAK, tmp_path / "flat.png"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     alone, together = map(float, done.stdout.split())
-    assert alone < 9 * 24 < 0.6 * together, (alone, together)  # MiB: 16 bytes a pixel of one, and of six
+    # NumPy's arrays are below the size from which a thread gives memory back at once, Pillow's aren't.
+    assert alone < 0.4 * together, (alone, together)
