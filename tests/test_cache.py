@@ -22,6 +22,7 @@ from octavo.terminal import show_caches
 
 
 def fill(root: Path) -> None:
+    (root / "locks").mkdir(parents=True)
     for kind in KINDS:
         (root / kind / "one" / "deep").mkdir(parents=True)
         (root / kind / "one" / "deep" / "a").write_bytes(b"x" * 100)
@@ -130,6 +131,13 @@ def test_clearing(tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").exists()
     with pytest.raises(UserError, match='did you mean "pixels"'):
         clear(tmp_path, "pixel")
+
+
+def test_a_folder_that_was_never_a_cache_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "datasets" / "mine").mkdir(parents=True)
+    with pytest.raises(UserError, match="was never used as a cache"):
+        clear(tmp_path)
+    assert (tmp_path / "datasets" / "mine").is_dir() and clear(tmp_path / "empty") == 0
 
 
 def test_what_is_being_built_stays(tmp_path: Path) -> None:

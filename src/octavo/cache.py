@@ -170,12 +170,17 @@ def clear(root: Path, kind: str | None = None) -> int:
     """Remove one kind from the cache folder `root`, or all, and return the bytes freed; what is being built stays.
 
     Raises:
-        UserError: for an unknown kind.
+        UserError: for an unknown kind, or a folder that was never a cache, whose `datasets` may be the user's own.
     """
     if kind is not None:
         lookup(KINDS, kind, "cache")
-    freed = 0
-    for entry in caches(root):
+    freed, entries = 0, caches(root)
+    if entries and not (root / _LOCKS).is_dir():
+        raise UserError(
+            f"{root}: was never used as a cache (no {_LOCKS} in it), so nothing is removed; expected the folder that "
+            "--cache or OCTAVO_CACHE named before"
+        )
+    for entry in entries:
         if kind not in (None, entry.kind):
             continue
         try:
