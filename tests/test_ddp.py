@@ -16,6 +16,7 @@ from octavo.data.readers import read
 from octavo.data.store import ImageDecoder, Pixels, build
 from octavo.engine import fit
 from octavo.engine.checkpoint import Stop
+from octavo.engine.feature_file import Computation, FeatureFile
 from octavo.engine.features import Features
 from octavo.errors import DiskFull, UserError
 from octavo.options import Options
@@ -104,9 +105,14 @@ def test_images_and_features_travel_by_name(digits_folder: Path, tmp_path: Path)
     copy: Pixels = pickle.loads(sent)
     np.testing.assert_array_equal(copy.batch([3, 199])[0], pixels.batch([3, 199])[0])
 
-    np.save(tmp_path / "f.npy", np.arange(6000, dtype=np.float32).reshape(2, 300, 10))
-    for views, limit in ((np.load(tmp_path / "f.npy", mmap_mode="r"), 1000), (np.ones((1, 4, 2), np.float32), 9999)):
-        sent = pickle.dumps(Features(views, 7))
+    (tmp_path / "features").mkdir()
+    computed = Computation(tmp_path / "features", (2, 300, 10))
+    computed.array[:] = np.arange(6000, dtype=np.float32).reshape(2, 300, 10)
+    computed.finish()
+    in_file = FeatureFile(tmp_path / "features")
+    for stored, limit in ((in_file, 1000), (np.ones((1, 4, 2), np.float32), 9999)):
+        views = stored.whole() if isinstance(stored, FeatureFile) else stored
+        sent = pickle.dumps(Features(stored, 7))
         assert len(sent) < limit
         again: Features = pickle.loads(sent)
         assert again.seed == 7

@@ -33,7 +33,8 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path`, whole or not at all."""
-        facts = {"kind": _KIND, "position": checkpoint[POSITION], "best": bool(checkpoint.get(BEST))}
+        # Weights alone, by which a process of DDP hands them to its parent, have no position.
+        facts = {"kind": _KIND, "position": checkpoint.get(POSITION), "best": bool(checkpoint.get(BEST))}
 
         def write(file: BinaryIO) -> None:
             file.write(_line(facts, _UNKNOWN))
@@ -51,8 +52,8 @@ class AtomicCheckpointIO(CheckpointIO):
             Damaged: it isn't what was written.
         """
         with Path(path).open("rb") as file:
-            _checked(file, Path(path))
-            return _parsed(file, Path(path), map_location or "cpu")
+            facts = _checked(file, Path(path))
+            return _parsed(file, Path(path), map_location or "cpu", whole=facts is None)
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete the checkpoint at `path`."""
@@ -102,10 +103,12 @@ def _checked(file: BufferedReader, path: Path) -> dict[str, Any] | None:
     return facts
 
 
-def _parsed(file: BufferedReader, path: Path, device: Any) -> dict[str, Any]:
+def _parsed(file: BufferedReader, path: Path, device: Any, *, whole: bool = True) -> dict[str, Any]:
+    """Return what PyTorch's bytes hold; a `whole` checkpoint, as training resumes from, has a position."""
     try:
         found = torch.load(file, map_location=device, weights_only=True)
-        found[POSITION]
+        if whole:
+            found[POSITION]
     except Exception as error:  # damaged bytes make torch's reader raise nearly anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise Damaged(f"{path}: damaged: not a PyTorch checkpoint ({reason}); {remedy(path)}") from error
@@ -129,7 +132,10 @@ def position(path: Path) -> tuple[int, int]:
     """
     with path.open("rb") as file:
         facts = _facts(file, path)
-        epoch, step = _parsed(file, path, "cpu")[POSITION] if facts is None else facts["position"]
+        place = _parsed(file, path, "cpu")[POSITION] if facts is None else facts["position"]
+    if place is None:
+        raise Damaged(f"{path}: holds weights alone, expected a checkpoint to resume from; {remedy(path)}")
+    epoch, step = place
     return int(epoch), int(step)
 
 
