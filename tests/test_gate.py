@@ -17,6 +17,7 @@ from octavo.numbers.results import Report
 from octavo.options import Options
 from octavo.recipe import ClassifyRecipe
 from octavo.verbs import gate
+from octavo.verbs.check import check
 from octavo.verbs.training import train
 from test_leaks import textured
 
@@ -63,6 +64,20 @@ def test_twins_are_said_kept_and_left_out(data: Path, tmp_path: Path, cache: Pat
     drawn = leaks(ClassifySubject(run, "cpu"))
     assert drawn is not None and "leaks.png" in drawn.figures and "1 flipped" in drawn.look.sees
     assert drawn.look.tables[0].rows[0][:2] == ("val/b/3.png", "validation")
+
+
+def test_training_takes_what_check_found(data: Path, tmp_path: Path, cache: Path) -> None:
+    assert [(near.files, near.kind) for near in check(data, cache=cache).near] == [
+        (("val/b/3.png", "train/b/2.png"), "flipped")
+    ]
+    done: list[str] = []
+
+    def progress(what: str, *rest: object) -> None:
+        done.append(what)
+
+    run = train(RECIPE, data, (), Options(out=tmp_path / "run", cache=cache, device="cpu"), progress=progress)
+    assert run.leaks is not None and len(run.leaks["pairs"]) == 1
+    assert done and not any("leaks" in what for what in done)
 
 
 def test_nobody_looks_where_it_is_unwanted_or_too_long(

@@ -132,18 +132,57 @@ def test_neighbours_by_features_are_looked_at_too(folder: Folder, cache: Path) -
     assert {(leak.first, leak.second) for leak in find_leaks(pixels, folder.parts, features=features)} == found
 
 
-def test_a_search_is_done_once(folder: Folder, cache: Path) -> None:
-    told: list[str] = []
+class Told:
+    """A progress that counts its calls."""
 
-    def progress(what: str, done: int, total: int, note: str = "") -> None:
-        told.append(what)
+    def __init__(self) -> None:
+        self.count = 0
 
-    pixels = folder.pixels(cache)
-    first = search(pixels, folder.parts, cache, progress=progress)
-    count = len(told)
-    assert count and search(pixels, folder.parts, cache, progress=progress) == first and len(told) == count
-    search(pixels, folder.parts, cache, within=True, progress=progress)
-    assert len(told) > count
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        self.count += 1
+
+    def news(self) -> bool:
+        """Tell whether it was called since this was asked last."""
+        count, self.count = self.count, 0
+        return count > 0
+
+
+def test_a_search_is_done_once_whatever_the_order_of_the_parts(folder: Folder, cache: Path) -> None:
+    told, pixels = Told(), folder.pixels(cache)
+    first = search(pixels, folder, folder.parts, cache, progress=told)
+    assert told.news() and len(first) == len(CHANGES)
+    turned = {name: index[::-1] for name, index in reversed(folder.parts.items())}
+    assert search(pixels, folder, turned, cache, progress=told) == first and not told.news()
+    search(pixels, folder, folder.parts, cache, within=True, progress=told)
+    assert told.news()
+    folder.path(0).touch()
+    search(pixels, folder, folder.parts, cache, progress=told)
+    assert told.news()
+
+
+def test_a_search_in_larger_images_counts_for_smaller_ones(folder: Folder, cache: Path) -> None:
+    told = Told()
+    small = store.build(folder, store.ImageDecoder(SIDE - 20), cache)
+    search(small, folder, folder.parts, cache, progress=told)
+    assert told.news()
+    found = search(folder.pixels(cache), folder, folder.parts, cache, progress=told)
+    assert told.news()
+    assert search(small, folder, folder.parts, cache, progress=told) == found and not told.news()
+
+
+def test_kinds_are_those_of_the_files(tmp_path: Path, cache: Path) -> None:
+    large = [textured(i, 400) for i in range(3)]
+    smaller = large[0].resize((250, 250), Image.Resampling.LANCZOS)
+    retouched = large[1].copy()
+    retouched.putpixel((200, 200), tuple(255 - v for v in large[1].getpixel((200, 200))))  # pyright: ignore
+    made = Folder(tmp_path, [smaller, retouched, large[2]], large)
+    pixels = store.build(made, store.ImageDecoder(64), cache)
+    found = search(pixels, made, made.parts, cache, progress=Told())
+    assert {(leak.first, leak.second): leak.kind for leak in found} == {
+        (0, 3): "resized",
+        (1, 4): "recompressed",
+        (2, 5): "exact",
+    }
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"[[0, 1, 2, 3]]", None, b"3", b"[" * 99_999])
@@ -151,14 +190,14 @@ def test_a_damaged_search_is_done_again(
     content: bytes | None, folder: Folder, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pixels = folder.pixels(cache)
-    first = search(pixels, folder.parts, cache, progress=silent)
+    first = search(pixels, folder, folder.parts, cache, progress=silent)
     (path,) = cache.glob("leaks/*/pairs.json")
     if content is None:
         path.unlink()
     else:
         whole = path.read_bytes()
         path.write_bytes(whole.replace(b"0", b"1", 1) if content == b"3" else content)
-    assert search(pixels, folder.parts, cache, progress=silent) == first
+    assert search(pixels, folder, folder.parts, cache, progress=silent) == first
     (line,) = caplog.messages
     assert line.startswith(f"warning: {path}: ") and line.endswith("; the images are compared again")
 

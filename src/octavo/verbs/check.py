@@ -29,7 +29,7 @@ from octavo.verbs.look import (
     Sizes,
     duplicates_of,
     look_at_all,
-    near_twins,
+    near_duplicates,
     sizes_of,
 )
 from octavo.words import counted
@@ -108,7 +108,7 @@ def check(
         for split, own in ((split, samples.labels[index]) for split, index in samples.splits.items())
     }
     refused, lost = _division(own, labels, [i for i, one in enumerate(seen) if one.broken])
-    near, unlooked = near_twins(samples, samples.splits, open_cache(cache), leaks, progress)
+    near, unlooked = near_duplicates(samples, samples.splits, open_cache(cache), leaks, progress)
     return CheckReport(
         data=str(data),
         layout=samples.layout,

@@ -27,7 +27,7 @@ from octavo.overwrite import Kind, require_writable
 from octavo.progress import Progress, silent
 from octavo.recipe import SegmentRecipe, load
 from octavo.verbs.check import listed, near_text, near_title, same_text, show_sizes
-from octavo.verbs.look import Duplicates, Flaw, Near, Sizes, duplicates_of, look_at_all, near_twins, sizes_of
+from octavo.verbs.look import Duplicates, Flaw, Near, Sizes, duplicates_of, look_at_all, near_duplicates, sizes_of
 from octavo.words import counted
 
 RECIPE = "fcn8s-plus"
@@ -121,7 +121,7 @@ def check_masks(
             todo = _todo(pairs, layout, columns, tolerant, write)
             classes = str(write)
     found = report_on(pairs, classes, tolerant, progress)
-    near, unlooked = near_twins(pairs, pairs.splits, open_cache(cache), leaks, progress)
+    near, unlooked = near_duplicates(pairs, pairs.splits, open_cache(cache), leaks, progress)
     return replace(found, near=near, warnings=(*found.warnings, *filter(None, [unlooked])), todo=todo)
 
 

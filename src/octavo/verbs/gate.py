@@ -46,7 +46,7 @@ def gate(run: RunFolder, material: Material, cache: Path, asked: bool | None, pr
         if asked is None and pairs > MOST:
             say(f"note: {pairs:,} pairs of images are too many to look for leaks in passing; --leaks does")
             return
-        found = _found(material, parts, search(material.pixels, parts, cache, progress=progress))
+        found = _found(material, parts, search(material.pixels, material.samples, parts, cache, progress=progress))
         run.leaks = found
     for part in ("val", "test"):
         if twins := _twins(found, part):

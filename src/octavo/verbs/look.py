@@ -15,15 +15,14 @@ from octavo.data import store
 from octavo.data.decoding import Files
 from octavo.data.formats import SUFFIXES
 from octavo.data.pixels import MAX_PIXELS, BrokenImage, Header, decode, probe, strict
-from octavo.leaks.search import MOST, comparisons, search
+from octavo.leaks.originals import COMPARED
+from octavo.leaks.search import ENOUGH, MOST, comparisons, search
 from octavo.progress import Progress
 from octavo.threads import in_threads
 
 TINY, EXTREME, HUGE = 8, 10, 50_000_000
 """Suspicious: a side below TINY pixels, an aspect ratio above EXTREME, more than HUGE pixels."""
 
-_SIDE = 512  # bounds decoding time for photographs; two images that agree at this size are the same picture
-_THUMB = 128  # shorter side at which near twins are looked for
 _GROUP = 32
 
 
@@ -108,7 +107,7 @@ def look_at_all(images: Files, progress: Progress) -> list[Seen]:
 def _look_at(path: Path) -> Seen:
     try:
         header = probe(path, MAX_PIXELS)
-        image = decode(path, MAX_PIXELS, side=_SIDE)
+        image = decode(path, MAX_PIXELS, side=COMPARED)
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").digest()
     except (BrokenImage, OSError) as error:
@@ -132,12 +131,12 @@ def _suspicions(path: Path, header: Header, image: np.ndarray) -> Iterable[str]:
         yield f"named {path.suffix}, but is {header.format}"
 
 
-def near_twins(
+def near_duplicates(
     images: Files, splits: Mapping[str, np.ndarray], cache: Path, asked: bool | None, progress: Progress
 ) -> tuple[tuple[Near, ...], str]:
     """Return images that are nearly the same, the most similar first, and why nobody looked where nobody did.
 
-    Of data in one part twins within it are told, since a random split would put them into two.
+    Of data in one part those within it are returned, since a random split would put them into two.
 
     Args:
         images: all files.
@@ -149,11 +148,11 @@ def near_twins(
     parts = {name: index for name, index in splits.items() if len(index)}
     pairs = comparisons({name: len(index) for name, index in parts.items()}, within=len(parts) == 1)
     if asked is False:
-        return (), "nobody looked for near twins (--no-leaks)"
+        return (), "nobody looked for near-duplicates (--no-leaks)"
     if asked is None and pairs > MOST:
-        return (), f"{pairs:,} pairs of images are too many to look for near twins in passing; --leaks does"
-    pixels = store.build(images, store.ImageDecoder(_THUMB), cache, skip_broken=True, progress=progress)
-    found = search(pixels, parts, cache, within=len(parts) == 1, progress=progress)
+        return (), f"{pairs:,} pairs of images are too many to look for near-duplicates in passing; --leaks does"
+    pixels = store.build(images, store.ImageDecoder(ENOUGH), cache, skip_broken=True, progress=progress)
+    found = search(pixels, images, parts, cache, within=len(parts) == 1, progress=progress)
     of = {int(i): split for split, index in splits.items() for i in index}
     return tuple(
         Near(
