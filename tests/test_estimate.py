@@ -27,7 +27,8 @@ def rate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def recipe(train: dict | None = None, members: int = 1, backbone: str = "resnet18", **rest: object) -> ClassifyRecipe:
     rows = [{"name": f"m{i}", "backbone": backbone, "weights": "none"} for i in range(members)]
-    made = {"name": "t", "data": {"size": 64}, "train": {"epochs": 2} | (train or {}), "members": rows, **rest}
+    own = {"epochs": 2, "checkpoint_minutes": 0.001} | (train or {})
+    made = {"name": "t", "data": {"size": 64}, "train": own, "members": rows, **rest}
     return ClassifyRecipe.model_validate(made)
 
 
@@ -56,7 +57,8 @@ def operations_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TRAFFIC", "BANDWIDTH"):
         monkeypatch.setattr(module, name, {"cpu": float("inf")})
     monkeypatch.setattr(module, "CALL", {"cpu": 0.0})
-    monkeypatch.setattr(module, "STEP", 0.0)
+    for name in ("STEP", "SCORE", "SORTED"):
+        monkeypatch.setattr(module, name, 0.0)
 
 
 @pytest.mark.usefixtures("operations_alone")
@@ -78,7 +80,8 @@ def test_a_step_costs_something_however_small_it_is(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "STEP", 1.0)
     small, large = (estimate(recipe({"batch_size": n}), 10, COUNTS, CPU).seconds for n in (10, 100))
     assert small - large == pytest.approx(2 * (100 - 10))
-    monkeypatch.setattr(module, "STEP", 0.0)
+    for name in ("STEP", "SCORE", "SORTED"):
+        monkeypatch.setattr(module, name, 0.0)
     monkeypatch.setattr(module, "CALL", {"cpu": 1.0})
     per_call = estimate(recipe({"batch_size": 10}), 10, COUNTS, CPU).seconds / (((1000 * 3 + 100) * 2 + 300) / 10)
     net = build_member(recipe().members[0], recipe(), 10, "meta")
@@ -171,7 +174,7 @@ def segmenter(train: dict | None = None, **rest: Any) -> SegmentRecipe:
         "name": "s",
         "task": "segment",
         "data": {"size": 64},
-        "train": {"epochs": 2, "batch_size": 4} | (train or {}),
+        "train": {"epochs": 2, "batch_size": 4, "checkpoint_minutes": 0.001} | (train or {}),
     }
     small = {"weights": "none", "hidden": [{"width": 32}]}
     return SegmentRecipe.model_validate(made | {"segmenter": small} | rest)
@@ -214,3 +217,26 @@ def test_a_pass_is_the_operations_of_one_look_at_each_image(operations_alone: No
     net = build_member(made.members[0], made, 7, "meta")
     expected = 500 * flops(net, 64) / (1e11 * EFFICIENCY)
     assert pass_seconds(made, made.members[0], 7, 500, CPU) == pytest.approx(expected, rel=0.01)
+
+
+def test_a_training_without_a_checkpoint_needs_no_room_for_one() -> None:
+    weights = 4 * sum(p.numel() for p in build_member(recipe().members[0], recipe(), 10, "meta").parameters())
+    short = {"mode": "finetune", "optimizer": "adam", "checkpoint_minutes": 1e6}
+    assert estimate(recipe(short), 10, COUNTS, CPU).disk == weights
+    assert estimate(recipe(short | {"keep": "best"}), 10, COUNTS, CPU).disk == 2 * weights  # the best epoch's
+    long = estimate(recipe(short | {"checkpoint_minutes": 0.001}), 10, COUNTS, CPU).disk
+    assert long == weights + 2 * 3 * weights  # weights and two moments, in the old file and in the new
+
+
+def test_features_that_are_cached_cost_nothing() -> None:
+    made = recipe({"mode": "frozen", "epochs": 2}, members=2)
+    fresh, known = (estimate(made, 10, COUNTS, CPU, known=names) for names in ((), ("m0", "m1")))
+    assert known.seconds < fresh.seconds / 5
+    assert fresh.disk - known.disk == 512 * 4 * 1300
+
+
+def test_the_loss_of_masks_costs_by_pixel_and_class() -> None:
+    plain, sorting = segmenter(), segmenter(loss={"cross_entropy": 1.0, "lovasz": 0.5})
+    few, many = (estimate(made, 7, COUNTS, CPU).seconds for made in (plain, sorting))
+    scores = 64 * 64 * 7 * 1000 * 2
+    assert many - few == pytest.approx(scores * module.SORTED, rel=0.05)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,9 @@ TRAFFIC = {"cpu": 4e9, "mps": 100e9, "cuda": 1e12}
 cost. Measured on one Zen 4 core; for GPUs the order of magnitude alone, as in the next two."""
 CALL = {"cpu": 20e-6, "mps": 20e-6, "cuda": 10e-6}
 """Seconds that starting one operation takes, however small it is."""
+SCORE, SORTED = 10e-9, 60e-9
+"""Seconds that a CPU takes for one score of a mask (a pixel of one class) in the loss and back, and for one that the
+Lovász loss sorts beside that; a GPU takes next to nothing."""
 STEP = 5e-3
 """Seconds that a training step takes beside the network's own work: the batch, the loss, the Trainer."""
 BANDWIDTH = {"cpu": 10e9, "mps": 100e9, "cuda": 1e12}
@@ -60,6 +63,7 @@ def estimate(
     hardware: Hardware,
     *,
     whole: tuple[int, int] | None = None,
+    known: Collection[str] = (),
 ) -> Estimate:
     """Return the estimate for a recipe of any task.
 
@@ -73,8 +77,9 @@ def estimate(
         hardware: where it will run.
         whole: height and width of a typical image, in pixels: a segmenter is trained on crops of `data.size`, but
             evaluated on whole images. By default they are as large as a crop.
+        known: names of networks whose features are in the cache already.
     """
-    seconds, memory, weights, state = 0.0, 0.0, 0, 0
+    seconds, memory, weights, spare = 0.0, 0.0, 0, 0
     rates: dict[str, float] = {}
     features: dict[object, int] = {}
     for network in recipe.networks:
@@ -84,17 +89,38 @@ def estimate(
             rates[train.precision] = EFFICIENCY * matrix_rate(hardware.device, bf16)
         cost = _cost(recipe, network, classes, whole)
         cached, key = train.mode == "frozen" and train.cache, _extractor(recipe, network)
-        fresh = key not in features
+        fresh, before = key not in features and network.name not in known, seconds
         for _ in range(max(recipe.folds, 1)):
             seconds += _seconds(cost, train, counts, rates[train.precision], hardware.kind, fresh=fresh)
             fresh = fresh and not cached
-        if cached:
+        seconds += max(recipe.folds, 1) * _loss_seconds(recipe, classes, counts["fit"], train, hardware.kind)
+        if cached and network.name not in known:
             features[key] = round(4 * cost.features * cost.area * train.views * sum(counts.values()))
         memory = max(memory, _memory(cost, train))
         weights += 4 * (cost.parameters + max(recipe.folds - 1, 0) * cost.trained(train))
-        state = max(state, 4 * cost.trained(train) * (1 + STATE[train.optimizer] + bool(train.ema)))
-    disk = weights + 2 * state + sum(features.values())
+        spare = max(spare, _spare(cost, train, seconds - before))
+    disk = weights + spare + sum(features.values())
     return Estimate(seconds / hardware.count, int(memory * RESERVE) + BASE, disk)
+
+
+def _loss_seconds(recipe: Recipe, classes: int, fit: int, train: Train, kind: str) -> float:
+    """Return how long the loss of masks takes, and its way back, in a training of one network."""
+    if not isinstance(recipe, SegmentRecipe) or kind != "cpu":
+        return 0.0
+    height, width = recipe.data.size
+    each = SCORE + SORTED * (recipe.loss.lovasz > 0)
+    return each * height * width * classes * fit * train.epochs
+
+
+def _spare(cost: _Cost, train: Train, seconds: float) -> int:
+    """Return the bytes on disk beside the final weights: the best so far, and a checkpoint with that which replaces it.
+
+    A training that is over before a checkpoint is due, even if it takes twice as long, writes none.
+    """
+    best = 4 * cost.parameters if train.keep == "best" else 0
+    if 2 * seconds < 60 * train.checkpoint_minutes:
+        return best
+    return best + 2 * 4 * cost.trained(train) * (1 + STATE[train.optimizer] + bool(train.ema))
 
 
 @dataclass(frozen=True)

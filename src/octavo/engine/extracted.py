@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from octavo.data.inputs import Inputs
-from octavo.engine.features import VIEW_EPOCH, Features, extractor_facts
+from octavo.data.store import Pixels
+from octavo.engine.feature_file import opened
+from octavo.engine.features import VIEW_EPOCH, Features, extractor_facts, extractor_key
 from octavo.engine.infer import ready
 from octavo.engine.job import Job
 from octavo.engine.kept import kept_features
 from octavo.keyed import seed_of
 from octavo.networks import weights
-from octavo.networks.fold import Halves
+from octavo.networks.fold import Halves, pooling_of
 from octavo.networks.member import MemberNet
-from octavo.progress import Progress
-from octavo.recipe import ClassifyRecipe, Member
+from octavo.progress import Progress, unsaid
+from octavo.recipe import ClassifyRecipe, Member, Recipe
 
 
 def own(job: Job) -> tuple[ClassifyRecipe, Member]:
@@ -25,19 +29,44 @@ def own(job: Job) -> tuple[ClassifyRecipe, Member]:
 
 def inputs_of(job: Job) -> Inputs:
     """Return how stored images become this member's input."""
-    recipe, member = own(job)
-    data = recipe.data
+    return _inputs(*own(job), job.seed, job.classes)
+
+
+def _inputs(recipe: ClassifyRecipe, member: Member, seed: int, classes: int) -> Inputs:
+    data, train = recipe.data, recipe.train_of(member)
     mean, std = weights.normalization(member) if data.normalize == "weights" else ((0.0,) * 3, (1.0,) * 3)
-    return Inputs(
-        recipe.size_of(member),
-        data.resize,
-        mean,
-        std,
-        recipe.augment,
-        job.seed,
-        job.classes,
-        job.train.channels_last,
-    )
+    size = recipe.size_of(member)
+    return Inputs(size, data.resize, mean, std, recipe.augment, seed, classes, train.channels_last)
+
+
+def known_features(
+    recipe: Recipe, classes: int, pixels: Pixels, hashes: Mapping[str, str], device: str, cache: Path
+) -> frozenset[str]:
+    """Return the names of the frozen classifiers whose features are in the cache already.
+
+    Args:
+        recipe: the resolved recipe.
+        classes: number of classes.
+        pixels: the decoded images.
+        hashes: name of a member → SHA-256 of the weights that it starts from.
+        device: kind of device that it computes on.
+        cache: the cache folder.
+    """
+    found: set[str] = set()
+    if not isinstance(recipe, ClassifyRecipe):
+        return frozenset()
+    for member in recipe.members:
+        train = recipe.train_of(member)
+        if train.mode != "frozen" or not train.cache:
+            continue
+        fixed = _inputs(recipe, member, seed_of("views", recipe.seed), classes)
+        places = pooling_of(member.backbone, fixed.size, member.pool) is not None
+        sha256 = hashes.get(member.name)
+        facts = extractor_facts(member, recipe.seed, fixed.size, fixed.resize, sha256, places=places)
+        folder = cache / "features" / extractor_key(facts, fixed, train, pixels.digest, device)
+        if opened(folder, tell=unsaid) is not None:
+            found.add(member.name)
+    return frozenset(found)
 
 
 def extracted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,13 @@ def announce_weights(recipe: Recipe, options: Options, say: Say) -> None:
             say(f"note: {note}")
 
 
-def announce(recipe: Recipe, material: Material, hardware: Hardware, out: Path, say: Say) -> None:
-    """Say what is trained on what, and what it will take; refuse if the disk is too small."""
+def announce(
+    recipe: Recipe, material: Material, hardware: Hardware, out: Path, say: Say, known: Collection[str] = ()
+) -> None:
+    """Say what is trained on what, and what it will take; refuse if the disk is too small.
+
+    `known` names the members whose features are in the cache already.
+    """
     samples, broken, classes = material.samples, len(material.broken), len(material.classes)
     counts = _counts(recipe, material)
     left = f", {counted(broken, 'broken file')} left out" if broken else ""
@@ -51,7 +57,7 @@ def announce(recipe: Recipe, material: Material, hardware: Hardware, out: Path, 
         say(f"note: {few}")
     if isinstance(recipe, SegmentRecipe) and recipe.late_stages:
         say(f"note: {_late(recipe)}")
-    need = estimate(recipe, classes, material.counts_of_one, hardware, whole=_typical(recipe, material))
+    need = estimate(recipe, classes, material.counts_of_one, hardware, whole=_typical(recipe, material), known=known)
     parent = next(p for p in out.absolute().parents if p.exists())
     free = shutil.disk_usage(parent).free
     say(

@@ -12,6 +12,7 @@ import numpy as np
 from octavo.cache import open_cache
 from octavo.engine.checkpoint import Stop
 from octavo.engine.engine import CRAFTS, train_member
+from octavo.engine.extracted import known_features
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import Hardware, find
 from octavo.engine.job import Job
@@ -129,7 +130,7 @@ def _trained(
         origins = _origins(resolved, options, before, told)
         if approve:
             approve(material, origins)
-        run = before or _begun(resolved, material, hardware, out, options, origins, say)
+        run = before or _begun(resolved, material, hardware, out, options, origins, cache, say)
         say(f"run: {run.path}" + (f", gone on with: {how_far(run)}" if before else ""))
         with run.locked():
             if before:
@@ -268,10 +269,12 @@ def _begun(
     out: Path,
     options: Options,
     origins: Mapping[str, str],
+    cache: Path,
     say: Say,
 ) -> RunFolder:
     """Return a new run's folder with recipe, samples and manifest in it."""
-    announce(recipe, material, hardware, out, say)
+    known = known_features(recipe, len(material.classes), material.pixels, origins, hardware.kind, cache)
+    announce(recipe, material, hardware, out, say, known)
     run, teacher = RunFolder.new(out, overwrite=options.overwrite), teacher_of(recipe)
     manifest = material.manifest(recipe, hardware) | {
         "weights": dict(origins),
