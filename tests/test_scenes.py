@@ -48,7 +48,8 @@ def test_scenes_are_split_stored_and_named(folder: Path) -> None:
         np.testing.assert_array_equal(found.labels[np.array([place])][0], ids)
         shown = found.pixels.image(place).transpose(1, 2, 0).astype(int)
         assert np.abs(shown - image).mean() < 15  # JPEG with halved colours
-        assert found.rows[place] == {
+        row = {key: value for key, value in found.rows[place].items() if key not in ("pixels", "mask_pixels")}
+        assert row == {
             "file": f"validation/{number - 100:04}_sat.jpg",
             "mask": f"validation/{number - 100:04}_mask.png",
             "part": "val",
