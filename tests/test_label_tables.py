@@ -113,8 +113,22 @@ def test_names_are_never_taken_for_images_elsewhere(tmp_path: Path) -> None:
     assert names.find("x/s3/a") == ("s3/a.png",)
     assert names.find("a.jpg") == names.find("") == names.find("..") == names.find("a\0") == ()
     assert (prefix_of("x/s3/a", "s3/a.png"), prefix_of("a", "s3/a.png")) == ("x", "")
+    assert (names.near("S2\\B.JPG"), names.near("b.dcm"), names.near("s1/b.png")) == (("s2/b.png",),) * 2 + ((),)
     put(tmp_path, "t.csv", "image,label\na.png,x\nb.png,y\n")
     assert 'line 2: image "a.png" may be s1/a.png or s3/a.png; give its path' in refusal(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("ending", ["PNG", "dcm", "jpg"])
+def test_other_endings_are_never_ignored(ending: str, tmp_path: Path) -> None:
+    make(tmp_path, FOUR)
+    put(
+        tmp_path,
+        "t.csv",
+        "id,dx\n" + "".join(f"{name}.{ending},{label}\n" for name, label in zip("abcd", "xyxy", strict=True)),
+    )
+    assert f'line 2: no image "a.{ending}" in {tmp_path} (is it "part_1/a.png"?); 4 of 4 are missing' in refusal(
+        tmp_path
+    )
 
 
 def test_paths_from_two_other_places_are_refused(tmp_path: Path) -> None:

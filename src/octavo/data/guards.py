@@ -15,7 +15,8 @@ _PARTS = {"part", "parts", "batch", "batches", "chunk", "shard", "images", "imag
           "thumbs", "thumbnails", "original", "originals", "resized", "cropped", "augmented", "frames", "folder", "dir",
           "jpegimages"}  # fmt: skip
 """Words in the names of folders that hold images of all classes."""
-_SERIES = {"session", "set", "seq", "sequence", "day"}
+_SERIES = {"session", "set", "seq", "sequence", "day", "series", "video", "clip", "scene", "s"}
+"""Words in the names of folders that divide one class."""
 _STEMS = {"img", "image", "images", "dsc", "dscn", "dscf", "dcim", "pxl", "photo", "pic", "picture", "frame",
           "screenshot", "vid", "video", "scan", "tile", "patch", "crop", "slice", "sat", "satellite", "mask", "masks",
           "label", "labels", "seg", "segmentation", "gt", "annot", "annotation", "groundtruth", "depth", "rgb", "left",
@@ -34,6 +35,11 @@ def class_folders(root: Path, folders: Sequence[Path]) -> str | None:
     """Return why these folders are no classes, in one line; None where nothing speaks against it."""
     folders = [folder for folder in folders if any_image(folder)]
     names = [folder.name for folder in folders]
+    if masked := _masked(names):
+        return (
+            f"{root}: {_quoted(masked)} look like images and their masks, not like classes; put them into images/ and "
+            "masks/ to segment, move the masks elsewhere to classify, or give --layout folders if they are classes"
+        )
     if found := next((folder for folder in folders if _holds_masks(folder)), None):
         return (
             f"{found}: looks like images and their masks, not like a class; move the masks elsewhere to classify, or "
@@ -60,6 +66,19 @@ def _holds_masks(folder: Path) -> bool:
     )
 
 
+def _masked(names: Collection[str]) -> list[str]:
+    """Return a name of images and one of their masks: `img` and `mask`, `images_png` and `masks_png`, `x`, `x_mask`."""
+    plain = {name: set(words(name)) for name in names}
+    for name, found in plain.items():
+        rest = found - _MASK_STEMS
+        if rest == found or not (words(name)[-1] in _MASK_STEMS or rest <= _PARTS):
+            continue
+        for other, own in plain.items():
+            if own and not own & _MASK_STEMS and (own == rest or (own & _IMAGE_WORDS and own - _IMAGE_WORDS == rest)):
+                return [other, name]
+    return []
+
+
 def _part(name: str) -> bool:
     """Tell whether a folder is called as one part of the images: `images_001`, `ham_images_part_1`, `photos`."""
     found = set(words(name))
@@ -81,13 +100,13 @@ def _splits(names: Sequence[str]) -> list[str]:
 def _nested(root: Path, folders: Sequence[Path]) -> str | None:
     """Say that all folders hold folders of the same names: then either these are the classes or those."""
     inner = [{f.name for f in folders_in(deep(folder)) if any_image(f)} for folder in folders if not images_in(folder)]
+    if own := [f for f in folders if deep(f) == f / f.name and sum(map(any_image, folders_in(deep(f)))) > 1]:
+        return (
+            f"{own[0]}: holds nothing but a folder of its own name, with folders in it; name the folder that holds the "
+            "classes as the data, or give --layout folders if it is a class"
+        )
     if len(folders) < 2 or len(inner) < len(folders):
         return None
-    if all(deep(folder) == folder / folder.name for folder in folders):
-        return (
-            f"{root}: {_quoted([f.name for f in folders])} each hold nothing but a folder of their own name, with "
-            "folders in it; name the one that holds the classes, or give --layout folders if these are the classes"
-        )
     shared, every = set.intersection(*inner), set.union(*inner)
     if len(shared) < 2 or 2 * len(shared) < len(every):
         return None
@@ -115,6 +134,11 @@ def deep(folder: Path) -> Path:
 def prefixes(root: Path, folders: Iterable[Path], names: Collection[str]) -> str | None:
     """Return why the beginnings of file names in `folders` are no classes, in one line; None if nothing says so."""
     plain = {re.sub(r"[\W_]", "", name.lower()) for name in names}
+    if masked := _masked(names):
+        return (
+            f"{root}: {_quoted(masked)} before the files' numbers look like images and masks, not like classes; put "
+            "the images into images/ and the masks into masks/ to segment"
+        )
     if len(names) > 1 and plain <= _STEMS:
         advice = (
             "put the images into images/ and the masks into masks/ to segment"

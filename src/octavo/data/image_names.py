@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from octavo.data.formats import IMAGE_SUFFIXES
+from octavo.data.formats import IMAGE_SUFFIXES, unread_format
 from octavo.data.walk import walk
 
 
@@ -58,6 +58,22 @@ class ImageNames:
                 return own if len(own) == 1 else found
         return ()
 
+    def near(self, cell: str) -> tuple[str, ...]:
+        """Return the images that would be meant if case and ending didn't count: `a.jpg` for `A.JPG` and `a.dcm`."""
+        parts = _parts(_composed(cell.strip().replace("\\", "/")).casefold())
+        if not parts:
+            return ()
+        last = PurePosixPath(parts[-1])
+        stem = last.stem if called_image(parts[-1]) else last.name
+        return tuple(file for file in self._folded.get(stem, ()) if _alike(_composed(file).casefold(), parts))
+
+    @cached_property
+    def _folded(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for file in sorted(self.files):
+            found.setdefault(PurePosixPath(_composed(file).casefold()).stem, []).append(file)
+        return found
+
     def _is_there(self, path: str) -> bool:
         if "files" in self.__dict__ and path in self.files:
             return True
@@ -67,14 +83,20 @@ class ImageNames:
             return False
 
     def _ending_in(self, parts: Sequence[str]) -> tuple[str, ...]:
-        found = []
-        for file in self._named.get(parts[-1], ()):
-            own = _composed(file).split("/")[:-1]
-            above = list(parts[:-1])
-            length = min(len(own), len(above))
-            if own[len(own) - length :] == above[len(above) - length :]:
-                found.append(file)
-        return tuple(found)
+        return tuple(file for file in self._named.get(parts[-1], ()) if _alike(_composed(file), parts))
+
+
+def called_image(name: str) -> bool:
+    """Tell whether a name ends as those of images do, of formats that aren't read too."""
+    suffix = PurePosixPath(name.strip().lower()).suffix
+    return suffix in IMAGE_SUFFIXES or unread_format(suffix) is not None
+
+
+def _alike(file: str, parts: Sequence[str]) -> bool:
+    """Tell whether of the folders of a file and of a name those of one end as those of the other."""
+    own, above = file.split("/")[:-1], list(parts[:-1])
+    length = min(len(own), len(above))
+    return own[len(own) - length :] == above[len(above) - length :]
 
 
 def prefix_of(cell: str, file: str) -> str:

@@ -24,8 +24,7 @@ from octavo.data.columns import (
     named,
     plain,
 )
-from octavo.data.formats import IMAGE_SUFFIXES
-from octavo.data.image_names import ImageNames
+from octavo.data.image_names import ImageNames, called_image
 from octavo.data.tables import TABLES, Table, distinct, read_table
 from octavo.data.walk import folders_in, natural, scan
 from octavo.errors import UserError
@@ -198,7 +197,7 @@ def _image_columns(table: Table, names: ImageNames, base: str) -> list[Matched]:
         cells = table.column(place)
         if _numbers_of_others(table.header[place], cells):
             continue
-        rows = [(names.find(cell, base), _ends(cell)) for cell in cells]
+        rows = [(names.find(cell, base) or names.near(cell), called_image(cell)) for cell in cells]
         matched = Matched(place, tuple(row if len(row) == 1 or whole else () for row, whole in rows))
         if _about(matched, names):
             found.append(matched)
@@ -210,15 +209,11 @@ def _image_columns(table: Table, names: ImageNames, base: str) -> list[Matched]:
 def _numbers_of_others(header: str, cells: Sequence[str]) -> bool:
     """Tell whether these cells may well be classes or counts, though images are called by the same numbers."""
     values = distinct(cells)
-    if all(map(_ends, values)):
+    if all(map(called_image, values)):
         return False
     digits = all(value.isdigit() for value in values)
     few = (2 if digits else 20) * len(values) <= len(cells)
     return few or (plain(header) not in IMAGES and digits and len(values) < max(5, len(cells)))
-
-
-def _ends(cell: str) -> bool:
-    return cell.strip().lower().endswith(IMAGE_SUFFIXES)
 
 
 def _about(matched: Matched, names: ImageNames) -> bool:

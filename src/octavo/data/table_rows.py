@@ -41,7 +41,9 @@ def rows_of_table(found: ImageTable) -> dict[str, dict[str, str]]:
         refuse(table.file, *table.fault)
     if missing:
         line, key, name = missing[0]
-        refuse(table.file, line, f'no {key} "{name}" in {found.names.folder}; {len(missing)} of {len(rows)} are '
+        near = found.names.near(name)
+        hint = f' (is it "{near[0]}"?)' if len(near) == 1 else ""
+        refuse(table.file, line, f'no {key} "{name}" in {found.names.folder}{hint}; {len(missing)} of {len(rows)} are '
                "missing; paths are relative to the table's folder")  # fmt: skip
     if len(ahead := [prefix for prefix in prefixes if prefix]) > 1:
         refuse(table.file, prefixes[ahead[1]], f'paths begin with "{ahead[0]}" and with "{ahead[1]}", which aren\'t '
