@@ -178,7 +178,7 @@ def test_other_scenes(segmented: RunFolder, tmp_path: Path, cache: Path) -> None
 def test_commands_that_are_suggested_can_be_typed(segmented: RunFolder, tmp_path: Path) -> None:
     """A path with spaces is one word of the command."""
     run = RunFolder(Path(shutil.copytree(segmented.path, tmp_path / "my run")))
-    run.member("segmenter")._facts.unlink()
+    run.member("segmenter").record.unlink()
     for ask in (lambda: evaluate_masks(run), lambda: restore_segmenter(run, torch.device("cpu"))):
         with pytest.raises(UserError) as error:
             ask()

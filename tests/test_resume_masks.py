@@ -137,6 +137,6 @@ def test_a_finished_run_needs_nothing_that_it_started_from(
     said: list[str] = []
     assert train(None, None, (), replace(options, resume=True), say=said.append).metrics == metrics
     assert any(line.endswith("all is trained; --overwrite trains it anew") for line in said)
-    run.member("segmenter")._facts.unlink()  # what is still to be trained does need it
+    run.member("segmenter").record.unlink()  # what is still to be trained does need it
     with pytest.raises(UserError, match=r"segmenter\.start: .*no such run folder or weights file"):
         train(None, None, (), replace(options, resume=True))
