@@ -6,7 +6,6 @@ import os
 import shlex
 import shutil
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from octavo.data.classes import ClassTable
+from octavo.engine.consistency import require_members, require_samples
 from octavo.engine.member_folder import MemberFolder
 from octavo.engine.run_files import MANIFEST
 from octavo.engine.run_results import RunResults
@@ -34,6 +34,7 @@ from octavo.files import (
 )
 from octavo.integrity import sha256_of
 from octavo.numbers.bootstrap import group_ids
+from octavo.numbers.ensemble import Ensemble
 from octavo.overwrite import RUN_FILES, RUN_FOLDERS, RUN_MARKS, require_makeable
 from octavo.recipe import ClassifyRecipe, Recipe, dumps, load, named
 from octavo.toml import parse_toml
@@ -228,6 +229,12 @@ class RunFolder(RunResults):
         data = {**manifest.get("data", {}), "samples": sha256_of(self.path / SAMPLES)}
         return {**manifest, "recipe": sha256_of(self.path / RECIPE), "data": data}
 
+    def _require_fitting(self, ensemble: Ensemble, path: Path) -> None:
+        if self.on_disk.hashed:
+            return
+        names, classes = [network.name for network in self.recipe.networks], len(self.manifest["classes"])
+        require_members(ensemble, names, classes, path, self.on_disk.restore)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from training in this folder; the lock of a process that was killed is free.
@@ -264,12 +271,7 @@ class RunFolder(RunResults):
         """Return a row per image: file, label, part (`fit`, `holdout`, `val`, `test`, `broken`, `unused`)."""
         path, remedy = self.path / SAMPLES, self.on_disk.restore
         rows = read_rows(self.on_disk.read(path, self._fixed(SAMPLES), remedy), path, remedy)
-        if rows and not {"file", "part"} <= rows[0].keys():
-            raise Damaged(f"{path}: damaged: has no columns file and part; {remedy}")
-        found = Counter(row["part"] for row in rows)
-        for part, count in self.manifest.get("data", {}).get("parts", {}).items():
-            if found[part] != count:
-                raise Damaged(f"{path}: damaged: {found[part]:,} images of {part}, the run has {count:,}; {remedy}")
+        require_samples(rows, self.manifest, path, remedy)
         return rows
 
     def labels(self, part: str) -> np.ndarray:

@@ -91,6 +91,47 @@ class OlderManifest(Manifest):
     format: Literal[1] = 1
 
 
+class Leak(Part):
+    """Two images that are one picture."""
+
+    first: Text
+    first_part: str
+    second: Text
+    second_part: str
+    kind: str
+    similarity: Finite
+
+
+class Leaks(Part):
+    """Images that parts of the data share, and how they were looked for."""
+
+    rule: str
+    searched: dict[str, Count]
+    pairs: list[Leak]
+
+
+class Precision(Part):
+    """Members that answer in bfloat16, and on what."""
+
+    device: str
+    members: list[str] = []
+
+
+class CascadeResult(Part):
+    """How a cascade did."""
+
+    budget: Finite
+    device: str
+
+
+class FittedCascade(Part):
+    """A cascade, and how it did."""
+
+    cascade: dict[str, Any]
+    report: CascadeResult
+    bf16: list[str] = []
+
+
 def _mapping(value: object) -> object:
     return {} if value is None else value
 

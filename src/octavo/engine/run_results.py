@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from octavo.engine.manifest import FittedCascade, Leaks, Precision
 from octavo.engine.run_files import Keys, RunFiles
 from octavo.errors import UserError
 from octavo.files import as_json, csv_bytes, inside, write_atomic
@@ -45,7 +48,14 @@ class RunResults:
         Raises:
             UserError: training has not come that far.
         """
-        return Ensemble.from_dict(self._ensemble_record(), str(self.path / "ensemble.json"))
+        path = self.path / "ensemble.json"
+        found = Ensemble.from_dict(self._ensemble_record(), str(path))
+        self._require_fitting(found, path)
+        return found
+
+    def _require_fitting(self, ensemble: Ensemble, path: Path) -> None:
+        """Refuse an ensemble, read from a file, of other members or classes than the run has."""
+        raise NotImplementedError
 
     @ensemble.setter
     def ensemble(self, ensemble: Ensemble) -> None:
@@ -71,9 +81,9 @@ class RunResults:
         record = self.on_disk.read_object(path, f"restore it from a copy, or delete it and {self._again} fits it again")
         return list(record.get(RESULTS, []))
 
-    def _result(self, name: str, remedy: str) -> Keys | None:
+    def _result(self, name: str, remedy: str, model: type[BaseModel] | None = None) -> Keys | None:
         """Return a result that belongs to the ensemble; None where there is none."""
-        return self.on_disk.read_object(self.path / name, remedy) if name in self.results() else None
+        return self.on_disk.read_object(self.path / name, remedy, model) if name in self.results() else None
 
     def _write_result(self, name: str, value: Mapping[str, Any] | None) -> None:
         """Write a result that belongs to the ensemble, or remove it; a kill in between leaves the state of before."""
@@ -100,7 +110,11 @@ class RunResults:
         name = "ensemble.trained.json"
         remedy = f"restore it from a copy, or delete ensemble.json and {self._again} fits the ensemble again"
         found = self._result(name, remedy)
-        return None if found is None else Ensemble.from_dict(found, str(self.path / name))
+        if found is None:
+            return None
+        ensemble = Ensemble.from_dict(found, str(self.path / name))
+        self._require_fitting(ensemble, self.path / name)
+        return ensemble
 
     def prune(self, ensemble: Ensemble) -> None:
         """Take another ensemble of the same members, and keep the one that training left."""
@@ -119,7 +133,7 @@ class RunResults:
     @property
     def cascade(self) -> dict[str, Any] | None:
         """The cascade that was fitted last, and how it did; None where none was."""
-        return self._result("cascade.json", f"fit it again by `octavo ensemble cascade {self.path}`")
+        return self._result("cascade.json", f"fit it again by `octavo ensemble cascade {self.path}`", FittedCascade)
 
     @cascade.setter
     def cascade(self, fitted: Mapping[str, Any]) -> None:
@@ -129,7 +143,7 @@ class RunResults:
     def bf16(self) -> dict[str, Any] | None:
         """What was found of members that were trained in float32 and answer in bfloat16; None where none do."""
         remedy = f"restore it from a copy, or take it back by `octavo ensemble precision {self.path} --undo`"
-        return self._result("precision.json", remedy)
+        return self._result("precision.json", remedy, Precision)
 
     @bf16.setter
     def bf16(self, found: Mapping[str, Any] | None) -> None:
@@ -179,7 +193,7 @@ class RunResults:
         path = self.path / "metrics.json"
         return self.on_disk.read_object(path, f"restore it from a copy, or delete it and {self._again} writes it anew")
 
-    def _beside_metrics(self, name: str) -> Keys | None:
+    def _beside_metrics(self, name: str, model: type[BaseModel] | None = None) -> Keys | None:
         """Return a JSON file that is written before the numbers; None where there is none.
 
         Raises:
@@ -190,7 +204,7 @@ class RunResults:
         if not path.is_file() and not known:
             return None
         again = f"delete it and metrics.json, and {self._again} makes both anew"
-        return self.on_disk.read_object(path, f"restore it from a copy, or {again}")
+        return self.on_disk.read_object(path, f"restore it from a copy, or {again}", model)
 
     def check_predictions(self) -> None:
         """Compare the predictions that go with the numbers with their hash.
@@ -211,7 +225,7 @@ class RunResults:
     @property
     def leaks(self) -> dict[str, Any] | None:
         """Which images parts of the data share, and how they were looked for; None where nobody did."""
-        return self._beside_metrics("leaks.json")
+        return self._beside_metrics("leaks.json", Leaks)
 
     @leaks.setter
     def leaks(self, found: Mapping[str, Any]) -> None:

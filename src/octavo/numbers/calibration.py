@@ -138,9 +138,11 @@ class Calibration:
         lookup(CALIBRATIONS, self.method, "calibration")
         s, b = len(self.scale), len(self.bias)
         fits = {"none": s == b == 0, "temperature": s == 1 and b == 0, "vector": s == b >= 1}[self.method]
-        if not fits or not np.isfinite((*self.scale, *self.bias)).all() or min(self.scale, default=0) < 0:
+        least = min(self.scale, default=0)
+        positive = least > 0 or (least == 0 and self.method != "temperature")
+        if not fits or not np.isfinite((*self.scale, *self.bias)).all() or not positive:
             raise ValueError(f'calibration "{self.method}" does not go with {s} scales and {b} biases, or they are '
-                             "not finite, or a scale is below zero")  # fmt: skip
+                             "not finite, or a scale isn't above zero")  # fmt: skip
 
     @classmethod
     def fit(cls, method: str, logits: ArrayLike, labels: ArrayLike) -> Calibration:

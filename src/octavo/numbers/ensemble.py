@@ -130,6 +130,12 @@ def _nll(logits: Floats, labels: Labels) -> float:
     return -float(log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
 
 
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"expected a number, got {str(value)[:40]!r}")
+    return float(value)
+
+
 @dataclass(frozen=True)
 class Ensemble:
     """Members by name, how they are combined, and with which weights (one a member, summing to one).
@@ -154,7 +160,8 @@ class Ensemble:
         lookup(COMBINE, self.combine, "ensemble.combine")
         if not self.names or len(set(self.names)) < len(self.names):
             raise ValueError(f"members need names of their own, got {list(self.names)}")
-        if len(self.weights) != len(self.names) or min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-6:
+        fit = len(self.weights) == len(self.names) and np.isfinite(self.weights).all()
+        if not fit or min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-6:
             raise ValueError(f"expected {len(self.names)} weights >= 0 that sum to one, got {list(self.weights)}")
         if self.own and len(self.own) != len(self.names):
             raise ValueError(f"expected {len(self.names)} calibrations, one a member, got {len(self.own)}")
@@ -284,9 +291,9 @@ class Ensemble:
             return cls(
                 tuple(map(str, weights)),
                 combine,
-                tuple(float(str(w)) for w in weights.values()),
+                tuple(map(_number, weights.values())),
                 Calibration.from_dict(whole, f"{where}: calibration"),
                 tuple(Calibration.from_dict(own[name], f"{where}: members.{name}") for name in weights) if own else (),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{where}: {error}") from None

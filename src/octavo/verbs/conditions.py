@@ -11,6 +11,7 @@ from octavo.engine.identity import DataIdentity, changes
 from octavo.engine.material import Material
 from octavo.engine.teacher import identity_of, teacher_of
 from octavo.engine.versions import VARIABLES, versions
+from octavo.errors import Damaged
 from octavo.recipe import Recipe
 
 
@@ -54,7 +55,7 @@ def other_surroundings(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple
     for name, read in _FACTS.items():
         try:
             was = read(then)
-        except KeyError:
+        except (KeyError, Damaged):
             unrecorded.append(name)
             continue
         lines += _line(name, was, read(now))

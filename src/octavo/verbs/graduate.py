@@ -5,7 +5,7 @@ from __future__ import annotations
 from octavo.engine.folder import RunFolder
 from octavo.engine.identity import DataIdentity, changed_parts
 from octavo.engine.teacher import identity_of
-from octavo.errors import UserError
+from octavo.errors import Damaged, UserError
 from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.exact import paired_p
 from octavo.numbers.metrics import METRICS, accuracy_of
@@ -25,6 +25,15 @@ def graduate(student: RunFolder, teacher: RunFolder, say: Say) -> None:
         say(f"note: not compared with the ensemble that taught it: {why}")
     else:
         student.distil = compared(teacher, student)
+
+
+def is_compared(student: RunFolder, say: Say) -> bool:
+    """Tell whether a student was compared with its teacher; a damaged comparison is told, and counts as none."""
+    try:
+        return student.distil is not None
+    except Damaged as error:
+        say(f"note: {error}")
+        return False
 
 
 def _against(student: RunFolder, teacher: RunFolder) -> str:

@@ -99,9 +99,8 @@ def _first(run: RunFolder, name: str, way: Way) -> Path | None:
     return run.plot(shown[0].file) if shown else None
 
 
-def section_of(run: RunFolder, name: str) -> Section:
+def section_of(run: RunFolder, look: Look) -> Section:
     """Return a look that was taken at a run, with those of its files that are still there."""
-    look = taken(run, name)
     pictures = {shown.file: _read(run, look, run.plot(shown.file)) for shown in look.shown}
     thumbs = _read(run, look, run.explained(look.points.thumbs)) if look.points else None
     return Section(look, {file: content for file, content in pictures.items() if content is not None}, thumbs)
@@ -118,18 +117,23 @@ def _kept(run: RunFolder, ways: Mapping[str, Way], say: Say = unsaid) -> dict[st
     """Return the looks that were taken of the run as it is now, in a form that this version can read.
 
     `say` is told which of them have files that aren't what was written.
+
+    Raises:
+        UserError: one names a file out of the run.
     """
     kept = {}
     for name, way in ways.items():
         try:
-            section = section_of(run, name)
+            look = taken(run, name)
+        except (OSError, UserError) as error:
+            if isinstance(error, Damaged):
+                say(f"note: {error}")
+            continue
+        try:
+            if not way.of or look.state == run.state(way.of):
+                kept[name] = section_of(run, look)
         except Damaged as error:
             say(f"note: {error}")
-        except (OSError, UserError):
-            continue
-        else:
-            if not way.of or section.look.state == run.state(way.of):
-                kept[name] = section
     return kept
 
 

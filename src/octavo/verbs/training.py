@@ -18,7 +18,7 @@ from octavo.engine.hardware import Hardware, find
 from octavo.engine.job import Job
 from octavo.engine.material import Material
 from octavo.engine.teacher import identity_of, require_teacher, teacher_of
-from octavo.errors import Damaged, DiskFull, UserError
+from octavo.errors import DiskFull, UserError
 from octavo.networks import build, weights
 from octavo.networks.loading import sha256
 from octavo.networks.weights import is_file
@@ -29,7 +29,7 @@ from octavo.verbs.announce import announce, announce_weights
 from octavo.verbs.evaluate import combine, regrade
 from octavo.verbs.evaluate_masks import regrade_masks
 from octavo.verbs.gate import gate
-from octavo.verbs.graduate import graduate
+from octavo.verbs.graduate import graduate, is_compared
 from octavo.verbs.resuming import (
     all_trained,
     begun_before,
@@ -142,7 +142,7 @@ def _trained(
             if isinstance(resolved, ClassifyRecipe):
                 if not (done and run.combined):  # one that was pruned stays so
                     run.ensemble = combine(run)
-                if resolved.distil.run and not (done and _compared(run, say)):
+                if resolved.distil.run and not (done and is_compared(run, say)):
                     graduate(run, RunFolder(Path(resolved.distil.run)), say)
                 regrade(run, progress=told)
             else:
@@ -163,15 +163,6 @@ def _inputs(recipe: str | Path | Recipe | None, data: str | Path | None, options
         "--weights-dir": options.weights_dir,
         "--cache": options.cache,
     }
-
-
-def _compared(run: RunFolder, say: Say) -> bool:
-    """Tell whether a student was compared with its teacher; a damaged comparison is told, and made anew."""
-    try:
-        return run.distil is not None
-    except Damaged as error:
-        say(f"note: {error}")
-        return False
 
 
 def _job(recipe: Recipe, material: Material, options: Options, cache: Path, hardware: Hardware, run: RunFolder) -> Job:
