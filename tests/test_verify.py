@@ -6,9 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import Octavo, old_run, reseal
+from octavo.engine.embedding import kept
 from octavo.engine.folder import RunFolder
 from octavo.engine.restore import restore_all
 from octavo.engine.run_files import identity_of
@@ -77,6 +79,22 @@ def test_files_of_another_run_or_place_are_refused(run: RunFolder, trained: RunF
     shutil.copy(first, second)
     with pytest.raises(Damaged, match=r"squeeze/member\.json: damaged or changed"):
         run.member("squeeze").facts()
+
+
+def test_arrays_that_looks_keep_are_checked(run: RunFolder) -> None:
+    made: list[int] = []
+
+    def make() -> np.ndarray:
+        made.append(1)
+        return np.arange(60, dtype=np.float32)
+
+    path = run.explained("features-a.safetensors")
+    kept(run, "features-a", {"layer": "a"}, make)
+    assert "explained/features-a.safetensors" in verify(run).right
+    flip(path)
+    assert verify(run).wrong["explained/features-a.safetensors"].startswith(f"{path}: damaged or changed; delete it")
+    np.testing.assert_array_equal(kept(run, "features-a", {"layer": "a"}, make), np.arange(60))
+    assert len(made) == 2 and not verify(run).wrong
 
 
 def test_what_is_gone_is_missed(run: RunFolder) -> None:

@@ -140,13 +140,27 @@ def kept(run: RunFolder, name: str, facts: Mapping[str, str], make: Callable[[],
 def _read(run: RunFolder, name: str, facts: Mapping[str, str]) -> np.ndarray | None:
     """Return what is kept, if it was made from these facts; None where it isn't there yet, or damaged."""
     try:
-        with safe_open(run.explained(f"{name}.safetensors"), framework="np") as file:
-            known, array = dict(file.metadata() or {}), file.get_tensor("array")
+        found, whole = _opened(run, name)
     except (OSError, SafetensorError):
         return None
-    hashed = known.pop(SEAL, None)  # older versions wrote none
-    whole = not run.on_disk.hashed if hashed is None else hashed == _seal(run, name, array)
-    return array if known == dict(facts) and whole else None
+    known, array = found
+    usable = not run.on_disk.hashed if whole is None else whole
+    return array if known == dict(facts) and usable else None
+
+
+def is_whole(run: RunFolder, name: str) -> bool | None:
+    """Tell whether an array that `kept` left is as it was written; None of one that older versions wrote."""
+    try:
+        return _opened(run, name)[1]
+    except (OSError, SafetensorError):
+        return False
+
+
+def _opened(run: RunFolder, name: str) -> tuple[tuple[dict[str, str], np.ndarray], bool | None]:
+    with safe_open(run.explained(f"{name}.safetensors"), framework="np") as file:
+        known, array = dict(file.metadata() or {}), file.get_tensor("array")
+    seal = known.pop(SEAL, None)  # older versions wrote none
+    return (known, array), None if seal is None else seal == _seal(run, name, array)
 
 
 def _seal(run: RunFolder, name: str, array: np.ndarray) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from octavo.engine.embedding import is_whole
 from octavo.engine.folder import RECIPE, SAMPLES, RunFolder
 from octavo.engine.member_folder import FILES, MemberFolder
 from octavo.engine.run_files import MANIFEST
@@ -76,6 +77,9 @@ class _Walk:
         self._results()
         for path in sorted((run.path / "explained").glob("*.json")):
             self._look(path.stem)
+        for path in sorted((run.path / "explained").glob("*.safetensors")):
+            if (whole := is_whole(run, path.stem)) is not None:
+                self.check(run.on_disk.name(path), partial(_require_whole, whole, path))
         self.found.unhashed += [name for name in self.files if name not in self.known and not _apart(name)]
 
     def _hashed(self) -> bool:
@@ -138,6 +142,11 @@ class _Walk:
         if self.check(f"explained/{name}.json", lambda: taken(run, name)):
             for file, digest in taken(run, name).files.items():
                 self.check(file, partial(run.on_disk.read, inside(run.path, file, nested=True), digest, remedy))
+
+
+def _require_whole(whole: bool, path: Path) -> None:
+    if not whole:
+        raise Damaged(f"{path}: damaged or changed; delete it, `octavo explain` makes it anew where it needs it")
 
 
 def _apart(name: str) -> bool:
