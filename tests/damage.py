@@ -189,13 +189,21 @@ def observed(subject: Subject, command: str) -> Ran:
         paths = [p for p in paths if not {"explained", "plots"} & set(p.relative_to(run).parts)]
     for path in sorted(paths):
         if path.is_file():
-            content = re.sub(rb"\bp\d{3,}\b", b"", path.read_bytes()) if path.suffix == ".html" else path.read_bytes()
-            found.left[path.relative_to(run.parent).as_posix()] = hashlib.sha256(content).hexdigest()
+            found.left[path.relative_to(run.parent).as_posix()] = _hash(path.read_bytes())
     return found
 
 
-def judged(found: Ran, usual: Ran, file: str) -> str:
-    """Return which of `OUTCOMES` a command came to on a damaged run, beside what it usually does."""
+def _hash(content: bytes) -> str:
+    if content.startswith(b"<!doctype html>"):
+        content = re.sub(rb"\bp\d{3,}\b", b"", content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def judged(found: Ran, usual: Ran, damage: Mapping[str, str | None]) -> str:
+    """Return which of `OUTCOMES` a command came to on a damaged run, beside what it usually does.
+
+    `damage` holds the hash of each file that was damaged, None of one that was removed.
+    """
     if found.trace:
         return "endless" if found.trace == "endless" else "traceback"
     lines = [line for line in found.err.splitlines() if line.strip()]
@@ -206,10 +214,11 @@ def judged(found: Ran, usual: Ran, file: str) -> str:
     new = set(lines) - set(usual.err.splitlines())
     told = any(TOLD.search(line) for line in new)
     # A file that a command doesn't write is as the damage left it, and is no result of the command.
-    left = {name: digest for name, digest in found.left.items() if not name.endswith("/" + file)}
-    same = found.out == usual.out and left == {
-        name: usual.left[name] for name in usual.left if not name.endswith("/" + file)
-    }
+    names = found.left.keys() | usual.left.keys()
+    same = found.out == usual.out and all(
+        found.left.get(name) == usual.left.get(name) or (name in damage and found.left.get(name) == damage[name])
+        for name in names
+    )
     return "told" if told else "no effect" if same else "silent"
 
 
@@ -334,6 +343,10 @@ def trial(
     """Damage a run once, put it before `most` commands, and yield command, outcome and, of a fault, what happened."""
     draw = random.Random(seed)
     file, kind, changes = damaged(subject, others, draw)
+    hashes = {
+        f"{subject.folder.name}/{name}": None if content is None else _hash(content)
+        for name, content in changes.items()
+    }
     for command in draw.sample(sorted(subject.commands), min(most, len(subject.commands))):
         subject.restore()
         for name, content in changes.items():
@@ -343,7 +356,7 @@ def trial(
             else:
                 path.write_bytes(content)
         found = observed(subject, command)
-        outcome = judged(found, usual[command], file)
+        outcome = judged(found, usual[command], hashes)
         story = ""
         if outcome in FAULTS:
             tail = (
