@@ -13,6 +13,7 @@ from PIL import Image
 
 from conftest import SIDE, scene, write_scenes
 from octavo.data.batches import MaskRows
+from octavo.data.content import digest_of
 from octavo.engine.material import Material
 from octavo.engine.scenes import mask_names, prepare
 from octavo.errors import UserError
@@ -55,6 +56,8 @@ def test_scenes_are_split_stored_and_named(folder: Path) -> None:
             "part": "val",
             "name": f"{number - 100:04}_sat",
         }
+        contents = found.rows[place]["pixels"], found.rows[place]["mask_pixels"]
+        assert contents == (digest_of(found.pixels.image(place)), digest_of(ids[None]))
 
 
 def test_images_are_reduced_and_masks_are_not(folder: Path) -> None:
