@@ -123,7 +123,7 @@ def files(folder: Path) -> dict[str, bytes]:
     found = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
     content = {str(path.relative_to(folder)): path.read_bytes() for path in found}
     if manifest := content.get("manifest.json"):  # which also says where this run's own cache was
-        content["manifest.json"] = json.dumps(json.loads(manifest) | {"options": None}).encode()
+        content["manifest.json"] = json.dumps(json.loads(manifest) | {"options": None, "sha256": None}).encode()
     return content
 
 
