@@ -106,10 +106,8 @@ def test_a_band_that_is_called_alpha_is_refused_if_it_isnt(write: Write, count: 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it lies nowhere on the ground
         path = write(planes(count), kinds=kinds, **more)
-    word = (
-        rf"^band {count} is marked as alpha, as GDAL marks any, but has values other than 0 and 255 in [\d,]+ pixels; "
-    )
-    with pytest.raises(BrokenImage, match=word + r"choose the bands .*gdal_translate -b 1"):
+    word = rf"^band {count} is marked as alpha, as GDAL marks any, but [\d,]+ pixels have values other than 0 and 255; "
+    with pytest.raises(BrokenImage, match=word + r"choose bands.*gdal_translate -b 1"):
         decode(path)
     with pytest.raises(BrokenImage, match=word), open_geo(path) as image:
         all_rows(image)

@@ -23,7 +23,7 @@ from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import Hardware
 from octavo.engine.identity import changed_rows
 from octavo.engine.trained_files import trained_files
-from octavo.errors import UserError
+from octavo.errors import Damaged, RunWarning, UserError
 from octavo.options import Options
 from octavo.progress import Interrupted
 from octavo.verbs.conditions import other_surroundings, surroundings
@@ -74,15 +74,15 @@ def test_what_was_decoded_and_computed_for_it_is_gone(again: Reproduction) -> No
 
 
 def test_nothing_is_taken_from_the_cache(digits_folder: Path, tmp_path: Path, cache: Path) -> None:
-    """Features that are wrong in the cache make another run, but not another reproduction."""
+    """Features that are damaged in the cache stop a training that uses them, but no reproduction."""
     recipe = tmp_path / "frozen.toml"
     recipe.write_text(FROZEN)
     run = train(recipe, digits_folder, (), Options(out=tmp_path / "run", device="cpu"))
     (features,) = cache.glob("features/*/features.npy")
     np.save(features, np.load(features) + 1)
     assert reproduce(run, Options(out=tmp_path / "again")).identical
-    found = reproduce(run, Options(out=tmp_path / "cached", cache=cache))
-    assert "shuffle" in {d.where for d in found.comparison.differences}
+    with pytest.raises(Damaged, match=r"features\.npy: damaged"):
+        reproduce(run, Options(out=tmp_path / "cached", cache=cache))
 
 
 def test_fcn_comes_out_the_same(segmented: RunFolder, tmp_path: Path) -> None:
@@ -334,7 +334,8 @@ def test_manifests_of_older_versions_are_read(run: RunFolder, tmp_path: Path) ->
     assert found.identical and found.conditions == ()
     assert any(line.startswith("not recorded then, so not compared: octavo's code,") for line in said)
     shutil.rmtree(run.member("squeeze").folder)
-    train(None, None, (), Options(out=run.path, resume=True))  # and such a run can be gone on with
+    with pytest.warns(RunWarning, match="before files were hashed"):  # and such a run can be resumed
+        train(None, None, (), Options(out=run.path, resume=True))
     assert run.member("squeeze").finished
 
 

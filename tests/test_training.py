@@ -198,7 +198,7 @@ def test_going_on_with_changed_images_is_refused(
     run = run_of(recipe, tmp_path / "data", tmp_path / "run")
     change(tmp_path / "data")
     before = files(run.path)
-    with pytest.raises(UserError, match="have changed since; restore them, or choose another --out"):
+    with pytest.raises(UserError, match=r"have changed since: 1 file .*; restore them, or choose another --out"):
         train(None, None, (), Options(out=run.path, resume=True, device="cpu"))
     assert files(run.path) == before
 

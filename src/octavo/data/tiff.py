@@ -89,7 +89,7 @@ def unfit_alpha(alpha: np.ndarray, name: str, count: int) -> str:
     if not odd:
         return ""
     return (
-        f"band {count} is marked as alpha, as GDAL marks any, but has values other than 0 and 255 in {odd:,} pixels; "
+        f"band {count} is marked as alpha, as GDAL marks any, but {odd:,} pixels have values other than 0 and 255; "
         f"{choose(shlex.quote(name), count)}"
     )
 
@@ -97,7 +97,7 @@ def unfit_alpha(alpha: np.ndarray, name: str, count: int) -> str:
 def choose(file: str, count: int) -> str:
     """Return the advice to choose the bands of a file, whose name is quoted."""
     bands = "-b 1" if count < 3 else "-b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB"
-    return f"choose the bands to see, such as by `gdal_translate {bands} {file} chosen.tif`"
+    return f"choose bands, such as by `gdal_translate {bands} {file} chosen.tif`"
 
 
 def nodata_of(tags: Tags | None) -> int | None:
