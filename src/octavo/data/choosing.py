@@ -83,6 +83,17 @@ def choose(root: Path, layout: str | None, columns: str | None, task: Task[Conte
     return Choice(str(layout), reader.read(root), None)
 
 
+def chosen_table(root: Path, task: Task[Content]) -> ImageTable:
+    """Return the table that `root` is, or that lies in it, as `--layout csv` reads it.
+
+    Raises:
+        UserError: there is none, or which one or how to read it isn't plain.
+    """
+    table = choose(root, TABLE, None, task).table
+    assert table
+    return table
+
+
 def looks(root: Path, task: Task[Content]) -> bool:
     """Tell whether a folder has one of the task's layouts or tables, or a file is one."""
     if root.is_file():

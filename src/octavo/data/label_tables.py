@@ -139,6 +139,11 @@ def table_at(file: Path, kind: Kind, option: str | None = None) -> ImageTable | 
     return _table_of(table, names, kind, file.parent)
 
 
+def holds_table(path: Path, kind: Kind) -> bool:
+    """Tell whether a file is a table of this kind, or one lies in a folder as `tables_in` says."""
+    return table_at(path, kind) is not None if path.is_file() else bool(tables_in(path, kind))
+
+
 def with_columns(root: Path, option: str, kind: Kind) -> ImageTable:
     """Return the one table in or below a folder that has the columns of `--columns`.
 

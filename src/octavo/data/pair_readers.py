@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from octavo.data.choosing import TABLE, Task, choose
-from octavo.data.label_tables import MASKS, ImageTable, table_at, tables_in
+from octavo.data.choosing import TABLE, Task, chosen_table
+from octavo.data.label_tables import MASKS, ImageTable, holds_table
 from octavo.data.layouts import Reader, beside, empty, one_each, others, split_folders, split_of
 from octavo.data.matching import APART, TOGETHER, Group, Pair, PairsFound, is_tailed, overlap, partners
 from octavo.data.samples import CANONICAL, SPLITS, Problem
@@ -217,15 +217,8 @@ def from_table(table: ImageTable, root: Path) -> PairsFound:
     return PairsFound(pairs, problems, table.names.folder, tables=(file,))
 
 
-def _matches_table(root: Path) -> bool:
-    tables = [table_at(root, MASKS)] if root.is_file() else tables_in(root, MASKS)
-    return any(table is not None for table in tables)
-
-
 def _read_table(root: Path) -> PairsFound:
-    choice = choose(root, TABLE, None, PAIR_TASK)
-    assert choice.table
-    return from_table(choice.table, root)
+    return from_table(chosen_table(root, PAIR_TASK), root)
 
 
 PAIR_READERS: dict[str, PairReader] = {
@@ -243,7 +236,8 @@ PAIR_READERS: dict[str, PairReader] = {
     "cityscapes-color": Reader("leftImg8bit/ beside gtFine/ with …_color.png",
                                partial(_matches_city, "color"), partial(_read_city, "color"),
                                yields_to=("cityscapes", "cityscapes-trainids")),
-    TABLE: Reader("a CSV file with the header image,mask or image,mask,split", _matches_table, _read_table),
+    TABLE: Reader("a CSV file with the header image,mask or image,mask,split",
+                  partial(holds_table, kind=MASKS), _read_table),
 }  # fmt: skip
 """Layouts by name. A new one is a line here and two functions above."""
 PAIR_TASK: Task[PairsFound] = Task(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from octavo.data.choosing import TABLE, Task, choose
+from octavo.data.choosing import TABLE, Task, choose, chosen_table
 from octavo.data.foreign import annotated
 from octavo.data.formats import IMAGE_SUFFIXES
 from octavo.data.guards import class_folders, deep, prefixes
-from octavo.data.label_tables import LABELS, MASKS, ImageTable, table_at, tables_in
+from octavo.data.label_tables import LABELS, MASKS, ImageTable, holds_table, tables_in
 from octavo.data.layouts import Reader, beside, empty, one_each, others, split_folders
 from octavo.data.pair_readers import PAIR_READERS
 from octavo.data.samples import Entry, Found, Problem, Samples, number
@@ -202,22 +203,17 @@ def _from_table(table: ImageTable, root: Path) -> Found:
     return Found(entries, problems, table.names.folder, (table.table.file,))
 
 
-def _matches_table(root: Path) -> bool:
-    tables = [table_at(root, LABELS)] if root.is_file() else tables_in(root, LABELS)
-    return any(table is not None for table in tables)
-
-
 def _read_table(root: Path) -> Found:
-    choice = choose(root, TABLE, None, _TASK)
-    assert choice.table
-    return _from_table(choice.table, root)
+    return _from_table(chosen_table(root, _TASK), root)
 
 
 READERS: dict[str, Reader[Found]] = {
     "split-folders": Reader("train/CLASS/IMAGE and val/CLASS/IMAGE", _matches_split_folders, _read_split_folders),
     "folders": Reader("CLASS/IMAGE", _matches_folders, _read_folders),
     "prefix": Reader("CLASS_INDEX.png in train/ and val/, or in one folder", _matches_prefix, _read_prefix),
-    TABLE: Reader("a CSV file with the header image,label or image,label,split", _matches_table, _read_table),
+    TABLE: Reader(
+        "a CSV file with the header image,label or image,label,split", partial(holds_table, kind=LABELS), _read_table
+    ),
 }
 """Layouts by name. A new one is a line here and two functions above."""
 _TASK = Task(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import numpy as np
 
@@ -21,7 +22,16 @@ _ALIKE, _UNLIKE = (
 
 
 @dataclass(frozen=True, eq=False)
-class Fits:
+class _Rows:
+    """Arrays [n, …] that belong together row by row."""
+
+    def take(self, rows: np.ndarray) -> Self:
+        """Return some of the rows."""
+        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class Fits(_Rows):
     """How n pairs of squares lie over each other.
 
     Attributes:
@@ -42,13 +52,9 @@ class Fits:
     weight: np.ndarray
     residual: np.ndarray
 
-    def take(self, rows: np.ndarray) -> Fits:
-        """Return some of them."""
-        return Fits(*(getattr(self, field.name)[rows] for field in fields(self)))
-
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class Pairs(_Rows):
     """n pairs of squares, and how the first of each may have become the second.
 
     Attributes:
@@ -62,10 +68,6 @@ class Pairs:
     flips: np.ndarray
     scale: np.ndarray
     shift: np.ndarray
-
-    def take(self, rows: np.ndarray) -> Pairs:
-        """Return some of them."""
-        return Pairs(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def register(first: Sequence[Level], second: Sequence[Level], pairs: Pairs) -> tuple[np.ndarray, Fits]:
