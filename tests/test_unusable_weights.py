@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import mobilenet_v3_small, squeezenet1_1
 
+from octavo.engine.material import Material
 from octavo.errors import UserError
+from octavo.integrity import sha256_of
+from octavo.networks import build
 from octavo.options import Options
 from octavo.recipe import ClassifyRecipe, SegmentRecipe
 from octavo.verbs.training import train
@@ -82,3 +85,24 @@ def test_of_a_segmenter_before_it_is_trained(fault: str, key: str, scenes_folder
     with pytest.raises(UserError) as found:
         train(recipe, scenes_folder, (), Options(out=tmp_path / "run", cache=tmp_path / "cache", report=False))
     assert "own.safetensors" in str(found.value) and not (tmp_path / "run").exists()
+
+
+def test_a_file_that_members_share_is_tried_once(
+    digits_folder: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "own.safetensors"
+    save_file(squeezenet1_1().state_dict(), file)
+    members = [{"name": name, "backbone": "squeezenet1_1", "weights": str(file)} for name in "abc"]
+    data = {"size": 32, "resize": "stretch"}
+    recipe = ClassifyRecipe.model_validate({"name": "t", "data": data, "members": members})
+    tried: list[Path] = []
+    check = build.check_weights
+    monkeypatch.setattr(build, "check_weights", lambda net, of, path: tried.append(path) or check(net, of, path))
+
+    def stop(material: Material, origins: Mapping[str, str]) -> None:
+        assert origins == dict.fromkeys("abc", sha256_of(file))
+        raise UserError("enough")
+
+    with pytest.raises(UserError, match="enough"):
+        train(recipe, digits_folder, (), Options(out=tmp_path / "run"), approve=stop)
+    assert tried == [file]

@@ -196,11 +196,15 @@ def _origins(recipe: Recipe, options: Options, before: RunFolder | None, progres
     paths = weights.gather(recipe, options.weights_dir, progress=True, only=[m.name for m in todo])
     if isinstance(recipe, SegmentRecipe) and recipe.segmenter.start:
         paths |= {f"{recipe.segmenter.name}:start": build.start_file(recipe.segmenter.start)}
-    networks, hashes = {m.name: m for m in todo}, {}
+    networks = {m.name: m for m in todo}
+    hashes: dict[tuple[Path, str], str] = {}
+    extractors = {name: networks[name].extractor if name in networks else "" for name in paths}
     for done, (name, path) in enumerate(paths.items(), 1):
-        hashes[name] = build.check_weights(networks[name], recipe, path) if name in networks else sha256(path)
+        if (path, extractors[name]) not in hashes:  # members with one extractor start from one file
+            fits = name in networks
+            hashes[path, extractors[name]] = build.check_weights(networks[name], recipe, path) if fits else sha256(path)
         progress("check weights", done, len(paths))
-    return hashes
+    return {name: hashes[path, extractors[name]] for name, path in paths.items()}
 
 
 def _train_networks(run: RunFolder, job: Job, progress: Progress, stop: Stop, say: Say) -> None:
