@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -21,10 +20,9 @@ from octavo.engine.teacher import identity_of, require_teacher, teacher_of
 from octavo.errors import DiskFull, UserError
 from octavo.networks import build, weights
 from octavo.networks.loading import sha256
-from octavo.networks.weights import is_file
 from octavo.options import Options
 from octavo.progress import Progress, Say, silent, unsaid
-from octavo.recipe import ClassifyRecipe, Network, Recipe, SegmentData, SegmentRecipe, load
+from octavo.recipe import ClassifyRecipe, Recipe, SegmentRecipe, load
 from octavo.verbs.announce import announce, announce_weights
 from octavo.verbs.evaluate import combine, regrade
 from octavo.verbs.evaluate_masks import regrade_masks
@@ -39,8 +37,8 @@ from octavo.verbs.resuming import (
     require_same,
     without_start,
 )
+from octavo.verbs.settled import settled
 
-N = TypeVar("N", bound=Network)
 Approve = Callable[[Material, Mapping[str, str]], None]
 
 
@@ -107,7 +105,7 @@ def _trained(
         options = options.over(before.manifest["options"])
         require_checkpoints(before)
     hardware = find(options.device, options.devices)
-    resolved = _settled(asked or load(_recipe_of(before), overrides), hardware)
+    resolved = settled(asked or load(_recipe_of(before), overrides), hardware)
     cache = scratch or open_cache(options.cache)
     with Stop().listening() as stop:
         told = _Told(progress, stop)
@@ -226,35 +224,6 @@ def _came_out(run: RunFolder, job: Job, name: str) -> str:
     constant = np.bincount(truth).max() / len(truth)
     worse = f"; worse than always naming the commonest class ({constant:.3f})" if right < constant else ""
     return f"{name}: accuracy {right:.3f} on {len(truth):,} {words}{worse}"
-
-
-def _settled(recipe: Recipe, hardware: Hardware) -> Recipe:
-    """Return the recipe with `precision = "auto"` as it is on this hardware, and files by their whole path."""
-    train = recipe.train
-    if train.precision == "auto":
-        train = train.model_copy(update={"precision": "bf16" if hardware.bf16 else "32"})
-    recipe = recipe.model_copy(update={"train": train})
-    if isinstance(recipe, SegmentRecipe):
-        segmenter = _by_whole_path(recipe.segmenter)
-        if segmenter.start:
-            segmenter = segmenter.model_copy(update={"start": _whole_path(segmenter.start)})
-        return recipe.model_copy(update={"segmenter": segmenter, "data": _table_found(recipe.data)})
-    assert isinstance(recipe, ClassifyRecipe)
-    recipe = recipe.model_copy(update={"members": tuple(map(_by_whole_path, recipe.members))})
-    return recipe.taught_in(_whole_path(recipe.distil.run)) if recipe.distil.run else recipe
-
-
-def _by_whole_path(network: N) -> N:
-    return network.model_copy(update={"weights": _whole_path(network.weights)}) if is_file(network.weights) else network
-
-
-def _table_found(data: SegmentData) -> SegmentData:
-    is_path = data.classes is not None and (data.classes.endswith(".toml") or "/" in data.classes)
-    return data.model_copy(update={"classes": _whole_path(str(data.classes))}) if is_path else data
-
-
-def _whole_path(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
 
 
 def _begun(
