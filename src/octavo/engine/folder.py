@@ -131,6 +131,9 @@ class RunFolder(RunResults):
     @property
     def recipe(self) -> Recipe:
         """The resolved recipe."""
+        return self.on_disk.once(self.path / RECIPE, None, self._parse_recipe)
+
+    def _parse_recipe(self) -> Recipe:
         path = self.path / RECIPE
         content = self.on_disk.read(path, self._fixed(RECIPE), self.on_disk.restore)
         return load(named(parse_toml(content, path), path), where=path)
@@ -269,6 +272,9 @@ class RunFolder(RunResults):
 
     def samples(self) -> list[dict[str, str]]:
         """Return a row per image: file, label, part (`fit`, `holdout`, `val`, `test`, `broken`, `unused`)."""
+        return [dict(row) for row in self.on_disk.once(self.path / SAMPLES, None, self._parse_samples)]
+
+    def _parse_samples(self) -> list[dict[str, str]]:
         path, remedy = self.path / SAMPLES, self.on_disk.restore
         rows = read_rows(self.on_disk.read(path, self._fixed(SAMPLES), remedy), path, remedy)
         require_samples(rows, self.manifest, path, remedy)

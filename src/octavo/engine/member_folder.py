@@ -127,6 +127,9 @@ class MemberFolder:
         Raises:
             Damaged: the file isn't what was written, or not of the run's images and classes.
         """
+        return dict(self.run.once(self.outputs_file, None, self._parse_outputs))
+
+    def _parse_outputs(self) -> dict[str, np.ndarray]:
         try:
             found = load(self.read(self.outputs_file))
         except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -135,6 +138,8 @@ class MemberFolder:
                 f"{self.outputs_file}: damaged: no whole safetensors file ({reason}); {self.remedy}"
             ) from None
         self._require_fitting(found)
+        for values in found.values():
+            values.flags.writeable = False
         return found
 
     def _require_fitting(self, outputs: Mapping[str, np.ndarray]) -> None:
@@ -157,7 +162,9 @@ class MemberFolder:
 
     def outputs_digest(self) -> str:
         """Return the sha256 of the file of its outputs: other weights give another."""
-        return hashlib.sha256(self.read(self.outputs_file)).hexdigest()
+        return self.run.once(
+            self.outputs_file, "digest", lambda: hashlib.sha256(self.read(self.outputs_file)).hexdigest()
+        )
 
     def fold(self, fold: int) -> MemberFolder:
         """Return the files of one of its folds, from 0."""
@@ -193,6 +200,10 @@ class MemberFolder:
         Raises:
             Damaged: the file isn't what was written.
         """
+        rows = self.run.once(self.history_file, None, self._parse_history)
+        return [dict(row) for row in rows]
+
+    def _parse_history(self) -> list[dict[str, str]]:
         return read_rows(self.read(self.history_file), self.history_file, self.remedy)
 
     def finish(

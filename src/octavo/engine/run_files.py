@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,6 +17,7 @@ from octavo.files import write_atomic
 from octavo.integrity import SEAL, parse_object, read_checked, sealed, unsealed
 
 MANIFEST = "manifest.json"
+T = TypeVar("T")
 
 
 class Keys(dict[str, Any]):
@@ -26,6 +27,10 @@ class Keys(dict[str, Any]):
         super().__init__(value)
         self.path, self.remedy = path, remedy
 
+    def copy(self) -> Keys:
+        """Return a shallow copy."""
+        return Keys(self, self.path, self.remedy)
+
     def __missing__(self, key: str) -> Any:
         raise Damaged(f'{self.path}: damaged: lacks "{key}"; {self.remedy}')
 
@@ -34,13 +39,36 @@ class Keys(dict[str, Any]):
 class RunFiles:
     """The files of one run, read with their hashes.
 
-    A run that was written before files were hashed has a manifest without seal; nothing of it is checked.
+    A run that was written before files were hashed has a manifest without seal; nothing of it is checked. What was
+    parsed of a file is kept, and the file isn't opened again for as long as it is the same one on disk.
 
     Attributes:
         root: the run's folder.
     """
 
     root: Path
+    _parsed: dict[tuple[Path, object], tuple[object, Any]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def once(self, path: Path, what: object, parse: Callable[[], T]) -> T:
+        """Return what `parse` makes of a file, made anew only where it or the manifest is another than last time.
+
+        Several callers get the same object, so they must not change it.
+
+        Args:
+            path: the file; by inode, size and times of change it is known to be the same.
+            what: names what is made of it, where several things are.
+            parse: reads and checks the file.
+        """
+        try:
+            stamp = (_stamp(path), _stamp(self._path))  # what is sealed is sealed by the manifest's identity
+        except OSError:
+            return parse()
+        kept = self._parsed.get((path, what))
+        if kept is None or kept[0] != stamp:
+            kept = self._parsed[path, what] = (stamp, parse())
+        return cast(T, kept[1])
 
     @property
     def restore(self) -> str:
@@ -62,6 +90,9 @@ class RunFiles:
         Raises:
             Damaged: it isn't what was written, or nothing that Octavo writes.
         """
+        return self.once(self._path, Manifest, self._parse_manifest).copy()
+
+    def _parse_manifest(self) -> Keys:
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
@@ -85,7 +116,7 @@ class RunFiles:
     @property
     def identity(self) -> str:
         """What its sealed files belong to: the same for all runs of one recipe on the same data and weights."""
-        return identity_of(self.manifest())
+        return self.once(self._path, "identity", lambda: identity_of(self.manifest()))
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write what is fixed before the first step, with its seal."""
@@ -112,13 +143,15 @@ class RunFiles:
         Raises:
             Damaged: it is missing, not sealed as part of this run, or not of the model.
         """
+        return self.once(path, model, lambda: self._parse_object(path, remedy, model)).copy()
+
+    def _parse_object(self, path: Path, remedy: str, model: type[BaseModel] | None) -> Keys:
         try:
             content = path.read_bytes()
         except FileNotFoundError:
             raise Damaged(f"{path}: missing; {remedy}") from None
-        manifest = self.manifest()
-        if "format" in manifest:
-            value, has_seal = unsealed(content, path, remedy, self._context(path, manifest))
+        if self.hashed:
+            value, has_seal = unsealed(content, path, remedy, self._context(path))
             if not has_seal:
                 raise Damaged(f"{path}: damaged: has no seal; {remedy}")
         else:
@@ -130,14 +163,19 @@ class RunFiles:
 
     def write_object(self, path: Path, value: Mapping[str, Any]) -> None:
         """Write a JSON object, sealed as part of this run and under this name."""
-        write_atomic(path, sealed(value, self._context(path, self.manifest())))
+        write_atomic(path, sealed(value, self._context(path)))
 
-    def _context(self, path: Path, manifest: Mapping[str, Any]) -> str:
-        return f"{identity_of(manifest)} {self.name(path)}"
+    def _context(self, path: Path) -> str:
+        return f"{self.identity} {self.name(path)}"
 
     def name(self, path: Path) -> str:
         """Return the path of a file in the run's folder, with `/`."""
         return path.relative_to(self.root).as_posix()
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def identity_of(manifest: Mapping[str, Any]) -> str:

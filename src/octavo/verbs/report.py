@@ -52,11 +52,12 @@ def report(
     kept = _kept(run, ways, say)
     due = {name: way for name, way in ways.items() if not way.thorough and (refresh or name not in kept)}
     slow = {name: seconds for name, way in due.items() if (seconds := _patience(subject, way)) > PATIENCE}
-    failed = take_all(subject, {name: way for name, way in due.items() if name not in slow}).failed
+    taken_now = {name: way for name, way in due.items() if name not in slow}
+    failed = take_all(subject, taken_now).failed
     for name, why in failed.items():
         say(f"note: the report goes without {name}: {why}")
     notes = [f"Left out: {name}. {plain_reason(why, subject)}." for name, why in failed.items()]
-    kept = _kept(run, ways)
+    kept = {name: section for name, section in kept.items() if name not in taken_now} | _kept(run, taken_now)
     notes += _lacking(run, [name for name, way in ways.items() if way.thorough and name not in kept], slow, kept)
     # What was kept of a look that fails now may not fit the run any more.
     sections = [kept[name] for name in ways if name in kept and name not in failed]
