@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from octavo.errors import UserError
 from octavo.networks.backbone import parameters, weightless, whole
 from octavo.networks.fcn import FCN, bilinear_kernel, crops, enlargements
-from octavo.networks.segmenter import SegmenterNet, classifier_part, make_segmenter, own_networks, uses_classifier
+from octavo.networks.segmenter import SegmenterNet, classifier_part, make_segmenter, own_networks
 from octavo.recipe import Segmenter
 
 SMALL: dict[str, Any] = {"backbone": "resnet18", "hidden": [{"width": 8}]}
@@ -315,7 +315,7 @@ def test_fc6_and_fc7_are_the_classifier_on_every_seven_by_seven_cells(border: st
     broken = {k: torch.full_like(v, math.nan) for k, v in tensors.items()}
     assert classifier_part(made, broken) == {}
     assert classifier_part(made, {}) == {}
-    assert not uses_classifier(spec()) and not uses_classifier(spec(hidden=PAPER, backbone="resnet18"))
+    assert not spec().uses_classifier and not spec(hidden=PAPER, backbone="resnet18").uses_classifier
 
 
 @pytest.mark.parametrize(

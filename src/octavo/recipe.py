@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from octavo.errors import UserError, listed, shortened, suggest
 from octavo.schema.classify import Augment, ClassifyRecipe, Data, Ensemble, Head, Hidden, Member
-from octavo.schema.common import Changes, Network, Recipe, Section, Train
+from octavo.schema.common import SUFFIXES, Changes, Network, Recipe, Section, Train, is_file
 from octavo.schema.segment import (
     Conv,
     Loss,
@@ -30,6 +30,7 @@ from octavo.schema.segment import (
 from octavo.toml import read_toml
 
 __all__ = [
+    "SUFFIXES",
     "TASKS",
     "Augment",
     "Changes",
@@ -51,6 +52,7 @@ __all__ = [
     "Stages",
     "Train",
     "dumps",
+    "is_file",
     "load",
     "shipped",
 ]

@@ -36,7 +36,7 @@ from octavo.integrity import sha256_of
 from octavo.numbers.bootstrap import group_ids
 from octavo.numbers.ensemble import Ensemble
 from octavo.overwrite import RUN_FILES, RUN_FOLDERS, RUN_MARKS, require_makeable
-from octavo.recipe import ClassifyRecipe, Recipe, dumps, load, named
+from octavo.recipe import Recipe, dumps, load, named
 from octavo.toml import parse_toml
 
 RECIPE, SAMPLES = "recipe.toml", "samples.csv"
@@ -123,8 +123,8 @@ class RunFolder(RunResults):
     def resume(self) -> str:
         """The command that resumes training."""
         out, recipe = shlex.quote(str(self.path)), self.recipe if self.begun else None
-        if isinstance(recipe, ClassifyRecipe) and recipe.distil.run:
-            teacher, student = shlex.quote(recipe.distil.run), recipe.members[0].name
+        if recipe and recipe.teacher:
+            teacher, student = shlex.quote(recipe.teacher), recipe.networks[0].name
             return f"octavo distil {teacher} --student {student} --out {out} --resume"
         return f"octavo train --resume --out {out}"
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from octavo.engine.folder import RunFolder
 from octavo.numbers.bootstrap import group_ids
-from octavo.recipe import ClassifyRecipe, Recipe, SegmentRecipe
 from octavo.words import counted
 
 IMAGE_COLUMN, MASK_COLUMN = "pixels", "mask_pixels"
@@ -70,7 +69,7 @@ class DataIdentity:
         manifest = run.manifest
         data = manifest["data"]
         return cls(
-            run.samples(), data.get("own_split", True), decoding_of(run.recipe), data["pixels"], data.get("masks"),
+            run.samples(), data.get("own_split", True), run.recipe.decoding, data["pixels"], data.get("masks"),
             tuple(manifest["classes"]), manifest.get("table"),
         )  # fmt: skip
 
@@ -128,14 +127,6 @@ class DataIdentity:
         """Return how many of some images, by their content digests, are among the training images."""
         seen = {self.rows[i].get(IMAGE_COLUMN, "") for i in self.places(TRAINED)} - {""}
         return sum(image in seen for image in images)
-
-
-def decoding_of(recipe: Recipe) -> object:
-    """Return what decides, beside the files, which pixels a recipe's images are decoded to."""
-    if isinstance(recipe, ClassifyRecipe):
-        return recipe.stored_side
-    assert isinstance(recipe, SegmentRecipe)
-    return recipe.data.scale
 
 
 def comparable(data: Sequence[DataIdentity]) -> bool:

@@ -19,7 +19,7 @@ from octavo.data.pairs import Pairs
 from octavo.data.samples import Samples
 from octavo.data.store import Pixels
 from octavo.engine.hardware import Hardware
-from octavo.engine.identity import IMAGE_COLUMN, DataIdentity, decoding_of
+from octavo.engine.identity import IMAGE_COLUMN, DataIdentity
 from octavo.engine.job import parts_of_fold
 from octavo.engine.versions import versions
 from octavo.files import csv_bytes
@@ -79,7 +79,7 @@ class Material:
         masks = self.labels.pixels.digest if isinstance(self.labels, MaskRows) else None
         table = self.table.to_dict() if self.table else None
         return DataIdentity(
-            rows, self.samples.own_split, decoding_of(recipe), self.pixels.digest, masks, self.classes, table
+            rows, self.samples.own_split, recipe.decoding, self.pixels.digest, masks, self.classes, table
         )
 
     def manifest(self, recipe: Recipe, hardware: Hardware) -> dict[str, Any]:

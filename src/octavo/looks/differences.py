@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from octavo.engine.folder import RunFolder
-from octavo.engine.identity import DataIdentity, comparable, decoding_of
+from octavo.engine.identity import DataIdentity, comparable
 from octavo.looks.names import last_parts
 from octavo.numbers.compare_results import Difference
 from octavo.recipe import Recipe
@@ -49,7 +49,7 @@ def data_warnings(runs: Sequence[RunFolder], names: Sequence[str]) -> tuple[str,
             found.append(f"{name} was trained on other masks than {names[0]}")
         if ours["pixels"] == theirs["pixels"]:
             continue
-        if decoding_of(first.recipe) != decoding_of(run.recipe):
+        if first.recipe.decoding != run.recipe.decoding:
             found.append(
                 f"{name} stores its images in another size than {names[0]}, so that nothing proves the images the "
                 "same; they are paired by file name and truth"

@@ -17,9 +17,9 @@ from octavo.networks.backbone import Backbone, weightless, width
 from octavo.networks.head import make_head
 from octavo.networks.loading import LoadReport, load_into, load_matching, read_weights
 from octavo.networks.member import MemberNet
-from octavo.networks.segmenter import SegmenterNet, classifier_part, make_segmenter, uses_classifier
-from octavo.networks.weights import check_name, entry, is_file, load_pretrained, locate, source
-from octavo.recipe import ClassifyRecipe, Member, Network, Recipe, Segmenter, SegmentRecipe
+from octavo.networks.segmenter import SegmenterNet, classifier_part, make_segmenter
+from octavo.networks.weights import check_name, entry, load_pretrained, locate, source
+from octavo.recipe import ClassifyRecipe, Member, Network, Recipe, Segmenter, SegmentRecipe, is_file
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -128,7 +128,7 @@ def start_segmenter(
         report = load_pretrained(net.backbone, spec.weights, weights_dir, download, progress)
     except UserError as error:
         raise UserError(f"{spec.name}: {error}") from error
-    if report is not None and uses_classifier(spec):
+    if report is not None and spec.uses_classifier:
         report = replace(report, notes=(_fill_top(spec, net, report.path),))
     if spec.start is None:
         return net, report
@@ -197,7 +197,7 @@ def notes(spec: Segmenter, weights_dir: Path | None = None) -> tuple[str, ...]:
         UserError: an unknown set of weights, or no such folder or file.
     """
     told = []
-    if spec.weights != "none" and uses_classifier(spec):
+    if spec.weights != "none" and spec.uses_classifier:
         path = source(spec.extractor, spec.weights) if is_file(spec.weights) else None
         path = path or locate(entry(spec.extractor, spec.weights), weights_dir)
         if path is None:

@@ -12,7 +12,7 @@ from octavo.networks.fcn import FCN
 from octavo.networks.layers import annotated, output_shapes, written
 from octavo.networks.pyramid import Pyramid
 from octavo.networks.segmenter import SegmenterNet
-from octavo.recipe import ClassifyRecipe, Member, Network, SegmentRecipe
+from octavo.recipe import ClassifyRecipe, Member, Network, SegmentRecipe, is_file
 
 _PARTS = {
     "score": "{top} prediction",
@@ -122,7 +122,7 @@ def _diagram(net: SegmenterNet, height: int, width: int) -> str:
 
 def _heading(network: Network, what: str, height: int, width: int) -> str:
     tag = network.weights
-    if tag != "none" and not weights.is_file(tag):
+    if tag != "none" and not is_file(tag):
         tag = weights.entry(network.extractor, tag).tag
     return f"{network.name}: {what}, weights {tag}, input 3×{height}×{width}"
 

@@ -22,9 +22,6 @@ from octavo.integrity import checking, hashing, sha256_of
 from octavo.networks.backbone import Backbone, whole
 from octavo.networks.checksums import require_as_expected
 
-SUFFIXES = (".safetensors", ".pth", ".pt")
-"""Endings of the weights files that can be read."""
-
 DIGEST = "tensors_sha256"
 """Key of a safetensors file's metadata that holds the SHA-256 of its tensors, sorted by name."""
 

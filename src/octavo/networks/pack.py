@@ -17,11 +17,11 @@ from octavo.files import write_atomic
 from octavo.integrity import sha256_of
 from octavo.networks.backbone import Backbone, weightless
 from octavo.networks.checksums import SUMS, expected, sums_of, write_sums
-from octavo.networks.loading import SUFFIXES, backbone_part, read_weights, sha256
-from octavo.networks.segmenter import CLASSIFIER, uses_classifier
-from octavo.networks.weights import Entry, entry, fetch, file_names, is_file, locate
+from octavo.networks.loading import backbone_part, read_weights, sha256
+from octavo.networks.segmenter import CLASSIFIER
+from octavo.networks.weights import Entry, entry, fetch, file_names, locate
 from octavo.overwrite import Kind, beginning_with, require_writable
-from octavo.recipe import Network, Recipe, Segmenter
+from octavo.recipe import SUFFIXES, Network, Recipe, is_file
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def pack(
             allows to replace that.
     """
     wanted = {
-        entry(net.extractor, net.weights): isinstance(net, Segmenter) and uses_classifier(net)
+        entry(net.extractor, net.weights): net.uses_classifier
         for net in recipe.networks
         if net.weights != "none" and not is_file(net.weights)
     }

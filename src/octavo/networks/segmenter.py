@@ -108,7 +108,7 @@ def classifier_part(spec: Segmenter, tensors: dict[str, Tensor]) -> dict[str, Te
     where widths or kernels differ or the file has no classifier.
     """
     found: dict[str, Tensor] = {}
-    if not uses_classifier(spec):
+    if not spec.uses_classifier:
         return found
     position = 0
     for conv, prefix in zip(spec.hidden, CLASSIFIER, strict=True):
@@ -121,12 +121,6 @@ def classifier_part(spec: Segmenter, tensors: dict[str, Tensor]) -> dict[str, Te
         found[f"top.{position}.bias"] = bias
         position += 3 if conv.dropout else 2
     return found
-
-
-def uses_classifier(spec: Segmenter) -> bool:
-    """Return whether the hidden layers are the paper's fc6 and fc7, which VGG's ImageNet classifier can fill."""
-    shapes = [(conv.width, conv.kernel) for conv in spec.hidden]
-    return spec.network == "fcn" and spec.backbone.startswith("vgg") and shapes == [(4096, 7), (4096, 1)]
 
 
 def _check_own(spec: Segmenter) -> None:

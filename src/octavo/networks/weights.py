@@ -19,8 +19,8 @@ from octavo.errors import Damaged, UserError, lookup
 from octavo.files import write_atomic
 from octavo.networks.backbone import TIMM, require
 from octavo.networks.checksums import SUMS, digits_of, note_own, sums_of
-from octavo.networks.loading import SUFFIXES, Extractor, LoadReport, load_into
-from octavo.recipe import Member, Network, Recipe
+from octavo.networks.loading import Extractor, LoadReport, load_into
+from octavo.recipe import SUFFIXES, Member, Network, Recipe, is_file
 
 ENVIRONMENT = "OCTAVO_WEIGHTS"
 """Environment variable that names the folder of weights files when none is given."""
@@ -45,11 +45,6 @@ class Entry:
     top1: float | None
     default: bool
     """Whether it is what `weights = "imagenet"` stands for."""
-
-
-def is_file(weights: str) -> bool:
-    """Return whether a recipe's `weights` names a file, not a published set."""
-    return weights.endswith(SUFFIXES) or "/" in weights or os.sep in weights
 
 
 def check_name(backbone: str, weights: str) -> None:

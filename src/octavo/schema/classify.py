@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable, Collection
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -162,7 +163,38 @@ class ClassifyRecipe(Recipe):
             raise ValueError('train.views: more than one view needs mode = "frozen", cache = true and an augmentation')
         return self
 
-    def taught_in(self, place: str) -> ClassifyRecipe:
+    @property
+    def decoding(self) -> object:
+        """Bound on the shorter side of stored images."""
+        return self.stored_side
+
+    @property
+    def least_batch(self) -> int:
+        """Two images, as batch norm can't normalise a batch of one."""
+        return 2
+
+    @property
+    def teacher(self) -> str:
+        """Folder of the run that it learns from; empty for none."""
+        return self.distil.run
+
+    def with_whole_paths(self, whole: Callable[[str], str]) -> Self:
+        """Return the recipe with every file that it names by its whole path."""
+        members = tuple(member.with_whole_path(whole) for member in self.members)
+        recipe = self.model_copy(update={"members": members})
+        return recipe.taught_in(whole(self.teacher)) if self.teacher else recipe
+
+    def of_members(self, names: Collection[str]) -> Self:
+        """Return the recipe with those members alone, each trained on the images that all of them see."""
+        return self.model_copy(
+            update={
+                "members": tuple(member for member in self.members if member.name in names),
+                "data": self.data.model_copy(update={"stored": self.stored_side}),  # all members' sizes made it
+                "ensemble": self.ensemble.model_copy(update={"combine": "mean_logit", "weights": {}}),
+            }
+        )
+
+    def taught_in(self, place: str) -> Self:
         """Return the recipe with its teacher's folder at `place`."""
         return self.model_copy(update={"distil": self.distil.model_copy(update={"run": place})})
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import os
+from collections.abc import Callable, Collection
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -20,6 +22,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+SUFFIXES = (".safetensors", ".pth", ".pt")
+"""Endings of weights files."""
+
+
+def is_file(weights: str) -> bool:
+    """Return whether a recipe's `weights` names a file, not a published set."""
+    return weights.endswith(SUFFIXES) or "/" in weights or os.sep in weights
+
+
 class Network(Section):
     """What is trained: a network with a name, which its files have too."""
 
@@ -32,6 +43,15 @@ class Network(Section):
     def extractor(self) -> str:
         """The network that `weights` are of."""
         return self.backbone
+
+    @property
+    def uses_classifier(self) -> bool:
+        """Whether layers behind the extractor start from the ImageNet classifier of `weights`."""
+        return False
+
+    def with_whole_path(self, whole: Callable[[str], str]) -> Self:
+        """Return the network with its weights' file, if it names one, by its whole path."""
+        return self.model_copy(update={"weights": whole(self.weights)}) if is_file(self.weights) else self
 
 
 class Split(Section):
@@ -149,6 +169,41 @@ class Recipe(Section):
     def folds(self) -> int:
         """How many times each network is trained on another share of the training images; 0 is once, on one share."""
         return 0
+
+    @property
+    def decoding(self) -> object:
+        """What decides, beside the files, which pixels images are decoded to."""
+        raise NotImplementedError
+
+    @property
+    def least_batch(self) -> int:
+        """Images that a batch needs at least on one device."""
+        return 1
+
+    @property
+    def teacher(self) -> str:
+        """Folder of the run that it learns from; empty for none."""
+        return ""
+
+    def taught_in(self, place: str) -> Self:
+        """Return the recipe with its teacher's folder at `place`; raises ValueError where it has none."""
+        raise ValueError(f"task {self.task} learns from no other run: {place}")
+
+    def of_members(self, names: Collection[str]) -> Self:
+        """Return the recipe with those of its networks alone that are named, each trained as with the others."""
+        return self
+
+    def without_start(self) -> Self:
+        """Return the recipe without a file of trained weights beside those that networks are published with."""
+        return self
+
+    def with_whole_paths(self, whole: Callable[[str], str]) -> Self:
+        """Return the recipe with every file that it names by its whole path.
+
+        Args:
+            whole: path as the recipe has it → whole path.
+        """
+        raise NotImplementedError
 
     def train_of(self, network: Network) -> Train:
         """Return the training settings of one network: `train` with its own values over it."""

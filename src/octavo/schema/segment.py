@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticKnownError
@@ -71,6 +72,17 @@ class Segmenter(Network):
     def extractor(self) -> str:
         """The network that `weights` are of: torchvision's own segmentation networks have it in their name."""
         return self.backbone if self.network == "fcn" else self.network.partition("_")[2]
+
+    @property
+    def uses_classifier(self) -> bool:
+        """Whether the hidden layers are the paper's fc6 and fc7, which VGG's ImageNet classifier can fill."""
+        shapes = [(conv.width, conv.kernel) for conv in self.hidden]
+        return self.network == "fcn" and self.backbone.startswith("vgg") and shapes == [(4096, 7), (4096, 1)]
+
+    def with_whole_path(self, whole: Callable[[str], str]) -> Self:
+        """Return the network with the files that it names by their whole path."""
+        own = super().with_whole_path(whole)
+        return own.model_copy(update={"start": whole(own.start)}) if own.start else own
 
     @model_validator(mode="after")
     def _possible(self) -> Segmenter:
@@ -154,6 +166,22 @@ class SegmentRecipe(Recipe):
     def networks(self) -> tuple[Segmenter, ...]:
         """The segmenter alone."""
         return (self.segmenter,)
+
+    @property
+    def decoding(self) -> object:
+        """The factor by which images are reduced."""
+        return self.data.scale
+
+    def without_start(self) -> Self:
+        """Return the recipe without the weights file that the segmenter starts from."""
+        return self.model_copy(update={"segmenter": self.segmenter.model_copy(update={"start": None})})
+
+    def with_whole_paths(self, whole: Callable[[str], str]) -> Self:
+        """Return the recipe with every file that it names by its whole path."""
+        table, data = self.data.classes, self.data
+        if table is not None and (table.endswith(".toml") or "/" in table):
+            data = data.model_copy(update={"classes": whole(table)})
+        return self.model_copy(update={"segmenter": self.segmenter.with_whole_path(whole), "data": data})
 
     @property
     def stage_epochs(self) -> tuple[int, ...]:

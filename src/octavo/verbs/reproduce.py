@@ -20,7 +20,7 @@ from octavo.engine.trained_files import done
 from octavo.errors import UserError, lookup
 from octavo.options import Options
 from octavo.progress import Progress, Say, silent, unsaid
-from octavo.recipe import ClassifyRecipe, Recipe
+from octavo.recipe import Recipe
 from octavo.verbs.conditions import (
     changed_data,
     changed_teacher,
@@ -171,22 +171,14 @@ def _recipe(run: RunFolder, members: Sequence[str]) -> Recipe:
     known = {network.name: network for network in recipe.networks}
     for name in members:
         lookup(known, name, "--member")
-    if not isinstance(recipe, ClassifyRecipe) or not set(members) < set(known) or not members:
-        return recipe
-    return recipe.model_copy(
-        update={
-            "members": tuple(network for name, network in known.items() if name in members),
-            "data": recipe.data.model_copy(update={"stored": recipe.stored_side}),  # all members' sizes made it
-            "ensemble": recipe.ensemble.model_copy(update={"combine": "mean_logit", "weights": {}}),
-        }
-    )
+    return recipe.of_members(members) if members and set(members) < set(known) else recipe
 
 
 def _taught(run: RunFolder, recipe: Recipe, teacher: str | Path | None) -> Recipe:
     """Return a student's recipe with its teacher where it is now."""
     if teacher is None:
         return recipe
-    if not isinstance(recipe, ClassifyRecipe) or not recipe.distil.run:
+    if not recipe.teacher:
         raise UserError(f"--teacher {teacher}: {run.path} learned from no other run; leave it away")
     return recipe.taught_in(str(Path(teacher).absolute()))
 

@@ -13,7 +13,7 @@ from octavo.engine.teacher import identity_of, teacher_of
 from octavo.errors import UserError
 from octavo.options import Options
 from octavo.progress import Say
-from octavo.recipe import ClassifyRecipe, Recipe, SegmentRecipe, dumps
+from octavo.recipe import Recipe, dumps
 from octavo.words import counted
 
 
@@ -50,13 +50,6 @@ def begun_before(
 def all_trained(run: RunFolder) -> bool:
     """Tell whether every network of a run is trained, so that nothing that they started from is needed any more."""
     return all(run.member(network.name).finished for network in run.recipe.networks)
-
-
-def without_start(recipe: Recipe) -> Recipe:
-    """Return a recipe without the weights file that a segmenter starts from."""
-    if not isinstance(recipe, SegmentRecipe):
-        return recipe
-    return recipe.model_copy(update={"segmenter": recipe.segmenter.model_copy(update={"start": None})})
 
 
 def how_far(run: RunFolder) -> str:
@@ -99,17 +92,11 @@ def require_taught_by(run: RunFolder, teacher: RunFolder) -> None:
         )
 
 
-def _in_place(recipe: Recipe, then: Recipe) -> Recipe:
-    """Return a student's recipe with its teacher where another recipe has it: what it says counts, not where it is."""
-    if not isinstance(recipe, ClassifyRecipe) or not isinstance(then, ClassifyRecipe):
-        return recipe
-    return recipe.taught_in(then.distil.run) if recipe.distil.run and then.distil.run else recipe
-
-
 def require_same(run: RunFolder, recipe: Recipe, material: Material, origins: Mapping[str, str]) -> None:
     """Refuse to go on with a run on another recipe, other data, under another teacher or from other weights."""
     teacher = None if all_trained(run) else teacher_of(recipe)
-    recipe = _in_place(recipe, run.recipe)
+    if recipe.teacher and run.recipe.teacher:  # what the teacher says counts, not where it is
+        recipe = recipe.taught_in(run.recipe.teacher)
     if run.recipe != recipe:
         pairs = zip(dumps(run.recipe).splitlines(), dumps(recipe).splitlines(), strict=False)
         was, now = next(((a, b) for a, b in pairs if a != b), ("fewer keys", "more keys"))

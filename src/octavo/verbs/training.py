@@ -35,7 +35,6 @@ from octavo.verbs.resuming import (
     place_of,
     require_checkpoints,
     require_same,
-    without_start,
 )
 from octavo.verbs.settled import settled
 
@@ -111,7 +110,7 @@ def _trained(
         told = _Told(progress, stop)
         prepare, done = CRAFTS[resolved.task].material, before is not None and all_trained(before)
         material = prepare(
-            without_start(resolved) if done else resolved,
+            resolved.without_start() if done else resolved,
             str(data or _data_of(before)),
             options.layout,
             cache,
@@ -251,10 +250,10 @@ def _begun(
 
 def _share(recipe: Recipe, material: Material, hardware: Hardware) -> None:
     """Refuse batches that can't be shared out: each device needs two images of each batch."""
-    least = 2 * hardware.count
+    least = 2 * hardware.count if hardware.count > 1 else recipe.least_batch
     for i, network in enumerate(recipe.networks):
         size = min(recipe.train_of(network).batch_size, material.counts_of_one["fit"])
-        if size < least and (least > 2 or isinstance(recipe, ClassifyRecipe)):
+        if size < least:
             own = getattr(network, "batch_size", None)
             where = "train.batch_size" if own is None else f"members[{i}].batch_size"
             raise UserError(f"{where}: batches of {size} on {hardware.count} devices; expected {least} or more")

@@ -198,8 +198,6 @@ def _references(run: RunFolder, path: Path, value: Mapping[str, Any]) -> dict[st
 def _left_by(run: RunFolder, folder: Path) -> list[Path]:
     """Return the files that a member's training left: those of its folder, and a segmenter's masks."""
     own = [folder / name for name in ("weights.safetensors", "outputs.safetensors", "history.csv")]
-    if run.recipe.task != "segment":
-        return own
     return [*own, *sorted((run.path / "masks").rglob("*.png")), *sorted((run.path / "predictions").rglob("*.png"))]
 
 
