@@ -27,7 +27,7 @@ from octavo.data.samples import Samples
 from octavo.numbers.results import Report
 from octavo.options import Options
 from octavo.recipe import ClassifyRecipe, load
-from octavo.verbs.check import check
+from octavo.tasks.classification.check import check
 from octavo.verbs.training import train
 
 SIZES = ((500, 8), (1000, 3), (150, 30, 20))

@@ -34,7 +34,7 @@ from octavo.numbers.cascade import (
 )
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.speed_results import CascadeReport
-from octavo.verbs.predict import predict
+from octavo.tasks.classification.prediction import predict
 
 NAMES = ("a", "b", "c")
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from octavo.data.pixels import BrokenImage, decode, probe
 from octavo.errors import UserError
-from octavo.verbs.check import CheckReport, check, render
+from octavo.tasks.classification.check import CheckReport, check, render
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "tinyimagenet50"
 

@@ -17,11 +17,11 @@ from PIL import Image
 from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 
-from octavo.engine.classify import balanced
 from octavo.engine.goals import ClassifyGoal
 from octavo.networks.head import make_head
 from octavo.recipe import ClassifyRecipe, Train, load
-from octavo.verbs.check import check
+from octavo.tasks.classification.check import check
+from octavo.tasks.classification.training import balanced
 
 FEATURES, STEPS = 24, 40
 SMALL = ["members[0].head.hidden[0].width=64", "train.batch_size=128"]

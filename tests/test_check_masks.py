@@ -16,7 +16,7 @@ from octavo.data.doctor import resolve
 from octavo.data.masks import paint
 from octavo.data.pairs import read_pairs
 from octavo.errors import UserError
-from octavo.verbs.check_masks import MaskReport, check_masks, render_masks, write_proposal
+from octavo.tasks.segmentation.check import MaskReport, check_masks, render_masks, write_proposal
 
 
 def shown(report: MaskReport, width: int = 120) -> str:

@@ -21,9 +21,9 @@ from octavo.numbers.compare import fourfold, holm, mcnemar
 from octavo.numbers.compare_results import Comparison
 from octavo.numbers.ensemble import Ensemble
 from octavo.recipe import dumps, load
+from octavo.tasks.classification.evaluation import regrade
+from octavo.tasks.segmentation.evaluation import regrade_masks
 from octavo.verbs.compare import compare, compared, distinct
-from octavo.verbs.evaluate import regrade
-from octavo.verbs.evaluate_masks import regrade_masks
 
 Change = Callable[[np.ndarray], np.ndarray]
 

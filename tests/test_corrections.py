@@ -19,7 +19,7 @@ from octavo.errors import UserError
 from octavo.files import read_csv, write_csv
 from octavo.looks.suspects import LIST
 from octavo.options import Options
-from octavo.verbs.check import check
+from octavo.tasks.classification.check import check
 from octavo.verbs.explain import explain
 from octavo.verbs.training import train
 from octavo.words import counted
@@ -246,9 +246,9 @@ def test_a_list_is_said_to_be_there(trained: RunFolder, tmp_path: Path) -> None:
 
 def test_with_folds_the_split_is_that_of_the_data(digits_folder: Path, tmp_path: Path) -> None:
     from octavo.data.samples import Samples as Read
-    from octavo.engine.material import prepare
     from octavo.progress import silent
     from octavo.recipe import ClassifyRecipe, load
+    from octavo.tasks.classification.data import prepare
 
     found = load(recipe(tmp_path, ", folds = 3"))
     assert isinstance(found, ClassifyRecipe)

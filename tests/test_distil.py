@@ -23,15 +23,16 @@ from octavo.engine.folder import RunFolder
 from octavo.engine.goals import ClassifyGoal, DistilGoal
 from octavo.engine.hardware import Hardware
 from octavo.engine.job import Job
-from octavo.engine.material import prepare
 from octavo.engine.restore import Shared, batch_of, restore_all, together
-from octavo.engine.teacher import _Teacher, answers_of, identity_of
+from octavo.engine.teacher import identity_of
 from octavo.errors import UserError
 from octavo.options import Options
 from octavo.progress import silent
 from octavo.recipe import ClassifyRecipe
+from octavo.tasks.classification.data import prepare
+from octavo.tasks.classification.student import compared, graduate
+from octavo.tasks.classification.teacher import _Teacher, answers_of
 from octavo.verbs.distil import distil, recipe_of
-from octavo.verbs.graduate import compared, graduate
 from octavo.verbs.reproduce import reproduce
 from octavo.verbs.resuming import place_of
 from octavo.verbs.training import train
@@ -387,7 +388,7 @@ def test_answers_are_found_by_what_teaches(
 ) -> None:
     """No network of a teacher is loaded that a student has asked before; a relative path is written down whole."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("octavo.engine.teacher.restore_all", None)
+    monkeypatch.setattr("octavo.tasks.classification.teacher.restore_all", None)
     recipe = RunFolder(folder / "student").recipe_as(ClassifyRecipe).taught_in("moved")
     run = train(recipe, digits_folder, (), Options(out=tmp_path / "again", cache=folder / "cache", device="cpu"))
     assert run.recipe_as(ClassifyRecipe).distil.run == str(folder / "moved")
@@ -424,7 +425,7 @@ def test_a_teacher_that_memory_does_not_bear(
         torch.empty(2**60 if len(batch.indices) > most else 1)
         return Shared(batch)
 
-    monkeypatch.setattr("octavo.engine.teacher.Shared", small)
+    monkeypatch.setattr("octavo.tasks.classification.teacher.Shared", small)
     np.testing.assert_allclose(answers_of(replace(job, cache=tmp_path / "halved"), trained, silent), whole, atol=1e-4)
     assert seen == [23, 12, 6, 6, 6, 5]
     most = 0

@@ -19,8 +19,8 @@ from octavo.engine.material import Material
 from octavo.errors import UserError
 from octavo.progress import silent
 from octavo.recipe import ClassifyRecipe, SegmentRecipe, load
-from octavo.verbs.check import check
-from octavo.verbs.check_masks import check_masks
+from octavo.tasks.classification.check import check
+from octavo.tasks.segmentation.check import check_masks
 
 TABLE = "".join(f'[[classes]]\nid = {i}\nname = "c{i}"\ncolor = [{i}, 0, 9]\n' for i in range(3))
 

@@ -17,7 +17,7 @@ from conftest import reseal
 from octavo.engine.folder import RunFolder, write_csv
 from octavo.errors import UserError
 from octavo.numbers.results import Report
-from octavo.verbs.evaluate import evaluate, regrade
+from octavo.tasks.classification.evaluation import evaluate, regrade
 
 
 @pytest.fixture

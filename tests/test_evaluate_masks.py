@@ -18,9 +18,9 @@ from octavo import Run
 from octavo.data.classes import load_table
 from octavo.data.fitting import write_hint
 from octavo.engine.folder import RunFolder
-from octavo.engine.restore_segmenter import TrainedSegmenter, restore_segmenter
 from octavo.errors import UserError
-from octavo.verbs.evaluate_masks import evaluate_masks
+from octavo.tasks.segmentation.evaluation import evaluate_masks
+from octavo.tasks.segmentation.restore import TrainedSegmenter, restore_segmenter
 
 TABLE = load_table("course")
 
@@ -57,7 +57,7 @@ def test_metrics_are_those_of_the_predicted_pngs(segmented: RunFolder, scenes_fo
 
 
 def test_own_images_are_graded_from_what_is_stored(segmented: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.verbs.evaluate_masks.restore_segmenter", None)
+    monkeypatch.setattr("octavo.tasks.segmentation.evaluation.restore_segmenter", None)
     assert evaluate_masks(segmented) == segmented.metrics == evaluate_masks(segmented, split="val")
     held = evaluate_masks(segmented, split="holdout")
     assert held.n == 3 and held.flattered

@@ -24,7 +24,7 @@ from octavo.errors import UserError
 from octavo.looks.look import Drawing, Look, Shown
 from octavo.looks.looks import CLASSIFY, Way
 from octavo.recipe import SegmentRecipe
-from octavo.verbs.evaluate_masks import regrade_masks
+from octavo.tasks.segmentation.evaluation import regrade_masks
 from octavo.verbs.explain import explain
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "deepglobe13"

@@ -23,8 +23,8 @@ from octavo.errors import UserError
 from octavo.networks.member import Bag
 from octavo.options import Options
 from octavo.recipe import ClassifyRecipe
-from octavo.verbs.evaluate import evaluate
-from octavo.verbs.predict import predict
+from octavo.tasks.classification.evaluation import evaluate
+from octavo.tasks.classification.prediction import predict
 from octavo.verbs.training import train
 
 FOLDS = 3

@@ -17,8 +17,8 @@ from octavo.data.formats import FORMATS
 from octavo.data.pixels import BrokenImage, decode, probe
 from octavo.data.readers import list_images, read
 from octavo.data.store import ImageDecoder, build
-from octavo.verbs.check import check
-from octavo.verbs.predict import predict
+from octavo.tasks.classification.check import check
+from octavo.tasks.classification.prediction import predict
 
 if TYPE_CHECKING:
     from octavo.engine.folder import RunFolder

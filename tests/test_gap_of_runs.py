@@ -16,7 +16,7 @@ from octavo.looks.subject import subject_of
 from octavo.numbers.results import Interval
 from octavo.numbers.speed_results import DistilReport
 from octavo.page.beware import beware
-from octavo.verbs.evaluate_masks import regrade_masks
+from octavo.tasks.segmentation.evaluation import regrade_masks
 
 WORDS = "more of a gap than sampling explains"
 
@@ -47,7 +47,7 @@ def test_without_a_gap_nothing_is_said(trained: RunFolder, segmented: RunFolder)
 
 def test_a_gap_in_miou_is_told(segmented: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunFolder(Path(shutil.copytree(segmented.path, tmp_path / "run")))
-    monkeypatch.setattr("octavo.verbs.evaluate_masks.alone", lambda run, part: None)  # knows four images alone
+    monkeypatch.setattr("octavo.tasks.segmentation.evaluation.alone", lambda run, part: None)  # knows four images alone
     own = run.member("segmenter").outputs()
     truth = np.concatenate([own["holdout"], own["val"]]).sum(axis=2)
     right = np.stack([np.diag(row) for row in truth])

@@ -16,8 +16,8 @@ from octavo.looks.subject import ClassifySubject
 from octavo.numbers.results import Report
 from octavo.options import Options
 from octavo.recipe import ClassifyRecipe
-from octavo.verbs import gate
-from octavo.verbs.check import check
+from octavo.tasks import leakage as gate
+from octavo.tasks.classification.check import check
 from octavo.verbs.training import train
 from test_leaks import textured
 

@@ -13,8 +13,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
 from octavo.data.classes import IGNORE
 from octavo.engine.goals import ClassifyGoal, SegmentGoal, enlarged
-from octavo.engine.segment import _score
 from octavo.numbers.confusion import confusions_of
+from octavo.tasks.segmentation.training import _score
 
 CLASSES = 4
 NAMES = ("lake", "a,b", 'say "x"', "_")

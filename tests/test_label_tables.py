@@ -14,8 +14,8 @@ from octavo.data.tables import delimiter_of, read_table
 from octavo.data.torchvision_data import holds_masks
 from octavo.errors import UserError
 from octavo.options import Options
-from octavo.verbs.check import check
-from octavo.verbs.score import score
+from octavo.tasks.classification.check import check
+from octavo.tasks.classification.score import score
 
 DOT = (
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"

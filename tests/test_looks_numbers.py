@@ -36,11 +36,11 @@ from octavo.pictures.classes import interval_dots
 from octavo.pictures.confusion import block_size
 from octavo.pictures.style import drawn
 from octavo.recipe import ClassifyRecipe
-from octavo.verbs.cascade import cascade
+from octavo.tasks.classification.cascade import cascade
+from octavo.tasks.classification.precision import precision
+from octavo.tasks.classification.student import graduate
 from octavo.verbs.describe import describe
 from octavo.verbs.explain import explain
-from octavo.verbs.graduate import graduate
-from octavo.verbs.precision import precision
 from octavo.verbs.training import train
 
 ALONE = """\

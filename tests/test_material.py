@@ -10,10 +10,11 @@ import pytest
 
 from octavo.data.store import Pixels
 from octavo.engine.hardware import Hardware
-from octavo.engine.material import Material, prepare
+from octavo.engine.material import Material
 from octavo.errors import UserError
 from octavo.progress import silent
 from octavo.recipe import ClassifyRecipe
+from octavo.tasks.classification.data import prepare
 
 
 def recipe(**sections: object) -> ClassifyRecipe:

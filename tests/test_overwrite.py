@@ -21,8 +21,8 @@ from octavo.errors import UserError
 from octavo.files import write_csv
 from octavo.overwrite import RUN_FILES, RUN_FOLDERS, UNREADABLE, Kind, is_image, require_writable
 from octavo.run import Run
-from octavo.verbs.mask_targets import plan
-from octavo.verbs.predict import TABLE
+from octavo.tasks.classification.prediction import TABLE
+from octavo.tasks.segmentation.mask_targets import plan
 
 OURS = Kind("note", lambda path: path.read_text() == "ours")
 

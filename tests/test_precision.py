@@ -25,7 +25,7 @@ from octavo.numbers.calibration import NONE
 from octavo.numbers.cascade import NEVER, Cascade, confidences, prefixes_of
 from octavo.numbers.speed_results import PrecisionReport
 from octavo.options import Options
-from octavo.verbs.precision import apply, precision
+from octavo.tasks.classification.precision import apply, precision
 from octavo.verbs.training import train
 
 CPU = torch.device("cpu")
@@ -176,7 +176,7 @@ def test_the_changed_answers_are_counted(copied: RunFolder, monkeypatch: pytest.
         other[::2] = 30 * np.eye(10)[(copied.ensemble.logits(np.stack(list(stored.values())))[::2].argmax(1) + 1) % 10]
         return other, [Timing(name, ms, ms, ms, 3, 16, bf16, 1.0) for ms, bf16 in ((2.0, False), (0.5, True))]
 
-    monkeypatch.setattr("octavo.verbs.precision._half", half)
+    monkeypatch.setattr("octavo.tasks.classification.precision._half", half)
     report = precision(copied, 60)
     assert report.changed == 0.5 and report.speedup == 4 and "other work took 100%" in report.beware
     labels = copied.labels("val")

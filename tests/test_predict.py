@@ -19,7 +19,7 @@ import octavo
 from octavo.engine.folder import RunFolder
 from octavo.engine.restore import batch_of
 from octavo.errors import UserError
-from octavo.verbs.predict import Predictions, embed, errors_path, predict, shown
+from octavo.tasks.classification.prediction import Predictions, embed, errors_path, predict, shown
 
 # fmt: off
 NAMES = [

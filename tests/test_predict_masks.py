@@ -22,14 +22,14 @@ from octavo.data import geo
 from octavo.data.classes import load_table
 from octavo.data.masks import paint
 from octavo.engine.folder import RunFolder
-from octavo.engine.restore_segmenter import Averaging, TrainedSegmenter, restore_segmenter
 from octavo.engine.windows import Spool, blended, rows_of, spool, windowed
 from octavo.errors import DiskFull, UserError
 from octavo.networks.build import build_segmenter
 from octavo.networks.segmenter import SegmenterNet
 from octavo.recipe import SegmentRecipe
-from octavo.verbs.mask_targets import plan
-from octavo.verbs.predict_masks import masks_of, predict_masks, values_of
+from octavo.tasks.segmentation.mask_targets import plan
+from octavo.tasks.segmentation.prediction import masks_of, predict_masks, values_of
+from octavo.tasks.segmentation.restore import Averaging, TrainedSegmenter, restore_segmenter
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 CPU = torch.device("cpu")
@@ -205,7 +205,7 @@ def test_a_real_fcn_sees_the_whole_images_grid_in_its_windows(tmp_path: Path, bo
 def test_large_images_go_in_windows_by_themselves_and_it_is_said(
     whole: tuple[RunFolder, SegmenterNet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from octavo.verbs import predict_masks as verb
+    from octavo.tasks.segmentation import prediction as verb
 
     run, _ = whole
     monkeypatch.setattr(verb, "WHOLE", 200 * 200)
@@ -227,8 +227,8 @@ def test_masks_of_a_run_go_in_the_same_windows(
 ) -> None:
     """`Run.masks` bounds memory as prediction does: no more than a window goes through the network at a time."""
     run, _ = whole
-    monkeypatch.setattr("octavo.engine.restore_segmenter.WHOLE", 200 * 200)
-    monkeypatch.setattr("octavo.engine.restore_segmenter.windowed", partial(windowed, window=128, overlap=64))
+    monkeypatch.setattr("octavo.tasks.segmentation.restore.WHOLE", 200 * 200)
+    monkeypatch.setattr("octavo.tasks.segmentation.restore.windowed", partial(windowed, window=128, overlap=64))
     for name, side in (("large", 300), ("small", 200)):
         Image.fromarray(image(side, side)).save(tmp_path / f"{name}.png")
     seen: list[int] = []
@@ -320,7 +320,7 @@ def test_unreadable_images_are_listed_and_the_rest_goes_on(
 def test_one_image_that_fails_does_not_stop_the_others(
     fault: Exception, whole: tuple[RunFolder, SegmenterNet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from octavo.verbs import predict_masks as verb
+    from octavo.tasks.segmentation import prediction as verb
 
     (tmp_path / "in").mkdir()
     names = ["a", "b" * 247, "é" * 120, "c", "d", "loop"]
@@ -350,7 +350,7 @@ def test_one_image_that_fails_does_not_stop_the_others(
 def test_a_full_disk_ends_a_prediction_and_leaves_whole_masks(
     whole: tuple[RunFolder, SegmenterNet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from octavo.verbs import predict_masks as verb
+    from octavo.tasks.segmentation import prediction as verb
 
     for name in ("a", "b", "c"):
         Image.fromarray(image(20, 20)).save(tmp_path / f"{name}.png")
@@ -427,7 +427,7 @@ def test_runs_that_are_unfinished_or_of_a_classifier_are_refused(tmp_path: Path,
 def test_a_written_mask_is_whole_or_absent(
     whole: tuple[RunFolder, SegmenterNet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from octavo.verbs import predict_masks as verb
+    from octavo.tasks.segmentation import prediction as verb
 
     Image.fromarray(image(20, 20)).save(tmp_path / "x.png")
 
@@ -499,7 +499,7 @@ def test_a_run_that_was_moved_predicts_all_the_same(whole: tuple[RunFolder, Segm
 def test_large_images_wait_in_files_and_come_out_the_same(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from octavo.verbs import predict_masks as verb
+    from octavo.tasks.segmentation import prediction as verb
 
     run, rooms = request.getfixturevalue(kind)[0], []
     Image.fromarray(image(260, 130)).save(tmp_path / "a.png")

@@ -19,8 +19,8 @@ from octavo.numbers.prune import pruned
 from octavo.numbers.results import Report
 from octavo.page.beware import beware
 from octavo.page.summary import page_of
-from octavo.verbs.evaluate import regrade
-from octavo.verbs.prune import prune
+from octavo.tasks.classification.evaluation import regrade
+from octavo.tasks.classification.prune import prune
 
 NAMES = ("good", "twin", "poor")
 

@@ -17,15 +17,16 @@ from octavo.engine.engine import train_member
 from octavo.engine.hardware import Hardware
 from octavo.engine.job import Job
 from octavo.engine.member_folder import MemberFolder
-from octavo.engine.pyramid_cache import PyramidHead, PyramidInputs, _views
-from octavo.engine.scenes import prepare as prepare_scenes
-from octavo.engine.segment import inputs_of, prepare
 from octavo.errors import UserError
 from octavo.networks.build import build_segmenter
 from octavo.networks.pyramid import Pyramid
 from octavo.networks.segmenter import SegmenterNet
 from octavo.progress import silent
 from octavo.recipe import SegmentRecipe
+from octavo.tasks.segmentation.data import prepare as prepare_scenes
+from octavo.tasks.segmentation.pyramid_cache import PyramidHead, PyramidInputs, _views
+from octavo.tasks.segmentation.task import TASK
+from octavo.tasks.segmentation.training import inputs_of, prepare
 
 AUGMENT = {"hflip": 0.5, "rotation": 20, "scale": [1.0, 1.4]}
 
@@ -56,7 +57,7 @@ def job_of(recipe: SegmentRecipe, data: Path, folder: Path) -> Job:
 def trained(recipe: SegmentRecipe, data: Path, folder: Path, name: str) -> MemberFolder:
     files = segmenter_folder(folder / name)
     files.folder.mkdir(parents=True)
-    train_member(job_of(recipe, data, folder), files, silent, Stop())
+    train_member(TASK, job_of(recipe, data, folder), files, silent, Stop())
     return files
 
 
@@ -150,7 +151,7 @@ def test_two_networks_on_one_backbone_have_maps_of_their_own(
     tmp_path: Path, scenes_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dilated backbone has the same tensors as a plain one, and other maps."""
-    monkeypatch.setattr("octavo.engine.pyramid_cache.digest", lambda net: "the same weights")
+    monkeypatch.setattr("octavo.tasks.segmentation.pyramid_cache.digest", lambda net: "the same weights")
     for own in ({"backbone": "mobilenet_v3_large"}, {"network": "lraspp_mobilenet_v3_large"}):
         given = {"name": "t", "task": "segment", "segmenter": own | {"weights": "none"}, "train": {"mode": "frozen"}}
         given["data"] = {"size": 48, "classes": "course", "normalize": "none"}

@@ -30,8 +30,8 @@ from octavo.page.beware import Beware, beware
 from octavo.page.page import Page
 from octavo.page.summary import page_of
 from octavo.run import Run
+from octavo.tasks.classification.evaluation import regrade
 from octavo.verbs import report as verb
-from octavo.verbs.evaluate import regrade
 from octavo.verbs.explain import explain
 from octavo.verbs.report import bind, report
 

@@ -26,9 +26,9 @@ from octavo.engine.trained_files import trained_files
 from octavo.errors import Damaged, RunWarning, UserError
 from octavo.options import Options
 from octavo.progress import Interrupted
+from octavo.tasks.classification.prune import prune
 from octavo.verbs.conditions import other_surroundings, surroundings
 from octavo.verbs.differing import Comparison, compare_runs
-from octavo.verbs.prune import prune
 from octavo.verbs.reproduce import Reproduction, reproduce
 from octavo.verbs.training import train
 

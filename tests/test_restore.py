@@ -17,7 +17,7 @@ from octavo.engine.restore import answers, batch_of, restore, restore_all
 from octavo.errors import UserError
 from octavo.networks.build import build_member
 from octavo.recipe import ClassifyRecipe
-from octavo.verbs.predict import predict
+from octavo.tasks.classification.prediction import predict
 from octavo.verbs.training import Options, train
 
 NAMES = ("vgg", "squeeze", "mobile")

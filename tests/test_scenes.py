@@ -15,10 +15,10 @@ from conftest import SIDE, scene, write_scenes
 from octavo.data.batches import MaskRows
 from octavo.data.content import digest_of
 from octavo.engine.material import Material
-from octavo.engine.scenes import mask_names, prepare
 from octavo.errors import UserError
 from octavo.progress import silent
 from octavo.recipe import SegmentRecipe
+from octavo.tasks.segmentation.data import mask_names, prepare
 
 
 def recipe(data: dict[str, Any] | None = None, **rest: Any) -> SegmentRecipe:

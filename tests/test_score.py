@@ -18,8 +18,8 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from octavo.data.samples import Samples
 from octavo.errors import UserError
 from octavo.numbers.tables import score_tables
-from octavo.verbs.prediction_rows import read_rows
-from octavo.verbs.score import score
+from octavo.tasks.classification.prediction_rows import read_rows
+from octavo.tasks.classification.score import score
 
 ANIMALS = ("cat", "dog", "owl")
 

@@ -15,7 +15,7 @@ from octavo.data.masks import paint
 from octavo.data.pairs import Pairs, read_pairs
 from octavo.errors import UserError
 from octavo.numbers.rules import BESIDE, RULES
-from octavo.verbs.score_masks import score_masks
+from octavo.tasks.segmentation.score import score_masks
 
 SHARED = Path(__file__).parents[2] / "shared"
 TABLE = load_table("course")

@@ -27,14 +27,15 @@ from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import Hardware
 from octavo.engine.job import Job
 from octavo.engine.member_folder import MemberFolder
-from octavo.engine.scenes import prepare as prepare_scenes
-from octavo.engine.segment import class_weights, inputs_of, predicted, prepare
 from octavo.errors import UserError
 from octavo.networks.build import build_segmenter, start_segmenter
 from octavo.networks.loading import load_member
 from octavo.options import Options
 from octavo.progress import silent
 from octavo.recipe import SegmentRecipe
+from octavo.tasks.segmentation.data import prepare as prepare_scenes
+from octavo.tasks.segmentation.task import TASK
+from octavo.tasks.segmentation.training import class_weights, inputs_of, predicted, prepare
 from octavo.verbs.training import train
 from test_train_keys import EFFECTS as CLASSIFIERS
 from test_train_keys import keys_of
@@ -73,7 +74,7 @@ class Bench:
         self.runs += 1
         files = segmenter_folder(self.folder / f"run{self.runs}")
         files.folder.mkdir(parents=True)
-        train_member(self.job(made), files, silent, Stop())
+        train_member(TASK, self.job(made), files, silent, Stop())
         return files
 
     def batch(self, job: Job, indices: np.ndarray | None = None) -> tuple[Tensor, Tensor]:

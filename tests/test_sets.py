@@ -18,8 +18,8 @@ from octavo.errors import UserError
 from octavo.files import write_csv
 from octavo.looks.subject import ClassifySubject
 from octavo.looks.trust import trust
-from octavo.verbs.evaluate import evaluate
-from octavo.verbs.predict import predict
+from octavo.tasks.classification.evaluation import evaluate
+from octavo.tasks.classification.prediction import predict
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from octavo.engine.stages import StageMasks, chosen_images
 from octavo.errors import UserError
 from octavo.options import Options
 from octavo.recipe import SegmentRecipe, Stages
+from octavo.tasks.segmentation.stages import StageMasks, chosen_images
 from octavo.verbs.training import train
 
 FILES = ("train/0010_sat.jpg", "val/0010_sat.jpg", "val/0097_sat.jpg", "val/0107_sat.jpg", "val/b.png", "val/c d.png")

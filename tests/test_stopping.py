@@ -30,7 +30,7 @@ def test_sigterm_ends_any_command_with_143_and_takes_back_what_was_begun(
     for words, work in (
         (("describe", "octet"), "octavo.verbs.describe.describe"),
         (("recipes",), "octavo.recipe.shipped"),
-        (("check", tmp_path), "octavo.verbs.check.check"),
+        (("check", tmp_path), "octavo.tasks.classification.check.check"),
         (("weights", "pack", "octet", tmp_path), "octavo.networks.pack.pack"),
     ):
         monkeypatch.setattr(work, lambda *_, **__: write_atomic(tmp_path / "new" / "file", terminated))

@@ -17,9 +17,9 @@ from octavo.engine.folder import RunFolder
 from octavo.files import read_csv, write_csv
 from octavo.numbers.mask_results import SegmentReport
 from octavo.numbers.results import Report
-from octavo.verbs.evaluate import evaluate
-from octavo.verbs.evaluate_masks import evaluate_masks
-from octavo.verbs.score import score
+from octavo.tasks.classification.evaluation import evaluate
+from octavo.tasks.classification.score import score
+from octavo.tasks.segmentation.evaluation import evaluate_masks
 
 
 @pytest.fixture

@@ -30,7 +30,6 @@ from octavo.data.batches import Batch, PixelRows, in_order
 from octavo.data.inputs import Inputs
 from octavo.data.store import Pixels
 from octavo.engine.checkpoint import Stop
-from octavo.engine.classify import class_weights, inputs_of, prepared_for
 from octavo.engine.features import Features
 from octavo.engine.fit import chosen, fit
 from octavo.engine.folder import RunFolder
@@ -38,7 +37,6 @@ from octavo.engine.goals import ClassifyGoal, DistilGoal
 from octavo.engine.hardware import Hardware
 from octavo.engine.job import Job, Prepared
 from octavo.engine.material import Material
-from octavo.engine.material import prepare as prepare_material
 from octavo.engine.task import FeatureInputs, Task
 from octavo.keyed import permutation
 from octavo.networks.build import build_member, start_member
@@ -51,7 +49,9 @@ from octavo.progress import silent
 from octavo.recipe import ClassifyRecipe
 from octavo.schema.classify import Distil
 from octavo.schema.common import Section
-from octavo.verbs.evaluate import combine
+from octavo.tasks.classification.data import prepare as prepare_material
+from octavo.tasks.classification.evaluation import combine
+from octavo.tasks.classification.training import class_weights, inputs_of, prepared_for
 from octavo.verbs.training import _out
 
 IMAGES, WIDTH, CLASSES = 42, 6, 3

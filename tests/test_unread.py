@@ -18,9 +18,9 @@ from octavo.data.pairs import read_pairs
 from octavo.data.readers import list_images, read
 from octavo.data.unread import unread_below
 from octavo.errors import UserError
-from octavo.verbs.check import check, render
-from octavo.verbs.check_masks import check_masks, render_masks
-from octavo.verbs.predict import predict
+from octavo.tasks.classification.check import check, render
+from octavo.tasks.classification.prediction import predict
+from octavo.tasks.segmentation.check import check_masks, render_masks
 
 if TYPE_CHECKING:
     from octavo.engine.folder import RunFolder

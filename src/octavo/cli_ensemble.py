@@ -45,7 +45,7 @@ def cascade(
     """Let sure images stop at the first members: fit thresholds, tell speed and loss; predict --cascade uses them."""
     from octavo.engine.folder import RunFolder
     from octavo.numbers.tables import cascade_tables
-    from octavo.verbs.cascade import cascade as fit
+    from octavo.tasks.classification.cascade import cascade as fit
 
     with progress_shown() as progress:
         report = fit(RunFolder.open(run), budget, data=data, device=device, progress=progress)
@@ -70,8 +70,8 @@ def prune(
     """Find the fewest members within a budget of accuracy, and tell what is lost on the validation images."""
     from octavo.engine.folder import RunFolder
     from octavo.numbers.tables import prune_table
-    from octavo.verbs.prune import prune as run_pruning
-    from octavo.verbs.prune import undo as take_back
+    from octavo.tasks.classification.prune import prune as run_pruning
+    from octavo.tasks.classification.prune import undo as take_back
 
     renewed = f"metrics.json is renewed; octavo report {run} renews report.html"
     if undo:
@@ -181,7 +181,7 @@ def precision(
     """Try bfloat16 for members that were trained in float32: answers that change, accuracy, speed."""
     from octavo.engine.folder import RunFolder
     from octavo.numbers.tables import precision_table
-    from octavo.verbs import precision as verb
+    from octavo.tasks.classification import precision as verb
 
     folder = RunFolder.open(run)
     if undo:

@@ -45,7 +45,7 @@ def check(
     """Say what a data folder is: layout, classes, sizes, broken files, duplicates; masks are examined."""
     from octavo.data.torchvision_data import holds_masks
     from octavo.overwrite import require_writable
-    from octavo.verbs.check_masks import PROPOSAL
+    from octavo.tasks.segmentation.check import PROPOSAL
 
     if write_classes:
         require_writable(write_classes, PROPOSAL, overwrite=overwrite, option="--write-classes", inputs=[Path(data)])
@@ -54,8 +54,8 @@ def check(
         _check_masks(data, layout, columns, cache, classes, tolerant, leaks, write_classes, overwrite)
         return
     refuse({"--classes": classes, "--tolerant": tolerant, "--write-classes": write_classes}, "images in classes")
-    from octavo.verbs.check import check as run_check
-    from octavo.verbs.check import render
+    from octavo.tasks.classification.check import check as run_check
+    from octavo.tasks.classification.check import render
 
     with progress_shown() as progress:
         report = run_check(data, layout, columns, labels=labels, cache=cache, leaks=leaks, progress=progress)
@@ -75,7 +75,7 @@ def _check_masks(
     write: Path | None,
     overwrite: bool,
 ) -> None:
-    from octavo.verbs.check_masks import check_masks, render_masks, write_proposal
+    from octavo.tasks.segmentation.check import check_masks, render_masks, write_proposal
 
     with progress_shown() as progress:
         report = check_masks(

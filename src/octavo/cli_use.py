@@ -77,13 +77,13 @@ def evaluate(
     given |= {"device": device, "cache": cache}
     with progress_shown() as progress:
         if isinstance(folder.recipe, SegmentRecipe):
-            from octavo.verbs.evaluate_masks import evaluate_masks
+            from octavo.tasks.segmentation.evaluation import evaluate_masks
 
             of_classes = {"--score-like-reference": like_reference, "--coverage": coverage, "--cost": cost}
             refuse(of_classes, "a segmenter's run")
             report = evaluate_masks(folder, **given, skip_broken=skip_broken, rule=rule, progress=progress)
         else:
-            from octavo.verbs.evaluate import evaluate as run_evaluation
+            from octavo.tasks.classification.evaluation import evaluate as run_evaluation
 
             if rule:
                 raise UserError("--rule: is for segmenters; a classifier's accuracy has one rule")
@@ -140,7 +140,7 @@ def predict(
 
     folder = RunFolder.open(run)
     if isinstance(folder.recipe, SegmentRecipe):
-        from octavo.verbs.predict_masks import predict_masks
+        from octavo.tasks.segmentation.prediction import predict_masks
 
         of_classes = {
             "--probabilities": probabilities,
@@ -157,8 +157,8 @@ def predict(
             )
         _told(len(masks.masks), out, masks.errors, masks.errors_path, masks.notes, "predicted")
         return
-    from octavo.verbs.predict import errors_path, require_place
-    from octavo.verbs.predict import predict as run_prediction
+    from octavo.tasks.classification.prediction import errors_path, require_place
+    from octavo.tasks.classification.prediction import predict as run_prediction
 
     of_masks = {"--overlay": overlay, "--flips": flips, "--scale": scales, "--window": window, "--overlap": overlap}
     refuse(of_masks, "a classifier's run")
@@ -226,7 +226,7 @@ def score(
     missing: Literal["wrong", "refuse"] = "wrong" if missing_wrong else "refuse"
     if predictions.is_dir():
         refuse({"--extra-classes": extra_classes}, "a folder of masks")
-        from octavo.verbs.score_masks import score_masks
+        from octavo.tasks.segmentation.score import score_masks
 
         with progress_shown() as progress:
             result = score_masks(
@@ -243,7 +243,7 @@ def score(
             )
         show_masks(result)
     else:
-        from octavo.verbs.score import score as run_score
+        from octavo.tasks.classification.score import score as run_score
 
         refuse({"--classes": classes, "--rule": rule, "--tolerant": tolerant}, "a CSV of labels")
         named: dict[str, Any] = {"split": split, "layout": layout, "columns": columns}

@@ -15,6 +15,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from octavo.errors import UserError, listed, shortened, suggest
+from octavo.registry import TASKS, task_named
 from octavo.schema.classify import Augment, ClassifyRecipe, Data, Ensemble, Head, Hidden, Member
 from octavo.schema.common import SUFFIXES, Changes, Network, Recipe, Section, Train, is_file
 from octavo.schema.segment import (
@@ -31,7 +32,6 @@ from octavo.toml import read_toml
 
 __all__ = [
     "SUFFIXES",
-    "TASKS",
     "Augment",
     "Changes",
     "ClassifyRecipe",
@@ -56,9 +56,6 @@ __all__ = [
     "load",
     "shipped",
 ]
-
-TASKS: Mapping[str, type[Recipe]] = {"classify": ClassifyRecipe, "segment": SegmentRecipe}
-"""What a recipe's `task` may be, and what it then may say."""
 
 
 def shipped() -> dict[str, Path]:
@@ -93,10 +90,10 @@ def load(
     if task not in TASKS:
         raise UserError("\n".join([*mistakes, f'{source}: task: unknown "{shortened(task)}"{suggest(task, TASKS)}']))
     try:
-        resolved = TASKS[task].model_validate(table)
+        resolved = task_named(task).recipe_type.model_validate(table)
     except ValidationError as error:
         # Keys may not go together for want of an override that couldn't be applied: then that alone is told.
-        lines = _lines(error, TASKS[task], together=not mistakes)
+        lines = _lines(error, task_named(task).recipe_type, together=not mistakes)
         raise UserError(listed([*mistakes, *(f"{source}: {line}" for line in lines)])) from None
     if mistakes:
         raise UserError("\n".join(mistakes))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from octavo.verbs.predict import Predictions
+    from octavo.tasks.classification.prediction import Predictions
     from octavo.verbs.reproduce import Reproduction
 
 
@@ -41,7 +41,7 @@ class Members(Mapping[str, "nn.Module"]):
 
             device = find(self._device).device
             if self._folder.recipe.task == "segment":
-                from octavo.engine.restore_segmenter import restore_segmenter
+                from octavo.tasks.segmentation.restore import restore_segmenter
 
                 self._loaded[name] = restore_segmenter(self._folder, device).net
             else:
@@ -128,13 +128,13 @@ class Run:
     def evaluate(self, data: str | Path | None = None, **options: Any) -> Report | SegmentReport:
         """Grade the run on its own validation images or on other `data`.
 
-        See `octavo.verbs.evaluate` and, for segmenters, `octavo.verbs.evaluate_masks`.
+        See `octavo.tasks.classification.evaluation` and, for segmenters, `octavo.tasks.segmentation.evaluation`.
         """
         if self.recipe.task == "segment":
-            from octavo.verbs.evaluate_masks import evaluate_masks
+            from octavo.tasks.segmentation.evaluation import evaluate_masks
 
             return evaluate_masks(self._files, data=data, device=self._device, **options)
-        from octavo.verbs.evaluate import evaluate
+        from octavo.tasks.classification.evaluation import evaluate
 
         return evaluate(self._files, data=data, device=self._device, **options)
 
@@ -147,7 +147,7 @@ class Run:
         sets: Literal["lac", "aps"] = "lac",
         cascade: bool = False,
     ) -> Predictions:
-        """Return the ensemble's (or one member's) answer on image files and folders; see `octavo.verbs.predict`.
+        """Return the ensemble's (or one member's) answer on image files and folders.
 
         With a `coverage`, 0.9 say, also prediction sets that hold the true class of this share of images. With
         `cascade` sure images stop at the first members, as `octavo ensemble cascade` fitted it.
@@ -155,7 +155,7 @@ class Run:
         Raises:
             UserError: unreadable files are in the result; a segmenter's run has `masks` instead.
         """
-        from octavo.verbs.predict import predict
+        from octavo.tasks.classification.prediction import predict
 
         asked: dict[str, Any] = {"member": member, "coverage": coverage, "sets": sets, "cascaded": cascade}
         return predict(self._files, _listed(images), device=self._device, **asked)
@@ -163,12 +163,12 @@ class Run:
     def masks(self, images: str | Path | Sequence[str | Path]) -> dict[str, np.ndarray]:
         """Return a segmenter's masks: file → channel indices uint8 [H,W], names in `classes`.
 
-        For images that are larger than memory would like, and to write files, see `octavo.verbs.predict_masks`.
+        For images that are larger than memory would like, and to write files, see `octavo predict`.
 
         Raises:
             UserError: a run of classifiers, no images, or a file that can't be read.
         """
-        from octavo.verbs.predict_masks import masks_of
+        from octavo.tasks.segmentation.prediction import masks_of
 
         return masks_of(self._files, _listed(images), device=self._device)
 
@@ -203,8 +203,8 @@ class Run:
         return PictureFile(first_picture(self._files, name, others=tuple(drawn), device=self._device))
 
     def embed(self, images: str | Path | Sequence[str | Path], layer: str) -> np.ndarray:
-        """Return one layer's output, float32 [n,·]; `vgg16.head.0` is 256 numbers; see `octavo.verbs.predict.embed`."""
-        from octavo.verbs.predict import embed
+        """Return one layer's output, float32 [n,·]; `vgg16.head.0` is 256 numbers."""
+        from octavo.tasks.classification.prediction import embed
 
         return embed(self._files, _listed(images), layer, device=self._device)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -64,3 +66,8 @@ class CrossEntropy(nn.Module):
         weighted = targets * self.weight.view(-1, *[1] * (logits.ndim - 2))
         own, even = -(weighted * log).sum(dim=1), -log.mean(dim=1) * weighted.sum(dim=1)
         return own.lerp(even, self.smoothing).mean()
+
+
+def balanced(counts: np.ndarray) -> Tensor:
+    """Return float32 [C]: n / (C × count), as scikit-learn's class_weight="balanced"; absent classes as if once."""
+    return torch.from_numpy(counts.sum() / (len(counts) * np.maximum(counts, 1))).float()

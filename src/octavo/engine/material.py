@@ -10,22 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from octavo.data import store, torchvision_data
 from octavo.data.batches import Labels, MaskRows
 from octavo.data.classes import ClassTable
-from octavo.data.corrections import Corrections, corrected
-from octavo.data.division import divide_samples
+from octavo.data.corrections import Corrections
 from octavo.data.pairs import Pairs
 from octavo.data.samples import Samples
 from octavo.data.store import Pixels
 from octavo.engine.hardware import Hardware
-from octavo.engine.identity import IMAGE_COLUMN, DataIdentity
+from octavo.engine.identity import DataIdentity
 from octavo.engine.job import parts_of_fold
 from octavo.engine.versions import versions
 from octavo.files import csv_bytes
-from octavo.networks.build import check_recipe
-from octavo.progress import Progress
-from octavo.recipe import ClassifyRecipe, Recipe, dumps
+from octavo.recipe import Recipe, dumps
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,48 +111,3 @@ def part_of(parts: Mapping[str, np.ndarray], broken: Mapping[int, str], count: i
     """Return the part that each of `count` files is in: one of `parts`, `broken` or `unused`."""
     known = {int(i): part for part, indices in parts.items() for i in indices}
     return [known.get(i, "broken" if i in broken else "unused") for i in range(count)]
-
-
-def prepare(
-    recipe: ClassifyRecipe,
-    data: str,
-    layout: str | None,
-    cache: Path,
-    skip_broken: bool,
-    labels: Path | None = None,
-    *,
-    columns: str | None = None,
-    progress: Progress,
-) -> Material:
-    """Return the images that `data` holds, split as the recipe says and decoded into the cache.
-
-    `labels` is a CSV file of corrected labels (see `corrected`). They come after the split, so that none of them moves
-    an image into another part.
-
-    Raises:
-        UserError: data or labels that can't be read or used, members that can't be built.
-    """
-    samples = torchvision_data.read(data, layout, columns, cache=cache, progress=progress)
-    check_recipe(recipe, len(samples.classes))
-    if not samples.own_split:
-        samples = samples.with_val(recipe.data.val, recipe.seed)
-    right, corrections = corrected(samples, labels) if labels else (samples, None)
-    pixels = store.build(
-        samples, store.ImageDecoder(recipe.stored_side), cache, skip_broken=skip_broken, progress=progress
-    )
-    division = divide_samples(recipe, samples, right, pixels.broken, corrections.dropped if corrections else ())
-    parts, folds = division.parts, division.folds
-    names = [right.classes[label] if label >= 0 else "" for label in right.labels]
-    rows: list[dict[str, Any]] = [
-        {"file": file, "label": name, "part": part}
-        for file, name, part in zip(samples.files, names, part_of(parts, pixels.broken, len(names)), strict=True)
-    ]
-    for i, row in enumerate(rows):
-        row |= {"fold": str(folds[i] + 1) if folds[i] >= 0 else ""} if folds is not None else {}
-        row |= {"group": samples.groups[i]} if samples.groups else {}
-        row |= {"given": corrections.given.get(i, "")} if corrections else {}
-        row |= {IMAGE_COLUMN: pixels.digests[i]}
-    return Material(
-        data, right, right.classes, right.labels, pixels, parts, rows, pixels.broken, folds=folds,
-        corrections=corrections, warnings=division.warnings,
-    )  # fmt: skip

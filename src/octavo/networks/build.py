@@ -15,11 +15,11 @@ from torch import nn
 from octavo.errors import UserError
 from octavo.networks.backbone import Backbone, weightless, width
 from octavo.networks.head import make_head
-from octavo.networks.loading import LoadReport, load_into, load_matching, read_weights
+from octavo.networks.loading import Extractor, LoadReport, load_into, load_matching, read_weights
 from octavo.networks.member import MemberNet
 from octavo.networks.segmenter import SegmenterNet, classifier_part, make_segmenter
 from octavo.networks.weights import check_name, entry, load_pretrained, locate, source
-from octavo.recipe import ClassifyRecipe, Member, Network, Recipe, Segmenter, SegmentRecipe, is_file
+from octavo.recipe import ClassifyRecipe, Member, Segmenter, SegmentRecipe, is_file
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -136,22 +136,18 @@ def start_segmenter(
     return net, started if report is None else replace(report, notes=report.notes + started.notes)
 
 
-def check_weights(network: Network, recipe: Recipe, path: Path) -> str:
-    """Return the SHA-256 of the file that a network starts from, after trying it on a network without memory.
+def check_weights(backbone: Extractor, name: str, path: Path) -> str:
+    """Return the SHA-256 of the file that the network called `name` starts from, after trying it on its backbone.
+
+    `backbone` may be on the meta device, without memory.
 
     Raises:
         UserError: it can't be read, is damaged or doesn't fit.
     """
-    if isinstance(network, Member):
-        assert isinstance(recipe, ClassifyRecipe)
-        backbone = build_member(network, recipe, 2, "meta").backbone
-    else:
-        assert isinstance(network, Segmenter) and isinstance(recipe, SegmentRecipe)
-        backbone = build_segmenter(network, recipe, 2, "meta").backbone
     try:
         return load_into(backbone, path).sha256
     except UserError as error:
-        raise UserError(f"{network.name}: {error}") from error
+        raise UserError(f"{name}: {error}") from error
 
 
 def check_segmenter(recipe: SegmentRecipe, classes: int) -> None:

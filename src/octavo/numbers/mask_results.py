@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from octavo.numbers.results import Interval, Name, Number, Report, Result, WithoutTwins
+from octavo.registry import TASKS, task_named
 
 Pixels = Annotated[int, Field(ge=0)]
 
@@ -120,8 +121,7 @@ def report_of(value: Mapping[str, Any], where: str = "metrics.json") -> Report |
     Raises:
         UserError: it is no report; `where` names its file.
     """
-    kind = SegmentReport if value.get("task") == "segment" else Report
-    return kind.from_json(json.dumps(value), where)
+    return _report_type(value.get("task")).from_json(json.dumps(value), where)
 
 
 def read_report(text: str, where: str = "metrics.json") -> Report | SegmentReport:
@@ -134,4 +134,9 @@ def read_report(text: str, where: str = "metrics.json") -> Report | SegmentRepor
         task = json.loads(text).get("task")
     except (ValueError, AttributeError):
         task = None  # what is wrong with it is told by the parser below
-    return (SegmentReport if task == "segment" else Report).from_json(text, where)
+    return _report_type(task).from_json(text, where)
+
+
+def _report_type(task: object) -> type[Report | SegmentReport]:
+    """Return what reports of a task are; reports of classifiers from before there were tasks don't name theirs."""
+    return task_named(task if isinstance(task, str) and task in TASKS else "classify").report_type

@@ -154,7 +154,7 @@ class Recipe(Section):
     """What a recipe of any task says; `classify.ClassifyRecipe` and `segment.SegmentRecipe` say the rest."""
 
     task: Any
-    """What is learned: a key of `recipe.TASKS`."""
+    """What is learned: a key of `registry.TASKS`."""
     name: Name
     description: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 0

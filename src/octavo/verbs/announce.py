@@ -12,16 +12,12 @@ from octavo.engine.estimate import estimate
 from octavo.engine.hardware import Hardware
 from octavo.engine.material import Material
 from octavo.errors import UserError
-from octavo.networks import build, pack
-from octavo.numbers.ensemble import CHOSEN
-from octavo.numbers.grade_rule import FEW_TO_CALIBRATE
+from octavo.networks import pack
 from octavo.options import Options
 from octavo.progress import Say
-from octavo.recipe import ClassifyRecipe, Recipe, SegmentRecipe
+from octavo.recipe import Recipe, SegmentRecipe
+from octavo.tasks.base import task_of
 from octavo.words import counted
-
-FEW_HELD_OUT = 200
-"""Held-out images below which a user is told that they choose the ensemble's weights."""
 
 
 def announce_weights(recipe: Recipe, options: Options, say: Say) -> None:
@@ -31,9 +27,8 @@ def announce_weights(recipe: Recipe, options: Options, say: Say) -> None:
         size = sum(row.size_bytes for row in missing.values())
         files = counted(len(missing), "file")
         say(f"weights to download: {files}, {size / 1e6:,.0f} MB (torch hub's cache keeps them)")
-    if isinstance(recipe, SegmentRecipe):
-        for note in build.notes(recipe.segmenter, options.weights_dir):
-            say(f"note: {note}")
+    for note in task_of(recipe).weights_notes(recipe, options.weights_dir):
+        say(f"note: {note}")
 
 
 def announce(
@@ -53,10 +48,8 @@ def announce(
         say(f"note: {problem.text}")
     for warning in material.warnings:
         say(f"warning: {warning}")
-    if isinstance(recipe, ClassifyRecipe) and (few := _few_held_out(recipe, material)):
-        say(f"note: {few}")
-    if isinstance(recipe, SegmentRecipe) and recipe.late_stages:
-        say(f"note: {_late(recipe)}")
+    for note in task_of(recipe).notes(recipe, material):
+        say(f"note: {note}")
     need = estimate(recipe, classes, material.counts_of_one, hardware, whole=_typical(recipe, material), known=known)
     parent = next(p for p in out.absolute().parents if p.exists())
     free = shutil.disk_usage(parent).free
@@ -76,31 +69,6 @@ def _counts(recipe: Recipe, material: Material) -> str:
         return ", ".join(f"{n:,} {part}" for part, n in material.counts.items())
     others = [f"{n:,} {part}" for part, n in material.counts.items() if part not in ("fit", "holdout")]
     return ", ".join([f"{material.counts['holdout']:,} in {recipe.folds} folds", *others])
-
-
-def _few_held_out(recipe: ClassifyRecipe, material: Material) -> str:
-    """Say so where the ensemble's weights or temperatures are fitted on few images, and what would give them more."""
-    held, spec = material.counts.get("holdout", 0), recipe.ensemble
-    if recipe.folds or spec.fit_on != "holdout" or not held:
-        return ""
-    if len(recipe.members) > 1 and spec.combine in CHOSEN and held < FEW_HELD_OUT:
-        work = "choose the ensemble's weights" + (" and calibrate the probabilities" if held < FEW_TO_CALIBRATE else "")
-    elif spec.calibration != "none" and held < FEW_TO_CALIBRATE:
-        work = "calibrate the probabilities"
-    else:
-        return ""
-    return (
-        f"{counted(held, 'held-out image')} will {work}; with --set data.folds=5 all training images do, for five "
-        "times the training of heads or networks"
-    )
-
-
-def _late(recipe: SegmentRecipe) -> str:
-    """Say which masks by stage there won't be, since fewer epochs are trained than the recipe counts on."""
-    late, kept = ([str(epoch) for epoch in epochs] for epochs in (recipe.late_stages, recipe.stage_epochs))
-    after = f"are kept after epoch{'s' * (len(kept) > 1)} {', '.join(kept)}" if kept else "aren't kept on the way"
-    never = f"epochs {', '.join(late)} never come" if len(late) > 1 else f"epoch {late[0]} never comes"
-    return f"stages.at: {never}, train.epochs is {recipe.train.epochs}; masks by stage {after}"
 
 
 def _typical(recipe: Recipe, material: Material) -> tuple[int, int] | None:

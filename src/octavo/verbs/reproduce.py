@@ -21,6 +21,7 @@ from octavo.errors import UserError, lookup
 from octavo.options import Options
 from octavo.progress import Progress, Say, silent, unsaid
 from octavo.recipe import Recipe
+from octavo.tasks.classification.evaluation import regrade
 from octavo.verbs.conditions import (
     changed_data,
     changed_teacher,
@@ -29,7 +30,6 @@ from octavo.verbs.conditions import (
     surroundings,
 )
 from octavo.verbs.differing import Comparison, compare_runs
-from octavo.verbs.evaluate import regrade
 from octavo.verbs.training import train
 
 

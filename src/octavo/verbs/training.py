@@ -6,28 +6,24 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from octavo.cache import open_cache
 from octavo.engine.checkpoint import Stop
-from octavo.engine.engine import CRAFTS, train_member
-from octavo.engine.extracted import known_features
+from octavo.engine.engine import train_member
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import Hardware, find
 from octavo.engine.job import Job
 from octavo.engine.material import Material
-from octavo.engine.teacher import identity_of, require_teacher, teacher_of
+from octavo.engine.teacher import identity_of, teacher_of
 from octavo.errors import DiskFull, UserError
-from octavo.networks import build, weights
+from octavo.networks import weights
+from octavo.networks.build import check_weights
 from octavo.networks.loading import sha256
 from octavo.options import Options
 from octavo.progress import Progress, Say, silent, unsaid
-from octavo.recipe import ClassifyRecipe, Recipe, SegmentRecipe, load
+from octavo.recipe import Recipe, load
+from octavo.tasks.base import task_of
+from octavo.tasks.leakage import gate
 from octavo.verbs.announce import announce, announce_weights
-from octavo.verbs.evaluate import combine, regrade
-from octavo.verbs.evaluate_masks import regrade_masks
-from octavo.verbs.gate import gate
-from octavo.verbs.graduate import graduate, is_compared
 from octavo.verbs.resuming import (
     all_trained,
     begun_before,
@@ -108,8 +104,8 @@ def _trained(
     cache = scratch or open_cache(options.cache)
     with Stop().listening() as stop:
         told = _Told(progress, stop)
-        prepare, done = CRAFTS[resolved.task].material, before is not None and all_trained(before)
-        material = prepare(
+        task, done = task_of(resolved), before is not None and all_trained(before)
+        material = task.load_data(
             resolved.without_start() if done else resolved,
             str(data or _data_of(before)),
             options.layout,
@@ -120,9 +116,8 @@ def _trained(
             progress=told,
         )
         _share(resolved, material, hardware)
-        if not done and isinstance(resolved, ClassifyRecipe):
-            require_teacher(resolved, material.classes, out)
         if not done:
+            task.require(resolved, material, out)
             announce_weights(resolved, options, say)
         origins = _origins(resolved, options, before, told)
         if approve:
@@ -136,14 +131,7 @@ def _trained(
             gate(run, material, cache, options.leaks, told, say)
             job = _job(resolved, material, options, cache, hardware, run)
             _train_networks(run, job, told, stop, say)
-            if isinstance(resolved, ClassifyRecipe):
-                if not (done and run.combined):  # one that was pruned stays so
-                    run.ensemble = combine(run)
-                if resolved.distil.run and not (done and is_compared(run, say)):
-                    graduate(run, RunFolder(Path(resolved.distil.run)), say)
-                regrade(run, progress=told)
-            else:
-                regrade_masks(run, progress=told)
+            task.finish(run, done, told, say)
         if options.report:
             from octavo.verbs.report import bind  # Bokeh and Matplotlib, which a training without a report spares
 
@@ -191,38 +179,28 @@ def _origins(recipe: Recipe, options: Options, before: RunFolder | None, progres
     if not todo:
         return {}
     paths = weights.gather(recipe, options.weights_dir, progress=True, only=[m.name for m in todo])
-    if isinstance(recipe, SegmentRecipe) and recipe.segmenter.start:
-        paths |= {f"{recipe.segmenter.name}:start": build.start_file(recipe.segmenter.start)}
+    task = task_of(recipe)
+    paths |= task.start_files(recipe)
     networks = {m.name: m for m in todo}
     hashes: dict[tuple[Path, str], str] = {}
     extractors = {name: networks[name].extractor if name in networks else "" for name in paths}
     for done, (name, path) in enumerate(paths.items(), 1):
         if (path, extractors[name]) not in hashes:  # members with one extractor start from one file
-            fits = name in networks
-            hashes[path, extractors[name]] = build.check_weights(networks[name], recipe, path) if fits else sha256(path)
+            own = networks.get(name)
+            fits = own and check_weights(task.extractor(own, recipe), name, path)
+            hashes[path, extractors[name]] = fits or sha256(path)
         progress("check weights", done, len(paths))
     return {name: hashes[path, extractors[name]] for name, path in paths.items()}
 
 
 def _train_networks(run: RunFolder, job: Job, progress: Progress, stop: Stop, say: Say) -> None:
     """Train the networks one after another, and say how each came out, for a user who waits for the others."""
-    names = [network.name for network in job.recipe.networks]
+    task, names = task_of(job.recipe), [network.name for network in job.recipe.networks]
     for network in job.recipe.networks:
-        train_member(replace(job, member=network), run.member(network.name), progress, stop, say)
+        train_member(task, replace(job, member=network), run.member(network.name), progress, stop, say)
         run.collect_history(names)
-        if isinstance(job.labels, np.ndarray):
-            say(_came_out(run, job, network.name))
-
-
-def _came_out(run: RunFolder, job: Job, name: str) -> str:
-    part = "holdout" if len(job.parts["holdout"]) else "val"
-    held = "training images, out of fold" if job.recipe.folds else "held-out training images"
-    words = {"holdout": held, "val": "validation images"}[part]
-    truth = job.labels[job.parts[part]]
-    right = float(np.mean(run.member(name).outputs()[part].argmax(1) == truth))
-    constant = np.bincount(truth).max() / len(truth)
-    worse = f"; worse than always naming the commonest class ({constant:.3f})" if right < constant else ""
-    return f"{name}: accuracy {right:.3f} on {len(truth):,} {words}{worse}"
+        if line := task.result(run, job, network):
+            say(line)
 
 
 def _begun(
@@ -236,7 +214,8 @@ def _begun(
     say: Say,
 ) -> RunFolder:
     """Return a new run's folder with recipe, samples and manifest in it."""
-    known = known_features(recipe, len(material.classes), material.pixels, origins, hardware.kind, cache)
+    task, pixels = task_of(recipe), material.pixels
+    known = task.cached_features(recipe, len(material.classes), pixels, origins, hardware.kind, cache)
     announce(recipe, material, hardware, out, say, known)
     run, teacher = RunFolder.new(out, overwrite=options.overwrite), teacher_of(recipe)
     manifest = material.manifest(recipe, hardware) | {

@@ -20,7 +20,7 @@ from octavo.data.columns import HEADERS, IMAGES, LABELS
 from octavo.data.columns import plain as alone
 from octavo.data.samples import Samples
 from octavo.errors import UserError, suggest
-from octavo.verbs.prediction_names import TruthNames, composed
+from octavo.tasks.prediction_names import TruthNames, composed
 
 COLUMNS = ("image_id", "label")
 _SHOWN = 3  # how many offending lines an error quotes

@@ -18,9 +18,9 @@ from octavo.numbers.grade_rule import absent_classes
 from octavo.numbers.metrics import METRICS, accuracy_of, balanced_accuracy_of, macro_f1_of
 from octavo.numbers.power import majority_warning
 from octavo.numbers.results import Score
-from octavo.verbs.prediction_names import in_another_folder
-from octavo.verbs.prediction_rows import Row, extra_classes_of, ids_of, matched, plain, read_rows
-from octavo.verbs.truth import labelled_truth
+from octavo.tasks.classification.prediction_rows import Row, extra_classes_of, ids_of, matched, plain, read_rows
+from octavo.tasks.classification.truth import labelled_truth
+from octavo.tasks.prediction_names import in_another_folder
 from octavo.words import counted
 
 

@@ -26,8 +26,8 @@ from octavo.files import write_atomic
 from octavo.overwrite import Kind, require_writable
 from octavo.progress import Progress, silent
 from octavo.recipe import SegmentRecipe, load
-from octavo.verbs.check import listed, near_text, near_title, same_text, show_sizes
-from octavo.verbs.look import Duplicates, Flaw, Near, Sizes, duplicates_of, look_at_all, near_duplicates, sizes_of
+from octavo.tasks.inspection import Duplicates, Flaw, Near, Sizes, duplicates_of, look_at_all, near_duplicates, sizes_of
+from octavo.tasks.inspection_text import listed, near_text, near_title, same_text, show_sizes
 from octavo.words import counted
 
 RECIPE = "fcn8s-plus"

@@ -22,13 +22,13 @@ from octavo.data.pixels import probe
 from octavo.engine.identity import IMAGE_COLUMN, MASK_COLUMN
 from octavo.engine.losses import make_loss
 from octavo.engine.material import Material, part_of
-from octavo.engine.segment import one_size, whole_batch
-from octavo.engine.stages import chosen_images
 from octavo.errors import UserError, lookup
 from octavo.networks.build import build_segmenter, check_segmenter, fits_norm
 from octavo.numbers.rules import AUTO, RULES
 from octavo.progress import Progress
 from octavo.recipe import SegmentRecipe
+from octavo.tasks.segmentation.stages import chosen_images
+from octavo.tasks.segmentation.training import one_size, whole_batch
 from octavo.threads import in_threads
 
 _LONGEST = 251  # bytes that most file systems leave a name before `.png`

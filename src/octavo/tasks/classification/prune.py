@@ -17,7 +17,7 @@ from octavo.numbers.prune import pruned
 from octavo.numbers.speed_results import PruneReport, PruneStep
 from octavo.progress import Progress, silent
 from octavo.recipe import ClassifyRecipe
-from octavo.verbs.evaluate import has_part, regrade
+from octavo.tasks.classification.evaluation import has_part, regrade
 
 _PLACES = {"holdout": "the held-out share of the training images", "val": "the validation images"}
 

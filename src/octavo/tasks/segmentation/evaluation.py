@@ -20,7 +20,6 @@ from octavo.data.pixels import BrokenImage
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
 from octavo.engine.identity import IMAGE_COLUMN, MASK_COLUMN, DataIdentity
-from octavo.engine.restore_segmenter import APPROXIMATE, TrainedSegmenter, restore_segmenter
 from octavo.engine.windows import WHOLE, Told
 from octavo.errors import UserError, lookup
 from octavo.numbers.bootstrap import group_ids
@@ -31,8 +30,9 @@ from octavo.numbers.mask_results import SegmentReport
 from octavo.numbers.rules import RULES, headline_rule
 from octavo.progress import Progress, silent
 from octavo.recipe import SegmentRecipe
-from octavo.verbs.gate import alone, told, without_twins
-from octavo.verbs.stored import called, flattered_by, stand_in
+from octavo.tasks.leakage import alone, told, without_twins
+from octavo.tasks.segmentation.restore import APPROXIMATE, TrainedSegmenter, restore_segmenter
+from octavo.tasks.stored_outputs import called, flattered_by, stand_in
 from octavo.words import counted
 
 

@@ -25,8 +25,8 @@ from octavo.numbers.grade_masks import grade_masks, mask_card, present_in
 from octavo.numbers.mask_results import MaskScore
 from octavo.numbers.rules import RULES, headline_rule
 from octavo.progress import Progress, silent
-from octavo.verbs.mask_files import match_masks, some
-from octavo.verbs.truth import MaskedTruth, masked_truth
+from octavo.tasks.segmentation.mask_files import match_masks, some
+from octavo.tasks.segmentation.truth import MaskedTruth, masked_truth
 
 _SAMPLE = 16  # predictions by which their encoding is told
 

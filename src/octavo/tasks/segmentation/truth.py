@@ -1,4 +1,4 @@
-"""Truths that predictions are scored against: labelled images, images with masks, or those of a run."""
+"""Images with masks that predictions are scored against: those that a user names, or a run's own."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ import numpy as np
 from octavo.data.classes import ClassTable
 from octavo.data.content import digest_of
 from octavo.data.pairs import Pairs
-from octavo.data.samples import Samples
-from octavo.data.torchvision_data import read, read_pairs
-from octavo.engine.folder import MANIFEST, RunFolder
-from octavo.engine.identity import MASK_COLUMN, TRAINED
+from octavo.data.torchvision_data import read_pairs
+from octavo.engine.folder import RunFolder
+from octavo.engine.identity import MASK_COLUMN
 from octavo.errors import UserError
 from octavo.progress import Progress, silent
-from octavo.recipe import ClassifyRecipe, SegmentRecipe
-
-_SPLITS = {"train": TRAINED, "val": ("val",), "test": ("test",)}
+from octavo.recipe import SegmentRecipe
+from octavo.tasks.truth import require_no_layout, run_of, splits_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,36 +50,6 @@ class MaskedTruth:
             )
 
 
-def run_of(truth: str | Path) -> RunFolder | None:
-    """Return the run that a truth names by its folder or its `samples.csv`; None where it is something else."""
-    path = Path(truth)
-    folder = path.parent if path.name == "samples.csv" else path
-    return RunFolder.open(folder) if (folder / MANIFEST).is_file() and (folder / "samples.csv").is_file() else None
-
-
-def labelled_truth(truth: str | Path | Samples, layout: str | None = None, columns: str | None = None) -> Samples:
-    """Return the labelled images that a truth names; of a run those of its own parts, whose files needn't be there.
-
-    Raises:
-        UserError: as `read`; a segmenter's run, or a layout of a run.
-    """
-    if isinstance(truth, Samples):
-        return truth
-    if (run := run_of(truth)) is None:
-        return read(truth, layout, columns)
-    _no_layout(truth, layout, columns)
-    run.recipe_as(ClassifyRecipe)
-    rows = [row for row in run.samples() if row["part"] in {part for parts in _SPLITS.values() for part in parts}]
-    classes = tuple(run.manifest["classes"])
-    labels = np.array([classes.index(row["label"]) for row in rows], np.int64)
-    groups = tuple(row.get("group", "") for row in rows)
-    return Samples(
-        str(run.path), "run", tuple(row["file"] for row in rows), labels, classes,
-        _splits([row["part"] for row in rows]), True, folder=str(run.manifest["data"]["root"]),
-        groups=groups if any(groups) else (),
-    )  # fmt: skip
-
-
 def masked_truth(
     truth: str | Path | Pairs,
     layout: str | None = None,
@@ -99,7 +67,7 @@ def masked_truth(
         return MaskedTruth(truth, classes, tolerant)
     if (run := run_of(truth)) is None:
         return MaskedTruth(read_pairs(truth, layout, columns, progress=progress), classes, tolerant)
-    _no_layout(truth, layout, columns)
+    require_no_layout(truth, layout, columns)
     recipe, rows, data = run.recipe_as(SegmentRecipe), run.samples(), run.manifest["data"]
     root = str(data["root"])
     if not root.startswith("torchvision:") and not Path(root).exists():
@@ -118,7 +86,7 @@ def masked_truth(
             pairs,
             root=str(run.path),
             folder=pairs.folder or pairs.root,
-            splits=_splits([row["part"] for row in rows]),
+            splits=splits_of([row["part"] for row in rows]),
             own_split=True,
         ),
         classes or run.table,
@@ -127,15 +95,3 @@ def masked_truth(
         run,
         {} if classes else {i: row.get(MASK_COLUMN, "") for i, row in enumerate(rows)},
     )
-
-
-def _no_layout(truth: str | Path, layout: str | None, columns: str | None) -> None:
-    for name, given in {"--layout": layout, "--columns": columns}.items():
-        if given:
-            raise UserError(f"{name} {given}: means nothing for a run, as {truth} is; leave it away")
-
-
-def _splits(parts: list[str]) -> dict[str, np.ndarray]:
-    own = np.array(parts, dtype=object)
-    found = {split: np.flatnonzero(np.isin(own, members)) for split, members in _SPLITS.items()}
-    return {split: places for split, places in found.items() if len(places) or split == "train"}

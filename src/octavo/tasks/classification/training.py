@@ -10,22 +10,32 @@ import torch
 from torch import Tensor, nn
 
 from octavo.data.batches import PixelRows, Source
+from octavo.engine.cross_entropy import balanced
 from octavo.engine.extracted import extracted, inputs_of, own
+from octavo.engine.folder import RunFolder
 from octavo.engine.goals import ClassifyGoal, DistilGoal
 from octavo.engine.graphs import Replayed
 from octavo.engine.infer import outputs
 from octavo.engine.job import Job, Prepared
+from octavo.engine.material import Material
 from octavo.engine.member_folder import MemberFolder
 from octavo.engine.task import FeatureInputs, Ways
-from octavo.engine.teacher import Taught, answers_of, teacher_of
+from octavo.engine.teacher import teacher_of
 from octavo.errors import UserError
 from octavo.networks.backbone import parameters
 from octavo.networks.build import start_member
 from octavo.networks.fold import halves
 from octavo.networks.loading import LoadReport
 from octavo.networks.member import MemberNet
+from octavo.numbers.ensemble import CHOSEN
+from octavo.numbers.grade_rule import FEW_TO_CALIBRATE
 from octavo.progress import Progress
+from octavo.recipe import ClassifyRecipe
+from octavo.tasks.classification.teacher import Taught, answers_of
+from octavo.words import counted
 
+FEW_HELD_OUT = 200
+"""Held-out images below which a user is told that they choose the ensemble's weights."""
 Outputs = Mapping[str, np.ndarray]
 
 
@@ -103,6 +113,31 @@ def class_weights(job: Job) -> Tensor | None:
     return balanced(np.bincount(job.labels[job.parts["fit"]], minlength=job.classes))
 
 
-def balanced(counts: np.ndarray) -> Tensor:
-    """Return float32 [C]: n / (C × count), as scikit-learn's class_weight="balanced"; absent classes as if once."""
-    return torch.from_numpy(counts.sum() / (len(counts) * np.maximum(counts, 1))).float()
+def few_held_out(recipe: ClassifyRecipe, material: Material) -> str:
+    """Say so where the ensemble's weights or temperatures are fitted on few images, and what would give them more."""
+    held, spec = material.counts.get("holdout", 0), recipe.ensemble
+    if recipe.folds or spec.fit_on != "holdout" or not held:
+        return ""
+    if len(recipe.members) > 1 and spec.combine in CHOSEN and held < FEW_HELD_OUT:
+        work = "choose the ensemble's weights" + (" and calibrate the probabilities" if held < FEW_TO_CALIBRATE else "")
+    elif spec.calibration != "none" and held < FEW_TO_CALIBRATE:
+        work = "calibrate the probabilities"
+    else:
+        return ""
+    return (
+        f"{counted(held, 'held-out image')} will {work}; with --set data.folds=5 all training images do, for five "
+        "times the training of heads or networks"
+    )
+
+
+def result_of(run: RunFolder, job: Job, name: str) -> str:
+    """Return in one line a member's accuracy on held-out images, or on validation images where none are held out."""
+    assert isinstance(job.labels, np.ndarray)
+    part = "holdout" if len(job.parts["holdout"]) else "val"
+    held = "training images, out of fold" if job.recipe.folds else "held-out training images"
+    words = {"holdout": held, "val": "validation images"}[part]
+    truth = job.labels[job.parts[part]]
+    right = float(np.mean(run.member(name).outputs()[part].argmax(1) == truth))
+    constant = np.bincount(truth).max() / len(truth)
+    worse = f"; worse than always naming the commonest class ({constant:.3f})" if right < constant else ""
+    return f"{name}: accuracy {right:.3f} on {len(truth):,} {words}{worse}"

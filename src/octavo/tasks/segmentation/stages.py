@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from torch import nn
 
 from octavo.errors import UserError, suggest
-from octavo.recipe import Stages
+from octavo.recipe import SegmentRecipe, Stages
 
 
 def chosen_images(stages: Stages, files: Sequence[str], val: np.ndarray) -> np.ndarray:
@@ -74,3 +74,11 @@ class StageMasks(pl.Callback):
         self.written()
         net.train(training)
         pl_module.thaw(epoch)
+
+
+def late(recipe: SegmentRecipe) -> str:
+    """Say which masks by stage there won't be, since fewer epochs are trained than the recipe counts on."""
+    late, kept = ([str(epoch) for epoch in epochs] for epochs in (recipe.late_stages, recipe.stage_epochs))
+    after = f"are kept after epoch{'s' * (len(kept) > 1)} {', '.join(kept)}" if kept else "aren't kept on the way"
+    never = f"epochs {', '.join(late)} never come" if len(late) > 1 else f"epoch {late[0]} never comes"
+    return f"stages.at: {never}, train.epochs is {recipe.train.epochs}; masks by stage {after}"

@@ -14,14 +14,12 @@ from torch import Tensor, nn
 from octavo.data.batches import Batch, MaskRows, PixelRows
 from octavo.data.inputs import SceneInputs
 from octavo.data.masks import paint
-from octavo.engine.classify import balanced
+from octavo.engine.cross_entropy import balanced
 from octavo.engine.fit import reestimate
 from octavo.engine.goals import SegmentGoal, enlarged
 from octavo.engine.job import Job, Prepared
 from octavo.engine.losses import make_loss
 from octavo.engine.member_folder import MemberFolder
-from octavo.engine.pyramid_cache import PyramidHead, PyramidInputs, pyramid_features
-from octavo.engine.stages import StageMasks, chosen_images
 from octavo.errors import UserError
 from octavo.networks import weights
 from octavo.networks.backbone import parameters
@@ -31,6 +29,8 @@ from octavo.numbers.confusion import confusion, confusions_of
 from octavo.numbers.rules import RULES, headline_rule
 from octavo.progress import Progress, silent
 from octavo.recipe import Segmenter, SegmentRecipe
+from octavo.tasks.segmentation.pyramid_cache import PyramidHead, PyramidInputs, pyramid_features
+from octavo.tasks.segmentation.stages import StageMasks, chosen_images
 
 
 def prepare(job: Job, progress: Progress) -> Prepared:

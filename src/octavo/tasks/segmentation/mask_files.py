@@ -15,7 +15,7 @@ from octavo.data.matching import IMAGE_TAILS, MASK_TAILS
 from octavo.data.pairs import Pairs
 from octavo.data.walk import natural, one_line, walk
 from octavo.errors import UserError
-from octavo.verbs.prediction_names import UNKNOWN, TruthNames, composed, in_another_folder
+from octavo.tasks.prediction_names import UNKNOWN, TruthNames, composed, in_another_folder
 from octavo.words import counted
 
 _SHOWN = 3

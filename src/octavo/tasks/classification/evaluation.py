@@ -31,8 +31,8 @@ from octavo.numbers.metrics import METRICS
 from octavo.numbers.results import Interval, Report, WithoutTwins
 from octavo.progress import Progress, silent
 from octavo.recipe import ClassifyRecipe
-from octavo.verbs.gate import alone, told, without_twins
-from octavo.verbs.stored import called, flattered_by, stand_in
+from octavo.tasks.leakage import alone, told, without_twins
+from octavo.tasks.stored_outputs import called, flattered_by, stand_in
 
 BATCH = 64
 _CLEAN = ("accuracy", "balanced_accuracy", "macro_f1", "nll")

@@ -19,13 +19,13 @@ from octavo.data.unread import unread_below
 from octavo.data.walk import list_images
 from octavo.engine.folder import RunFolder
 from octavo.engine.hardware import find
-from octavo.engine.restore_segmenter import APPROXIMATE, MAX_PIXELS, Averaging, TrainedSegmenter, restore_segmenter
 from octavo.engine.windows import OVERLAP, WHOLE, WINDOW, Rows, Spool, check_window, count, reduced, spool, windowed
 from octavo.errors import DiskFull, UserError
 from octavo.files import write_atomic, write_csv
 from octavo.overwrite import remove_list
 from octavo.progress import Progress, silent
-from octavo.verbs.mask_targets import ERRORS, Target, plan
+from octavo.tasks.segmentation.mask_targets import ERRORS, Target, plan
+from octavo.tasks.segmentation.restore import APPROXIMATE, MAX_PIXELS, Averaging, TrainedSegmenter, restore_segmenter
 from octavo.words import counted
 
 _IN_MEMORY = 1 << 24  # pixels of an image or a mask beyond which it waits in a temporary file

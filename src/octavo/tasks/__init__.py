@@ -1,0 +1,1 @@
+"""Tasks: all that is special to classification or to segmentation, behind one protocol."""

@@ -1,0 +1,150 @@
+"""Task: what one task does in its own way, from its recipe to its report; the rest of Octavo asks nothing else.
+
+A task is stateless. Its module imports neither torch nor pictures: each method imports what it runs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from octavo.numbers.results import Result
+from octavo.progress import Progress, Say
+from octavo.recipe import Network, Recipe
+from octavo.registry import TASKS, task_named
+
+if TYPE_CHECKING:
+    import numpy as np
+    from pytorch_lightning.callbacks import Callback
+    from torch import nn
+
+    from octavo.data.store import Pixels
+    from octavo.engine.folder import RunFolder
+    from octavo.engine.job import Job, Prepared
+    from octavo.engine.material import Material
+    from octavo.engine.member_folder import MemberFolder
+    from octavo.networks.loading import Extractor
+
+
+class Task(ABC):
+    """One task.
+
+    Attributes:
+        name: what recipes and runs call it.
+        recipe_type: what a recipe of it may say.
+        report_type: what `metrics.json` of a run of it holds.
+    """
+
+    name: ClassVar[str]
+    recipe_type: ClassVar[type[Recipe]]
+    report_type: ClassVar[type[Result]]
+
+    @abstractmethod
+    def load_data(
+        self,
+        recipe: Any,
+        data: str,
+        layout: str | None,
+        cache: Path,
+        skip_broken: bool,
+        labels: Path | None = None,
+        *,
+        columns: str | None = None,
+        progress: Progress,
+    ) -> Material:
+        """Return the images that `data` holds, split as the recipe says and decoded into the cache.
+
+        Raises:
+            UserError: data or labels that can't be read or used, networks that can't be built.
+        """
+
+    @abstractmethod
+    def extractor(self, network: Any, recipe: Any) -> Extractor:
+        """Return a network's extractor on the meta device, where it has shapes but takes no memory.
+
+        Raises:
+            UserError: it can't be built.
+        """
+
+    @abstractmethod
+    def prepare(self, job: Job, progress: Progress) -> Prepared:
+        """Return the network of a job as its training starts, its batches and what is minimised."""
+
+    def callbacks(self, job: Job, prepared: Prepared, folder: MemberFolder) -> Sequence[Callback]:
+        """Return what looks on while a network is trained."""
+        return ()
+
+    @abstractmethod
+    def outputs(
+        self, job: Job, prepared: Prepared, best: nn.Module, folder: MemberFolder, progress: Progress
+    ) -> Mapping[str, np.ndarray]:
+        """Return what the trained network says of each part of the data that wasn't trained on: arrays to keep."""
+
+    @abstractmethod
+    def facts(self, job: Job, prepared: Prepared) -> dict[str, Any]:
+        """Return what must be known of a trained network to use it."""
+
+    @abstractmethod
+    def finish(self, run: RunFolder, done: bool, progress: Progress, say: Say) -> None:
+        """Make a run of trained networks a finished one: combine them, and write the numbers.
+
+        Args:
+            run: its folder.
+            done: whether all networks were trained before this training began.
+            progress: told how far it is.
+            say: told what isn't there.
+        """
+
+    def require(self, recipe: Any, material: Material, out: Path) -> None:  # noqa: B027 (most tasks refuse nothing)
+        """Refuse before the first step what can't be trained.
+
+        Raises:
+            UserError: what it is.
+        """
+
+    def weights_notes(self, recipe: Any, weights_dir: Path | None) -> Iterable[str]:
+        """Return what a user should know of the weights that training starts from."""
+        return ()
+
+    def notes(self, recipe: Any, material: Material) -> Iterable[str]:
+        """Return what a user should know before the first step, a sentence each."""
+        return ()
+
+    def start_files(self, recipe: Any) -> Mapping[str, Path]:
+        """Return the files of weights beside the published ones that training starts from, by a name for each.
+
+        Raises:
+            UserError: one that isn't there.
+        """
+        return {}
+
+    def cached_features(
+        self, recipe: Any, classes: int, pixels: Pixels, origins: Mapping[str, str], device: str, cache: Path
+    ) -> frozenset[str]:
+        """Return the names of the networks whose features are in the cache already.
+
+        Args:
+            recipe: the resolved recipe.
+            classes: number of classes.
+            pixels: the decoded images.
+            origins: name of a network → SHA-256 of the weights that it starts from.
+            device: kind of device that it computes on.
+            cache: the cache folder.
+        """
+        return frozenset()
+
+    def result(self, run: RunFolder, job: Job, network: Network) -> str:
+        """Return in one line how a network that was just trained does; empty where there is nothing to say yet."""
+        return ""
+
+
+def task_of(recipe: Recipe) -> Task:
+    """Return the task of a recipe."""
+    return cast(Task, task_named(recipe.task))
+
+
+def tasks() -> dict[str, Task]:
+    """Return all tasks by name."""
+    return {name: cast(Task, task_named(name)) for name in TASKS}

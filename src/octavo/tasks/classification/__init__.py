@@ -1,0 +1,1 @@
+"""Image classification by an ensemble of networks."""

@@ -1,0 +1,115 @@
+"""Classification as a task: every image has one label, named by an ensemble of networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from octavo.numbers.results import Report
+from octavo.progress import Progress, Say
+from octavo.recipe import ClassifyRecipe, Member, Network
+from octavo.tasks.base import Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from octavo.data.store import Pixels
+    from octavo.engine.folder import RunFolder
+    from octavo.engine.job import Job, Prepared
+    from octavo.engine.material import Material
+    from octavo.engine.member_folder import MemberFolder
+    from octavo.networks.loading import Extractor
+
+
+class Classification(Task):
+    """Classification by an ensemble."""
+
+    name = "classify"
+    recipe_type = ClassifyRecipe
+    report_type = Report
+
+    def load_data(
+        self,
+        recipe: ClassifyRecipe,
+        data: str,
+        layout: str | None,
+        cache: Path,
+        skip_broken: bool,
+        labels: Path | None = None,
+        *,
+        columns: str | None = None,
+        progress: Progress,
+    ) -> Material:
+        """Return labelled images; see `tasks.classification.data.prepare`."""
+        from octavo.tasks.classification.data import prepare
+
+        return prepare(recipe, data, layout, cache, skip_broken, labels, columns=columns, progress=progress)
+
+    def extractor(self, network: Member, recipe: ClassifyRecipe) -> Extractor:
+        """Return a member's extractor on the meta device."""
+        from octavo.networks.build import build_member
+
+        return build_member(network, recipe, 2, "meta").backbone
+
+    def prepare(self, job: Job, progress: Progress) -> Prepared:
+        """Return a member as its training starts."""
+        from octavo.tasks.classification.training import prepare
+
+        return prepare(job, progress)
+
+    def outputs(
+        self, job: Job, prepared: Prepared, best: nn.Module, folder: MemberFolder, progress: Progress
+    ) -> Mapping[str, np.ndarray]:
+        """Return the logits float32 [n,C] of every part but the one that was trained on."""
+        from octavo.tasks.classification.training import outputs_of
+
+        return outputs_of(job, prepared, best, folder, progress)
+
+    def facts(self, job: Job, prepared: Prepared) -> dict[str, Any]:
+        """Return what must be known of a trained member to use it."""
+        from octavo.tasks.classification.training import facts_of
+
+        return facts_of(job, prepared)
+
+    def finish(self, run: RunFolder, done: bool, progress: Progress, say: Say) -> None:
+        """Combine the members unless that was done before, compare a student with its teacher, write the numbers."""
+        from octavo.engine.folder import RunFolder as Folder
+        from octavo.tasks.classification.evaluation import combine, regrade
+        from octavo.tasks.classification.student import graduate, is_compared
+
+        if not (done and run.combined):  # one that was pruned stays so
+            run.ensemble = combine(run)
+        if run.recipe.teacher and not (done and is_compared(run, say)):
+            graduate(run, Folder(Path(run.recipe.teacher)), say)
+        regrade(run, progress=progress)
+
+    def require(self, recipe: ClassifyRecipe, material: Material, out: Path) -> None:
+        """Refuse a teacher that can't teach these data."""
+        from octavo.tasks.classification.teacher import require_teacher
+
+        require_teacher(recipe, material.classes, out)
+
+    def notes(self, recipe: ClassifyRecipe, material: Material) -> Iterable[str]:
+        """Say so where the ensemble's weights or temperatures are fitted on few images."""
+        from octavo.tasks.classification.training import few_held_out
+
+        return filter(None, [few_held_out(recipe, material)])
+
+    def cached_features(
+        self, recipe: ClassifyRecipe, classes: int, pixels: Pixels, origins: Mapping[str, str], device: str, cache: Path
+    ) -> frozenset[str]:
+        """Return the names of the frozen members whose features are in the cache already."""
+        from octavo.engine.extracted import known_features
+
+        return known_features(recipe, classes, pixels, origins, device, cache)
+
+    def result(self, run: RunFolder, job: Job, network: Network) -> str:
+        """Return a member's accuracy on held-out images, or on validation images where none are held out."""
+        from octavo.tasks.classification.training import result_of
+
+        return result_of(run, job, network.name)
+
+
+TASK = Classification()

@@ -1,0 +1,1 @@
+"""Semantic segmentation by one fully convolutional network."""

@@ -1,0 +1,108 @@
+"""Segmentation as a task: every pixel has one label, named by one network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from octavo.numbers.mask_results import SegmentReport
+from octavo.progress import Progress, Say
+from octavo.recipe import Segmenter, SegmentRecipe
+from octavo.tasks.base import Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    from pytorch_lightning.callbacks import Callback
+    from torch import nn
+
+    from octavo.engine.folder import RunFolder
+    from octavo.engine.job import Job, Prepared
+    from octavo.engine.material import Material
+    from octavo.engine.member_folder import MemberFolder
+    from octavo.networks.loading import Extractor
+
+
+class Segmentation(Task):
+    """Segmentation by one network."""
+
+    name = "segment"
+    recipe_type = SegmentRecipe
+    report_type = SegmentReport
+
+    def load_data(
+        self,
+        recipe: SegmentRecipe,
+        data: str,
+        layout: str | None,
+        cache: Path,
+        skip_broken: bool,
+        labels: Path | None = None,
+        *,
+        columns: str | None = None,
+        progress: Progress,
+    ) -> Material:
+        """Return images with masks; see `tasks.segmentation.data.prepare`."""
+        from octavo.tasks.segmentation.data import prepare
+
+        return prepare(recipe, data, layout, cache, skip_broken, labels, columns=columns, progress=progress)
+
+    def extractor(self, network: Segmenter, recipe: SegmentRecipe) -> Extractor:
+        """Return the segmenter's backbone on the meta device."""
+        from octavo.networks.build import build_segmenter
+
+        return build_segmenter(network, recipe, 2, "meta").backbone
+
+    def prepare(self, job: Job, progress: Progress) -> Prepared:
+        """Return the segmenter as its training starts."""
+        from octavo.tasks.segmentation.training import prepare
+
+        return prepare(job, progress)
+
+    def callbacks(self, job: Job, prepared: Prepared, folder: MemberFolder) -> Sequence[Callback]:
+        """Return what keeps predicted masks by stage of the training."""
+        from octavo.tasks.segmentation.training import callbacks
+
+        return callbacks(job, prepared, folder)
+
+    def outputs(
+        self, job: Job, prepared: Prepared, best: nn.Module, folder: MemberFolder, progress: Progress
+    ) -> Mapping[str, np.ndarray]:
+        """Return confusion counts int32 [n,C+1,C+1] of every part but the one that was trained on; masks are kept."""
+        from octavo.tasks.segmentation.training import outputs_of
+
+        return outputs_of(job, prepared, best, folder, progress)
+
+    def facts(self, job: Job, prepared: Prepared) -> dict[str, Any]:
+        """Return what must be known of a trained segmenter to use it."""
+        from octavo.tasks.segmentation.training import facts_of
+
+        return facts_of(job, prepared)
+
+    def finish(self, run: RunFolder, done: bool, progress: Progress, say: Say) -> None:
+        """Write the numbers."""
+        from octavo.tasks.segmentation.evaluation import regrade_masks
+
+        regrade_masks(run, progress=progress)
+
+    def weights_notes(self, recipe: SegmentRecipe, weights_dir: Path | None) -> Iterable[str]:
+        """Return what the segmenter's layers start from, where that isn't plain."""
+        from octavo.networks.build import notes
+
+        return notes(recipe.segmenter, weights_dir)
+
+    def notes(self, recipe: SegmentRecipe, material: Material) -> Iterable[str]:
+        """Say which masks by stage there won't be, since fewer epochs are trained than the recipe counts on."""
+        from octavo.tasks.segmentation.stages import late
+
+        return [late(recipe)] if recipe.late_stages else []
+
+    def start_files(self, recipe: SegmentRecipe) -> Mapping[str, Path]:
+        """Return the trained weights that the segmenter starts from."""
+        from octavo.networks.build import start_file
+
+        spec = recipe.segmenter
+        return {f"{spec.name}:start": start_file(spec.start)} if spec.start else {}
+
+
+TASK = Segmentation()
