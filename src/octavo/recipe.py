@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from octavo.errors import UserError, listed, shortened, suggest
 from octavo.registry import TASKS, task_named
-from octavo.schema.classify import Augment, ClassifyRecipe, Data, Ensemble, Head, Hidden, Member
+from octavo.schema.classify import Augment, ClassifyRecipe, Data, Ensemble, EnsembleRecipe, Head, Hidden, Member
 from octavo.schema.common import SUFFIXES, Changes, Network, Recipe, Section, Train, is_file
 from octavo.schema.segment import (
     Conv,
@@ -38,6 +38,7 @@ __all__ = [
     "Conv",
     "Data",
     "Ensemble",
+    "EnsembleRecipe",
     "Head",
     "Hidden",
     "Loss",
@@ -115,7 +116,9 @@ def _overridden(table: dict[str, Any], overrides: Iterable[str]) -> tuple[dict[s
 
 def dumps(recipe: Recipe) -> str:
     """Return the recipe as TOML, every key written out; `load` gives back an equal recipe."""
-    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+    table = recipe.model_dump(mode="json", exclude_none=True)
+    lists = {key for key, value in table.items() if isinstance(value, list)}  # lists of tables stand last
+    return tomli_w.dumps(dict(sorted(table.items(), key=lambda item: item[0] in lists)))
 
 
 def _find(recipe: str | Path) -> Path:

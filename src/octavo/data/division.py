@@ -10,7 +10,7 @@ import numpy as np
 from octavo.data.pairs import Pairs
 from octavo.data.samples import Samples, emptied
 from octavo.errors import UserError
-from octavo.recipe import ClassifyRecipe
+from octavo.recipe import EnsembleRecipe
 from octavo.words import counted
 
 NAMES = {"holdout": "held-out", "val": "validation", "test": "test"}
@@ -34,7 +34,7 @@ class Division:
 
 
 def divide_samples(
-    recipe: ClassifyRecipe, samples: Samples, right: Samples, broken: Iterable[int], dropped: Iterable[int] = ()
+    recipe: EnsembleRecipe, samples: Samples, right: Samples, broken: Iterable[int], dropped: Iterable[int] = ()
 ) -> Division:
     """Return the division of labelled images; files that are left out don't move the others into other parts.
 
@@ -100,7 +100,7 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _parts(recipe: ClassifyRecipe, samples: Samples) -> dict[str, np.ndarray]:
+def _parts(recipe: EnsembleRecipe, samples: Samples) -> dict[str, np.ndarray]:
     """Return the images of each part, ascending; with folds each training image is held out of one training."""
     none = np.empty(0, np.int64)
     fit, held = (
@@ -126,7 +126,7 @@ def _per_class(samples: Samples, indices: np.ndarray) -> np.ndarray:
 
 
 def _require_enough(
-    recipe: ClassifyRecipe,
+    recipe: EnsembleRecipe,
     samples: Samples,
     whole: Mapping[str, np.ndarray],
     parts: Mapping[str, np.ndarray],

@@ -27,7 +27,6 @@ from octavo.networks.build import build_member
 from octavo.networks.fold import Pooling, pooling_of
 from octavo.networks.member import MemberNet
 from octavo.progress import Progress, silent
-from octavo.recipe import ClassifyRecipe
 
 BATCH = 64
 _AT_ONCE = 1024  # features that go through a head at once
@@ -40,7 +39,7 @@ def default_layer(run: RunFolder) -> str:
     `vgg16.head.0`, 256 numbers before the ReLU, in the reference's own recipe; a head that begins with standardisation
     or dropout has it further up.
     """
-    recipe = run.recipe_as(ClassifyRecipe)
+    recipe = run.ensemble_recipe
     member = next((m for m in recipe.members if m.backbone == "vgg16"), recipe.members[0])
     head = build_member(member, recipe, len(run.manifest["classes"]), "meta").head
     return f"{member.name}.head.{next(name for name, layer in head.named_modules() if isinstance(layer, nn.Linear))}"
@@ -52,7 +51,7 @@ def split_layer(run: RunFolder, layer: str) -> tuple[str, str]:
     Raises:
         UserError: it names no member.
     """
-    names = [m.name for m in run.recipe_as(ClassifyRecipe).members]
+    names = [m.name for m in run.ensemble_recipe.members]
     name = max((n for n in names if layer.startswith(f"{n}.")), key=len, default="")
     if not name:
         raise UserError(f'layer: "{layer}" names no member; expected MEMBER.LAYER with one of: {", ".join(names)}')
@@ -111,7 +110,7 @@ def layer_seconds(run: RunFolder, layer: str, rows: np.ndarray, *, cache: Path, 
     hardware = find(device)
     if below.startswith("head.") and _frozen(run, name, hardware.kind, cache) is not None:
         return 0.0
-    recipe = run.recipe_as(ClassifyRecipe)
+    recipe = run.ensemble_recipe
     member = next(m for m in recipe.members if m.name == name)
     return pass_seconds(recipe, member, len(run.manifest["classes"]), len(rows), hardware)
 
@@ -176,14 +175,14 @@ def digest_of(rows: np.ndarray) -> str:
 
 
 def _pooling(run: RunFolder, name: str) -> Pooling | None:
-    recipe = run.recipe_as(ClassifyRecipe)
+    recipe = run.ensemble_recipe
     member = next(m for m in recipe.members if m.name == name)
     return pooling_of(member.backbone, recipe.size_of(member), member.pool)
 
 
 def _frozen(run: RunFolder, name: str, kind: str, cache: Path) -> Features | None:
     """Return what is kept of a frozen member's extractor for all images, if it is in the cache."""
-    recipe = run.recipe_as(ClassifyRecipe)
+    recipe = run.ensemble_recipe
     member = next(m for m in recipe.members if m.name == name)
     train = recipe.train_of(member)
     if train.mode != "frozen" or not train.cache:

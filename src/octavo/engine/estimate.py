@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from octavo.engine.hardware import Hardware, matrix_rate
 from octavo.networks.build import build_member, build_segmenter
 from octavo.networks.fold import halves
-from octavo.recipe import ClassifyRecipe, Member, Network, Recipe, Segmenter, SegmentRecipe, Train
+from octavo.recipe import EnsembleRecipe, Member, Network, Recipe, Segmenter, SegmentRecipe, Train
 
 STATE = {"sgd": 1, "adam": 2, "adamw": 2}
 """Numbers that an optimiser keeps for each parameter."""
@@ -176,7 +176,7 @@ def _seconds(cost: _Cost, train: Train, counts: Mapping[str, int], rate: float, 
     return body * first + tail * second + steps * (STEP + moving)
 
 
-def pass_seconds(recipe: ClassifyRecipe, member: Member, classes: int, images: int, hardware: Hardware) -> float:
+def pass_seconds(recipe: EnsembleRecipe, member: Member, classes: int, images: int, hardware: Hardware) -> float:
     """Return how long a member takes to look at so many images once, without training; as rough as `estimate`."""
     cost = _cost(recipe, member, classes, None)
     rate = EFFICIENCY * matrix_rate(hardware.device, recipe.train_of(member).precision == "bf16")
@@ -199,7 +199,7 @@ def _memory(cost: _Cost, train: Train) -> float:
 
 def _extractor(recipe: Recipe, network: Network) -> object:
     """Return what networks must have in common to share cached features."""
-    if isinstance(recipe, ClassifyRecipe) and isinstance(network, Member):
+    if isinstance(recipe, EnsembleRecipe) and isinstance(network, Member):
         return network.backbone, network.pool, recipe.size_of(network), network.weights
     return network.name
 
@@ -215,7 +215,7 @@ def _cost(recipe: Recipe, network: Network, classes: int, whole: tuple[int, int]
         body, tail, batch = net.features, lambda maps: net.decode(maps, (height, width)), 1
         if whole:
             area = max(1.0, whole[0] * whole[1] * recipe.data.scale**2 / (height * width))
-    elif isinstance(recipe, ClassifyRecipe) and isinstance(network, Member):
+    elif isinstance(recipe, EnsembleRecipe) and isinstance(network, Member):
         net = build_member(network, recipe, classes, "meta").train()
         height = width = recipe.size_of(network)
         body, tail, train = net.backbone, net.head, recipe.train_of(network)

@@ -18,12 +18,12 @@ from octavo.networks import weights
 from octavo.networks.fold import Halves, pooling_of
 from octavo.networks.member import MemberNet
 from octavo.progress import Progress, unsaid
-from octavo.recipe import ClassifyRecipe, Member, Recipe
+from octavo.recipe import EnsembleRecipe, Member
 
 
-def own(job: Job) -> tuple[ClassifyRecipe, Member]:
+def own(job: Job) -> tuple[EnsembleRecipe, Member]:
     """Return the recipe and the member of a classifier's job."""
-    assert isinstance(job.recipe, ClassifyRecipe) and isinstance(job.member, Member)
+    assert isinstance(job.recipe, EnsembleRecipe) and isinstance(job.member, Member)
     return job.recipe, job.member
 
 
@@ -32,7 +32,7 @@ def inputs_of(job: Job) -> Inputs:
     return _inputs(*own(job), job.seed, job.classes)
 
 
-def _inputs(recipe: ClassifyRecipe, member: Member, seed: int, classes: int) -> Inputs:
+def _inputs(recipe: EnsembleRecipe, member: Member, seed: int, classes: int) -> Inputs:
     data, train = recipe.data, recipe.train_of(member)
     mean, std = weights.normalization(member) if data.normalize == "weights" else ((0.0,) * 3, (1.0,) * 3)
     size = recipe.size_of(member)
@@ -40,9 +40,9 @@ def _inputs(recipe: ClassifyRecipe, member: Member, seed: int, classes: int) -> 
 
 
 def known_features(
-    recipe: Recipe, classes: int, pixels: Pixels, hashes: Mapping[str, str], device: str, cache: Path
+    recipe: EnsembleRecipe, classes: int, pixels: Pixels, hashes: Mapping[str, str], device: str, cache: Path
 ) -> frozenset[str]:
-    """Return the names of the frozen classifiers whose features are in the cache already.
+    """Return the names of the frozen members whose features are in the cache already.
 
     Args:
         recipe: the resolved recipe.
@@ -53,8 +53,6 @@ def known_features(
         cache: the cache folder.
     """
     found: set[str] = set()
-    if not isinstance(recipe, ClassifyRecipe):
-        return frozenset()
     for member in recipe.members:
         train = recipe.train_of(member)
         if train.mode != "frozen" or not train.cache:

@@ -36,7 +36,7 @@ from octavo.integrity import sha256_of
 from octavo.numbers.bootstrap import group_ids
 from octavo.numbers.ensemble import Ensemble
 from octavo.overwrite import RUN_FILES, RUN_FOLDERS, RUN_MARKS, require_makeable
-from octavo.recipe import Recipe, dumps, load, named
+from octavo.recipe import EnsembleRecipe, Recipe, dumps, load, named
 from octavo.toml import parse_toml
 
 RECIPE, SAMPLES = "recipe.toml", "samples.csv"
@@ -148,6 +148,15 @@ class RunFolder(RunResults):
         if not isinstance(recipe, kind):
             raise UserError(f'{self.path}: is a run of task "{recipe.task}", for which this is not made')
         return recipe
+
+    @property
+    def ensemble_recipe(self) -> EnsembleRecipe:
+        """The resolved recipe of a run of an ensemble.
+
+        Raises:
+            UserError: the run has a single network and no ensemble.
+        """
+        return self.recipe_as(EnsembleRecipe)
 
     @property
     def manifest(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from octavo.networks.fold import answering
 from octavo.networks.loading import load_member
 from octavo.networks.member import Bag, MemberNet
 from octavo.progress import Progress, silent
-from octavo.recipe import Augment, ClassifyRecipe, Member, Train
+from octavo.recipe import Augment, EnsembleRecipe, Member, Train
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def sharing(run: RunFolder, names: Sequence[str], device: torch.device) -> list[
 
 def _extractor(run: RunFolder, name: str, device: torch.device) -> str:
     """Return what members must have in common to share an extractor; a member's own name where nothing is shared."""
-    recipe, facts = run.recipe_as(ClassifyRecipe), run.member(name).facts()
+    recipe, facts = run.ensemble_recipe, run.member(name).facts()
     member = next(m for m in recipe.members if m.name == name)
     train, start = recipe.train_of(member), facts.get("weights")
     if train.mode == "finetune" or not start:
@@ -177,7 +177,7 @@ def _extractor(run: RunFolder, name: str, device: torch.device) -> str:
     return key_of(**own, mean=facts["mean"], std=facts["std"], bf16=bf16, head=_begins(member, recipe))
 
 
-def _begins(member: Member, recipe: ClassifyRecipe) -> bool:
+def _begins(member: Member, recipe: EnsembleRecipe) -> bool:
     """Tell whether a head takes what comes before a pooling: extractors differ by that, see `networks.fold`."""
     net = build_member(member, recipe, 2, "meta")
     return answering(net.backbone, net.head, member.pool)[0] is net.backbone
@@ -192,7 +192,7 @@ def restore(run: RunFolder, name: str, device: torch.device, *, bf16: bool | Non
     Raises:
         UserError: no such member, or it isn't trained yet.
     """
-    recipe = run.recipe_as(ClassifyRecipe)
+    recipe = run.ensemble_recipe
     member = lookup({m.name: m for m in recipe.members}, name, f"{run.path}: member")
     files = run.member(name)
     if not files.finished:
@@ -218,7 +218,7 @@ def inputs_of(facts: Mapping[str, Any], train: Train) -> Inputs:
     return Inputs(facts["size"], facts["resize"], mean, std, Augment(), 0, facts["classes"], train.channels_last)
 
 
-def _filled(member: Member, recipe: ClassifyRecipe, files: MemberFolder) -> MemberNet | Bag:
+def _filled(member: Member, recipe: EnsembleRecipe, files: MemberFolder) -> MemberNet | Bag:
     """Return the member's network with its weights, or those of all folds."""
     facts = files.facts()
     nets: list[MemberNet] = []
@@ -234,7 +234,7 @@ def _filled(member: Member, recipe: ClassifyRecipe, files: MemberFolder) -> Memb
     return Bag(nets) if "folds" in facts else nets[0]
 
 
-def _unfilled(member: Member, recipe: ClassifyRecipe, classes: int) -> MemberNet:
+def _unfilled(member: Member, recipe: EnsembleRecipe, classes: int) -> MemberNet:
     """Return the member's network on the CPU, for a weights file to fill; random weights are drawn only where needed.
 
     Buffers that no file holds (timm's tables of relative positions, for one) have their values from the building.

@@ -12,7 +12,6 @@ from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
 from octavo.numbers.conformal import PredictionSets, coverage_of, coverage_spread, fit_sets
 from octavo.numbers.results import Sets, SetsOfSize
-from octavo.recipe import ClassifyRecipe
 
 METHOD = "lac"
 _METHODS = {
@@ -173,7 +172,7 @@ def require_clean(run: RunFolder, why: str) -> None:
     Raises:
         UserError: it was; `why` says what comes of it.
     """
-    recipe = run.recipe_as(ClassifyRecipe)
+    recipe = run.ensemble_recipe
     if recipe.ensemble.fit_on == "val":
         raise UserError(
             f"{run.path}: its ensemble was chosen on its validation images, so that {why}; train with "

@@ -19,7 +19,7 @@ from octavo.networks.loading import Extractor, LoadReport, load_into, load_match
 from octavo.networks.member import MemberNet
 from octavo.networks.segmenter import SegmenterNet, classifier_part, make_segmenter
 from octavo.networks.weights import check_name, entry, load_pretrained, locate, source
-from octavo.recipe import ClassifyRecipe, Member, Segmenter, SegmentRecipe, is_file
+from octavo.recipe import EnsembleRecipe, Member, Segmenter, SegmentRecipe, is_file
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -29,7 +29,7 @@ def init_key(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"init/{seed}/{name}".encode()).digest()[:8], "big") >> 1
 
 
-def build_member(member: Member, recipe: ClassifyRecipe, classes: int, device: str | torch.device = "cpu") -> MemberNet:
+def build_member(member: Member, recipe: EnsembleRecipe, classes: int, device: str | torch.device = "cpu") -> MemberNet:
     """Return a member's network with random weights that depend on `recipe.seed` and `member.name` alone.
 
     The weights are drawn on the CPU, so they are the same for every device; no global random state is used or changed.
@@ -43,7 +43,7 @@ def build_member(member: Member, recipe: ClassifyRecipe, classes: int, device: s
 
 def start_member(
     member: Member,
-    recipe: ClassifyRecipe,
+    recipe: EnsembleRecipe,
     classes: int,
     weights_dir: Path | None = None,
     download: bool = True,
@@ -65,7 +65,7 @@ def start_member(
         raise UserError(f"{member.name}: {error}") from error
 
 
-def _of_fold(member: Member, recipe: ClassifyRecipe, classes: int, fold: int) -> MemberNet:
+def _of_fold(member: Member, recipe: EnsembleRecipe, classes: int, fold: int) -> MemberNet:
     name = f"{member.name}/fold {fold}"
     if recipe.train_of(member).mode == "finetune":
         return _drawn(lambda: _joined(member, recipe, classes), recipe.seed, name, "cpu")
@@ -74,7 +74,7 @@ def _of_fold(member: Member, recipe: ClassifyRecipe, classes: int, fold: int) ->
     return net
 
 
-def check_recipe(recipe: ClassifyRecipe, classes: int = 2) -> dict[str, int]:
+def check_recipe(recipe: EnsembleRecipe, classes: int = 2) -> dict[str, int]:
     """Return the feature width of each member, by name, after building all of them on the meta device.
 
     Raises:
@@ -248,7 +248,7 @@ def _drawn(make: Callable[[], Net], seed: int, name: str, device: str | torch.de
     return net.to(device)
 
 
-def _joined(member: Member, recipe: ClassifyRecipe, classes: int) -> MemberNet:
+def _joined(member: Member, recipe: EnsembleRecipe, classes: int) -> MemberNet:
     where = f"members[{recipe.members.index(member)}]" if member in recipe.members else "member"
     with _at(where):
         backbone = Backbone(member.backbone, recipe.size_of(member), member.pool, member.zero_init_residual)

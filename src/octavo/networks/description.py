@@ -12,7 +12,7 @@ from octavo.networks.fcn import FCN
 from octavo.networks.layers import annotated, output_shapes, written
 from octavo.networks.pyramid import Pyramid
 from octavo.networks.segmenter import SegmenterNet
-from octavo.recipe import ClassifyRecipe, Member, Network, SegmentRecipe, is_file
+from octavo.recipe import EnsembleRecipe, Member, Network, SegmentRecipe, is_file
 
 _PARTS = {
     "score": "{top} prediction",
@@ -59,7 +59,7 @@ class Description:
         return "\n\n".join(filter(None, (self.diagram, f"{self.heading}\n{self.layers}")))
 
 
-def describe_member(member: Member, recipe: ClassifyRecipe, classes: int, depth: int | None = None) -> Description:
+def describe_member(member: Member, recipe: EnsembleRecipe, classes: int, depth: int | None = None) -> Description:
     """Return what a member consists of whose head ends in `classes`; `depth` as in `annotated`.
 
     Raises:

@@ -104,18 +104,16 @@ class Distil(Section):
     """Share of the teacher in the loss, weight × T² × KL divergence; the rest is the cross-entropy with the labels."""
 
 
-class ClassifyRecipe(Recipe):
-    """A recipe of an ensemble of classifiers: data, augmentation, training, members and their combination."""
+class EnsembleRecipe(Recipe):
+    """What a recipe of an ensemble says: data, augmentation, training, members and their combination."""
 
-    task: Literal["classify"] = "classify"
     data: Data = Data()
     augment: Augment = Augment()
     ensemble: Ensemble = Ensemble()
-    distil: Distil = Distil()
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _consistent(self) -> ClassifyRecipe:
+    def _consistent(self) -> Self:
         if self.train.batch_size < 2:
             raise ValueError("train.batch_size: expected 2 or more; batch norm can't normalise a batch of one")
         names = [m.name for m in self.members]
@@ -141,8 +139,6 @@ class ClassifyRecipe(Recipe):
                 raise ValueError(
                     f"{key} chooses on held-out training images, but data.holdout is 0; set it to 0.1, say"
                 )
-        if self.distil.run and (self.augment.mixup or self.augment.cutmix):
-            raise ValueError("augment.mixup, augment.cutmix: a teacher's answers can't be mixed; set both to 0")
         if self.data.folds == 1:
             raise ValueError("data.folds: one fold leaves nothing to train on; expected 0 (off), or 2 or more")
         for member in self.members:
@@ -173,16 +169,11 @@ class ClassifyRecipe(Recipe):
         """Two images, as batch norm can't normalise a batch of one."""
         return 2
 
-    @property
-    def teacher(self) -> str:
-        """Folder of the run that it learns from; empty for none."""
-        return self.distil.run
-
     def with_whole_paths(self, whole: Callable[[str], str]) -> Self:
         """Return the recipe with every file that it names by its whole path."""
         members = tuple(member.with_whole_path(whole) for member in self.members)
         recipe = self.model_copy(update={"members": members})
-        return recipe.taught_in(whole(self.teacher)) if self.teacher else recipe
+        return recipe.taught_in(whole(recipe.teacher)) if recipe.teacher else recipe
 
     def of_members(self, names: Collection[str]) -> Self:
         """Return the recipe with those members alone, each trained on the images that all of them see."""
@@ -193,10 +184,6 @@ class ClassifyRecipe(Recipe):
                 "ensemble": self.ensemble.model_copy(update={"combine": "mean_logit", "weights": {}}),
             }
         )
-
-    def taught_in(self, place: str) -> Self:
-        """Return the recipe with its teacher's folder at `place`."""
-        return self.model_copy(update={"distil": self.distil.model_copy(update={"run": place})})
 
     @property
     def networks(self) -> tuple[Member, ...]:
@@ -216,3 +203,25 @@ class ClassifyRecipe(Recipe):
     def stored_side(self) -> int:
         """Bound on the shorter side of stored images, in pixels."""
         return self.data.stored or -(-max(self.size_of(m) for m in self.members) * 8 // 7)
+
+
+class ClassifyRecipe(EnsembleRecipe):
+    """A recipe of an ensemble of classifiers; a single one may learn from another ensemble."""
+
+    task: Literal["classify"] = "classify"
+    distil: Distil = Distil()
+
+    @model_validator(mode="after")
+    def _teachable(self) -> Self:
+        if self.distil.run and (self.augment.mixup or self.augment.cutmix):
+            raise ValueError("augment.mixup, augment.cutmix: a teacher's answers can't be mixed; set both to 0")
+        return self
+
+    @property
+    def teacher(self) -> str:
+        """Folder of the run that it learns from; empty for none."""
+        return self.distil.run
+
+    def taught_in(self, place: str) -> Self:
+        """Return the recipe with its teacher's folder at `place`."""
+        return self.model_copy(update={"distil": self.distil.model_copy(update={"run": place})})

@@ -58,6 +58,7 @@ def prepared_for(job: Job, net: MemberNet, origin: LoadReport | None, progress: 
         ways, trained = FeatureInputs(parts.pooling), parts.head
     if teacher := teacher_of(recipe):
         ways = Taught(ways, answers_of(job, teacher, progress))
+        assert isinstance(recipe, ClassifyRecipe)
         goal = DistilGoal(goal, recipe.distil.temperature, recipe.distil.weight)
     return Prepared(net, trained, source, ways, goal, job.labels, train.batch_size, origin)
 
