@@ -31,8 +31,9 @@ from octavo.progress import silent
 from octavo.recipe import ClassifyRecipe
 from octavo.tasks.classification.data import prepare
 from octavo.tasks.classification.student import compared, graduate
+from octavo.tasks.classification.student_recipe import recipe_of
 from octavo.tasks.classification.teacher import _Teacher, answers_of
-from octavo.verbs.distil import distil, recipe_of
+from octavo.verbs.distil import distil
 from octavo.verbs.reproduce import reproduce
 from octavo.verbs.resuming import place_of
 from octavo.verbs.training import train

@@ -14,13 +14,14 @@ from PIL import Image
 
 from conftest import Octavo
 from octavo.data.store import Pixels
-from octavo.engine import material, scenes
 from octavo.engine.material import Material
 from octavo.errors import UserError
 from octavo.progress import silent
 from octavo.recipe import ClassifyRecipe, SegmentRecipe, load
 from octavo.tasks.classification.check import check
+from octavo.tasks.classification.data import prepare as prepare_samples
 from octavo.tasks.segmentation.check import check_masks
+from octavo.tasks.segmentation.data import prepare as prepare_pairs
 
 TABLE = "".join(f'[[classes]]\nid = {i}\nname = "c{i}"\ncolor = [{i}, 0, 9]\n' for i in range(3))
 
@@ -53,7 +54,7 @@ def prepared(root: Path, *, skip_broken: bool = True, labels: Path | None = None
     recipe = load("quick", [f"data.{key}={value}" for key, value in data.items()])
     assert isinstance(recipe, ClassifyRecipe)
     recipe = recipe.model_copy(update={"members": recipe.members[2:]})
-    return material.prepare(recipe, str(root), None, Path(str(root) + ".cache"), skip_broken, labels, progress=silent)
+    return prepare_samples(recipe, str(root), None, Path(str(root) + ".cache"), skip_broken, labels, progress=silent)
 
 
 def refusal(root: Path, **options: Any) -> str:
@@ -166,7 +167,7 @@ def prepared_masks(root: Path, *, skip_broken: bool = True, **data: Any) -> Mate
     assert isinstance(recipe, SegmentRecipe)
     small = recipe.segmenter.model_copy(update={"backbone": "vgg11", "weights": "none", "hidden": ()})
     recipe = recipe.model_copy(update={"segmenter": small})
-    return scenes.prepare(recipe, str(root), None, root.with_name("cache"), skip_broken, progress=silent)
+    return prepare_pairs(recipe, str(root), None, root.with_name("cache"), skip_broken, progress=silent)
 
 
 def mask_refusal(root: Path, **options: Any) -> str:

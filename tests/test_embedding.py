@@ -23,11 +23,12 @@ from octavo.errors import UserError
 from octavo.looks.embedding import embedding
 from octavo.looks.look import Drawing
 from octavo.looks.stability import stability
-from octavo.looks.subject import ClassifySubject, subject_of
+from octavo.looks.subject import ClassifySubject
 from octavo.numbers.neighbours import nearest, neighbourhoods
 from octavo.pictures.embedding import NAMED, Cloud, groups, look_of, purity_by_seed, ten_at_a_time, whole_plane
 from octavo.pictures.style import drawn
 from octavo.pictures.thumbs import thumb_sheet
+from octavo.tasks.base import subject_of
 from octavo.verbs.explain import keep
 
 DRAW = np.random.default_rng(6)

@@ -83,8 +83,8 @@ def test_large_images_go_in_windows_and_it_is_said(
     for ending in ("sat.jpg", "mask.png"):  # three of the four images: otherwise the stored counts stand in
         (folder / "validation" / f"0000_{ending}").unlink()
     stored = segmented.member("segmenter").outputs()["val"][1:].sum(axis=0)
-    for name in ("engine.restore_segmenter", "verbs.evaluate_masks"):
-        monkeypatch.setattr(f"octavo.{name}.WHOLE", 40 * 40)
+    for name in ("restore", "evaluation"):
+        monkeypatch.setattr(f"octavo.tasks.segmentation.{name}.WHOLE", 40 * 40)
     windows: list[str] = []
     found = evaluate_masks(
         segmented, data=folder, split="val", progress=lambda what, done, total, note="": windows.append(note)

@@ -21,9 +21,9 @@ from octavo.data.masks import MaskDecoder
 from octavo.data.pairs import Pairs, read_pairs
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
-from octavo.looks.look import Drawing, Look, Shown
-from octavo.looks.looks import CLASSIFY, Way
+from octavo.looks.look import Drawing, Look, Shown, Way
 from octavo.recipe import SegmentRecipe
+from octavo.tasks.classification.sections import SECTIONS as CLASSIFY
 from octavo.tasks.segmentation.evaluation import regrade_masks
 from octavo.verbs.explain import explain
 

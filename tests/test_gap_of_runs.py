@@ -12,10 +12,10 @@ from conftest import Octavo, reseal
 from octavo.engine.folder import RunFolder
 from octavo.engine.member_folder import MemberFolder
 from octavo.files import write_csv
-from octavo.looks.subject import subject_of
 from octavo.numbers.results import Interval
 from octavo.numbers.speed_results import DistilReport
 from octavo.page.beware import beware
+from octavo.tasks.base import subject_of
 from octavo.tasks.segmentation.evaluation import regrade_masks
 
 WORDS = "more of a gap than sampling explains"

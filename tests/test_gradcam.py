@@ -21,12 +21,13 @@ from octavo.engine.folder import RunFolder
 from octavo.engine.gradcam import gradcam, spatial_layer
 from octavo.engine.restore import Trained, restore
 from octavo.errors import UserError
-from octavo.looks.looks import CLASSIFY
-from octavo.looks.subject import ClassifySubject, subject_of
+from octavo.looks.subject import ClassifySubject
 from octavo.networks.backbone import Backbone, weightless
 from octavo.networks.member import MemberNet
 from octavo.pictures.style import drawn
 from octavo.recipe import Augment
+from octavo.tasks.base import subject_of
+from octavo.tasks.classification.sections import SECTIONS as CLASSIFY
 
 SIDE, CLASSES = 64, 4
 LAST = {

@@ -22,12 +22,11 @@ from octavo.looks.classes import classes
 from octavo.looks.confusion import confusion
 from octavo.looks.cost import cost
 from octavo.looks.look import Drawing, Look, Table
-from octavo.looks.looks import CLASSIFY, SEGMENT
 from octavo.looks.members import members
 from octavo.looks.networks import networks, segmenter
 from octavo.looks.reliability import reliability
 from octavo.looks.speed import speed
-from octavo.looks.subject import ClassifySubject, SegmentSubject, subject_of
+from octavo.looks.subject import ClassifySubject, SegmentSubject
 from octavo.numbers.confusions import similar_order
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.grade import grade
@@ -36,9 +35,12 @@ from octavo.pictures.classes import interval_dots
 from octavo.pictures.confusion import block_size
 from octavo.pictures.style import drawn
 from octavo.recipe import ClassifyRecipe
+from octavo.tasks.base import subject_of
 from octavo.tasks.classification.cascade import cascade
 from octavo.tasks.classification.precision import precision
+from octavo.tasks.classification.sections import SECTIONS as CLASSIFY
 from octavo.tasks.classification.student import graduate
+from octavo.tasks.segmentation.sections import SECTIONS as SEGMENT
 from octavo.verbs.describe import describe
 from octavo.verbs.explain import explain
 from octavo.verbs.training import train

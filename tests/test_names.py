@@ -15,11 +15,11 @@ from conftest import reseal
 from octavo.data import readers
 from octavo.engine.folder import RunFolder
 from octavo.files import write_csv
-from octavo.looks.looks import looks_at
 from octavo.looks.names import displayable, last_parts, travelling, without_machine
-from octavo.looks.subject import SegmentSubject, subject_of
+from octavo.looks.subject import SegmentSubject
 from octavo.options import Options
 from octavo.recipe import dumps, load
+from octavo.tasks.base import subject_of, task_of
 from octavo.verbs.compare import compare
 from octavo.verbs.explain import explain
 from octavo.verbs.report import report
@@ -156,7 +156,7 @@ def test_every_look_takes_names_that_are_no_text(tmp_path: Path, digits_folder: 
     run = train(tmp_path / "two.toml", data, (), Options(out=tmp_path / "run", cache=cache, device="cpu"))
     found = explain(run, device="cpu")
     assert not found.failed
-    for name in looks_at(subject_of(run)):
+    for name in task_of(run.recipe).sections():
         for path in (run.path / "explained").glob(f"{name}.json"):
             path.read_text(encoding="utf-8").encode()
     text = report(run).read_text(encoding="utf-8")

@@ -13,12 +13,12 @@ from sklearn.metrics import accuracy_score
 from conftest import Octavo
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
-from octavo.looks.subject import subject_of
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.prune import pruned
 from octavo.numbers.results import Report
 from octavo.page.beware import beware
 from octavo.page.summary import page_of
+from octavo.tasks.base import subject_of
 from octavo.tasks.classification.evaluation import regrade
 from octavo.tasks.classification.prune import prune
 

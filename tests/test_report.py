@@ -21,16 +21,17 @@ from octavo.errors import UserError
 from octavo.looks.classes import classes
 from octavo.looks.confusion import confusion
 from octavo.looks.embedding import embedding, network_seconds
-from octavo.looks.look import Drawing, Look
-from octavo.looks.looks import CLASSIFY, Way
-from octavo.looks.subject import ClassifySubject, SegmentSubject, Subject, subject_of
+from octavo.looks.look import Drawing, Look, Way
+from octavo.looks.subject import ClassifySubject, SegmentSubject, Subject
 from octavo.numbers.mask_results import SegmentReport
 from octavo.numbers.results import Interval, Report
 from octavo.page.beware import Beware, beware
 from octavo.page.page import Page
 from octavo.page.summary import page_of
 from octavo.run import Run
+from octavo.tasks.base import subject_of
 from octavo.tasks.classification.evaluation import regrade
+from octavo.tasks.classification.sections import SECTIONS as CLASSIFY
 from octavo.verbs import report as verb
 from octavo.verbs.explain import explain
 from octavo.verbs.report import bind, report

@@ -32,14 +32,14 @@ def data(digits_folder: Path, tmp_path: Path) -> Path:
 def counted_passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was computed anew by networks."""
     found: list[str] = []
-    for module, name in (("evaluate", "answers"), ("evaluate_masks", "restore_segmenter")):
-        own = getattr(__import__(f"octavo.verbs.{module}", fromlist=[name]), name)
+    for module, name in (("classification", "answers"), ("segmentation", "restore_segmenter")):
+        own = getattr(__import__(f"octavo.tasks.{module}.evaluation", fromlist=[name]), name)
 
         def noted(*args: object, own: Callable[..., object] = own, name: str = name, **more: object) -> object:
             found.append(name)
             return own(*args, **more)
 
-        monkeypatch.setattr(f"octavo.verbs.{module}.{name}", noted)
+        monkeypatch.setattr(f"octavo.tasks.{module}.evaluation.{name}", noted)
     return found
 
 

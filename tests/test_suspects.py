@@ -15,11 +15,12 @@ from scipy.special import softmax
 from conftest import reseal
 from octavo.engine.folder import RunFolder
 from octavo.looks.look import Drawing
-from octavo.looks.subject import ClassifySubject, subject_of
+from octavo.looks.subject import ClassifySubject
 from octavo.looks.suspects import LIST, suspects
 from octavo.numbers.calibration import NONE
 from octavo.numbers.suspects import label_suspects
 from octavo.pictures.style import drawn
+from octavo.tasks.base import subject_of
 
 
 def classified(count: int = 4000, classes: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -13,9 +13,9 @@ from torchvision.models import mobilenet_v3_small, squeezenet1_1
 from octavo.engine.material import Material
 from octavo.errors import UserError
 from octavo.integrity import sha256_of
-from octavo.networks import build
 from octavo.options import Options
 from octavo.recipe import ClassifyRecipe, SegmentRecipe
+from octavo.verbs import training
 from octavo.verbs.training import train
 
 
@@ -96,8 +96,8 @@ def test_a_file_that_members_share_is_tried_once(
     data = {"size": 32, "resize": "stretch"}
     recipe = ClassifyRecipe.model_validate({"name": "t", "data": data, "members": members})
     tried: list[Path] = []
-    check = build.check_weights
-    monkeypatch.setattr(build, "check_weights", lambda net, of, path: tried.append(path) or check(net, of, path))
+    check = training.check_weights
+    monkeypatch.setattr(training, "check_weights", lambda net, of, path: tried.append(path) or check(net, of, path))
 
     def stop(material: Material, origins: Mapping[str, str]) -> None:
         assert origins == dict.fromkeys("abc", sha256_of(file))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -47,6 +47,7 @@ from octavo.terminal import (
 from octavo.version import __version__
 
 if TYPE_CHECKING:
+    from octavo.numbers.mask_results import SegmentReport
     from octavo.options import Options
 
 app = typer.Typer(
@@ -268,7 +269,9 @@ def _demo_landcover(run: Path, resume: bool) -> None:
     folder, places = RunFolder.open(run), {"run": quote(str(run)), "data": quote(str(data))}
     with progress_shown() as progress:
         (stages,) = explain(folder, ["stages"], progress=progress, say=_say).pictures
-    typer.echo(AFTER_LANDCOVER.format(scores=scores_shown(folder.metrics), stages=stages, **places))
+    typer.echo(
+        AFTER_LANDCOVER.format(scores=scores_shown(cast("SegmentReport", folder.metrics)), stages=stages, **places)
+    )
 
 
 def _train(recipe: str | None, data: str | None, changes: list[str], given: Options) -> None:

@@ -123,12 +123,12 @@ def recipes() -> None:
     """List the recipes that are shipped; TOML files of your own work in their place."""
     from rich.table import Table
 
-    from octavo.recipe import ClassifyRecipe, load, shipped
+    from octavo.recipe import EnsembleRecipe, load, shipped
 
     table = Table("recipe", "task", "what it is", box=None)
     for name in shipped():
         recipe = load(name)
-        count = f" ({len(recipe.networks)} members)" if isinstance(recipe, ClassifyRecipe) else ""
+        count = f" ({len(recipe.networks)} members)" if isinstance(recipe, EnsembleRecipe) else ""
         table.add_row(name, recipe.task, recipe.description + count)
     console().print(table)
 

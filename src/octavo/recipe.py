@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from octavo.errors import UserError, listed, shortened, suggest
 from octavo.registry import TASKS, task_named
 from octavo.schema.classify import Augment, ClassifyRecipe, Data, Ensemble, EnsembleRecipe, Head, Hidden, Member
-from octavo.schema.common import SUFFIXES, Changes, Network, Recipe, Section, Train, is_file
+from octavo.schema.common import SUFFIXES, Changes, Network, Recipe, Section, Train, is_file, member_name
 from octavo.schema.segment import (
     Conv,
     Loss,
@@ -55,6 +55,7 @@ __all__ = [
     "dumps",
     "is_file",
     "load",
+    "member_name",
     "shipped",
 ]
 

@@ -181,10 +181,10 @@ class Run:
     @property
     def looks(self) -> tuple[str, ...]:
         """Names of the looks that can be taken at the run, as `figure` and `octavo explain --look` know them."""
-        from octavo.looks.looks import looks_at
-        from octavo.looks.subject import subject_of
+        from octavo.tasks.base import task_of
 
-        return tuple(looks_at(subject_of(self._files)))
+        self.metrics  # noqa: B018 (raises where the run isn't finished)
+        return tuple(task_of(self.recipe).sections())
 
     def figure(self, name: str) -> PictureFile:
         """Return one picture of the run, which a notebook shows inline; drawn if it isn't there, or not of it as it is.

@@ -65,16 +65,10 @@ def line_of(error: Any) -> str:
 
 def show(report: Report | SegmentReport, all_classes: bool) -> None:
     """Print the tables of a report, the rule by which they were made, and what to beware of."""
-    if report.task == "segment":
-        from octavo.numbers.mask_tables import segment_tables
+    from octavo.registry import task_named
 
-        print_tables(segment_tables(report, every_class=all_classes))
-        show_rule(report.rule, report.warnings)
-    else:
-        from octavo.numbers.tables import report_tables
-
-        print_tables(report_tables(report, every_class=all_classes))
-        show_rule(f"{report.rule} {report.power}".strip(), report.warnings)
+    print_tables(task_named(report.task).tables(report, all_classes))
+    show_rule(f"{report.rule} {report.power}".strip(), report.warnings)
 
 
 def show_score(score: Score) -> None:

@@ -62,7 +62,7 @@ def _sees(subject: ClassifySubject | SegmentSubject, pairs: int) -> str:
     key = report.headline
     if key not in found.metrics:
         return words
-    own = report.ensemble.metrics[key] if report.task == "classify" else report.metrics[key]
+    own = report.quoted
     title = "accuracy" if key == "accuracy" else "mIoU"
     whole = f"{own.value:.4f} with them and " if own else ""
     return f"{words} The {title} is {whole}{found.metrics[key].value:.4f} on the {counted(found.n, 'image')} without."

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
@@ -176,3 +176,20 @@ class Drawing:
         """Refuse a look whose pictures aren't drawn."""
         if missing := {shown.file for shown in self.look.shown} - set(self.figures):
             raise ValueError(f"look {self.look.name}: no figure for {sorted(missing)}")
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to look at a run.
+
+    Attributes:
+        draw: from the subject to a drawing; None where there is nothing to see.
+        thorough: whether it runs networks or takes long in any case, so that a report goes without.
+        seconds: subject → about how long it would run networks, where that depends on what is at hand.
+        of: what it shows that may change in a finished run, as `RunFolder.state` calls it.
+    """
+
+    draw: Callable[[Any], Drawing | None]
+    thorough: bool = False
+    seconds: Callable[[Any], float] = lambda _: 0.0
+    of: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 from octavo.engine.folder import RunFolder
 from octavo.engine.identity import IMAGE_COLUMN, MASK_COLUMN, DataIdentity, comparable
 from octavo.errors import UserError
-from octavo.looks.subject import ClassifySubject, SegmentSubject, subject_of
+from octavo.looks.subject import ClassifySubject, SegmentSubject
 from octavo.numbers.averages import Confusions, Flags
 from octavo.numbers.metrics import Labels, metrics_for
 from octavo.words import counted
@@ -107,10 +107,8 @@ def all_classes(runs: Sequence[RunFolder]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for run in runs for name in run.manifest["classes"]))
 
 
-def answers(run: RunFolder, places: np.ndarray, classes: Sequence[str]) -> Answers:
+def answers(subject: ClassifySubject, places: np.ndarray, classes: Sequence[str]) -> Answers:
     """Return what a run of classifiers says of the images at `places` int64 [n] among its own; see `all_classes`."""
-    subject = subject_of(run)
-    assert isinstance(subject, ClassifySubject)
     own = np.array([classes.index(name) for name in subject.manifest["classes"]], np.int64)
     labels, logits = subject.labels[places], subject.answer[places]
     return Answers(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy.special import softmax
@@ -24,7 +24,7 @@ from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.mask_results import SegmentReport
 from octavo.numbers.results import Report
 from octavo.progress import Progress, Say, silent, unsaid
-from octavo.recipe import ClassifyRecipe, SegmentRecipe
+from octavo.recipe import EnsembleRecipe, SegmentRecipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +44,11 @@ class Subject:
     progress: Progress = field(default=silent, kw_only=True)
     say: Say = field(default=unsaid, kw_only=True)
     data: str | None = field(default=None, kw_only=True)
+
+    @property
+    def idle(self) -> list[str]:
+        """Names of the networks that count nothing in the answer."""
+        return []
 
     @cached_property
     def manifest(self) -> Mapping[str, Any]:
@@ -125,16 +130,14 @@ class ClassifySubject(Subject):
     """A run of classifiers: n validation images, M members, C classes."""
 
     @cached_property
-    def recipe(self) -> ClassifyRecipe:
+    def recipe(self) -> EnsembleRecipe:
         """The resolved recipe."""
-        return self.run.recipe_as(ClassifyRecipe)
+        return self.run.ensemble_recipe
 
     @cached_property
     def report(self) -> Report:
         """The numbers in `metrics.json`."""
-        found = self.run.metrics
-        assert isinstance(found, Report)
-        return found
+        return cast(Report, self.run.metrics)
 
     @cached_property
     def ensemble(self) -> Ensemble:
@@ -145,6 +148,12 @@ class ClassifySubject(Subject):
     def members(self) -> tuple[str, ...]:
         """Names of the members."""
         return self.ensemble.names
+
+    @property
+    def idle(self) -> list[str]:
+        """Names of the members without a weight."""
+        used = self.ensemble.used
+        return [name for name in self.members if name not in used]
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -207,14 +216,12 @@ class SegmentSubject(Subject):
     @cached_property
     def recipe(self) -> SegmentRecipe:
         """The resolved recipe."""
-        return self.run.recipe_as(SegmentRecipe)
+        return cast(SegmentRecipe, self.run.recipe)
 
     @cached_property
     def report(self) -> SegmentReport:
         """The numbers in `metrics.json`."""
-        found = self.run.metrics
-        assert isinstance(found, SegmentReport)
-        return found
+        return cast(SegmentReport, self.run.metrics)
 
     @property
     def name(self) -> str:
@@ -292,21 +299,3 @@ class SegmentSubject(Subject):
             return decode(path)
         except BrokenImage as error:
             raise UserError(f"{path}: {error}; remove it, or restore it") from error
-
-
-def subject_of(
-    run: RunFolder,
-    device: str = "auto",
-    *,
-    data: str | None = None,
-    progress: Progress = silent,
-    say: Say = unsaid,
-) -> ClassifySubject | SegmentSubject:
-    """Return what is looked at in a run, whose data may lie elsewhere now.
-
-    Raises:
-        UserError: the run is not finished.
-    """
-    kind = SegmentSubject if isinstance(run.recipe, SegmentRecipe) else ClassifySubject
-    run.metrics  # noqa: B018 (raises where the run isn't finished)
-    return kind(run, device, data=data, progress=progress, say=say)

@@ -78,6 +78,16 @@ class SegmentReport(Result):
         return self
 
     @property
+    def power(self) -> str:
+        """What difference so few images could show: nothing is known of it for masks."""
+        return ""
+
+    @property
+    def quoted(self) -> Interval | None:
+        """The headline; None where its rule has no number."""
+        return self.metrics[self.headline]
+
+    @property
     def miou(self) -> float | None:
         """The headline's value; `None` where its rule has no number."""
         interval = self.metrics[self.headline]

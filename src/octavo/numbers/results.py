@@ -230,6 +230,11 @@ class Report(Result):
     warnings: tuple[Name, ...] = ()
 
     @property
+    def quoted(self) -> Interval | None:
+        """The ensemble's headline."""
+        return self.ensemble.metrics[self.headline]
+
+    @property
     def ensemble(self) -> SystemResult:
         """The ensemble's metrics."""
         return next(s for s in self.systems if s.kind == "ensemble")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from octavo.looks.names import displayable
 from octavo.looks.subject import ClassifySubject, SegmentSubject
 from octavo.numbers.results import Interval
-from octavo.page.beware import Beware
+from octavo.page.beware import Finding, beware
 from octavo.page.cells import percent
 from octavo.page.page import Fact, Headline, Page, Ranked, Ranking, Section
 from octavo.recipe import Network, Recipe
@@ -22,49 +23,57 @@ Written = Callable[[float], str]
 """How a share (0–1) is written."""
 
 
+@dataclass(frozen=True)
+class Summary:
+    """What a task says on the first screen of a report.
+
+    Attributes:
+        purpose: what was trained, as an infinitive: `to tell 10 classes apart`.
+        headline: the number to quote.
+        rankings: best and worst classes.
+        findings: what was checked.
+    """
+
+    purpose: str
+    headline: Headline
+    rankings: tuple[Ranking, ...]
+    findings: tuple[Finding, ...]
+
+
 def page_of(
-    subject: ClassifySubject | SegmentSubject, beware: Beware, sections: Sequence[Section], notes: Sequence[str] = ()
+    subject: ClassifySubject | SegmentSubject, summary: Summary, sections: Sequence[Section], notes: Sequence[str] = ()
 ) -> Page:
     """Return the page of a finished run."""
-    masks = isinstance(subject, SegmentSubject)
+    found = beware(subject, summary.findings)
     return Page(
         title=displayable(subject.run.path.resolve().name),
-        lead=_lead(subject),
-        headlines=(_of_masks(subject) if masks else _of_labels(subject),),
-        rankings=_rankings(_classes_of_masks(subject), "IoU", _decimal) if masks else _rankings(_classes(subject)),
+        lead=_lead(subject, summary.purpose),
+        headlines=(summary.headline,),
+        rankings=summary.rankings,
         facts=_facts(subject),
-        warnings=beware.warnings,
-        checked=beware.checked,
+        warnings=found.warnings,
+        checked=found.checked,
         notes=tuple(notes),
         sections=tuple(sections),
     )
 
 
-def _lead(subject: ClassifySubject | SegmentSubject) -> str:
-    recipe, classes = subject.recipe, counted(len(subject.classes), "class")
+def _lead(subject: ClassifySubject | SegmentSubject, purpose: str) -> str:
+    recipe = subject.recipe
     count = len(recipe.networks)
     who = _network(recipe.networks[0]) if count == 1 else f"An ensemble of {_of_them(subject)}"
-    task = f"to label every pixel as one of {classes}" if recipe.task == "segment" else f"to tell {classes} apart"
     parts = subject.manifest["data"]["parts"]
     folds = f" in {recipe.folds} folds" if recipe.folds else ""
     fit = counted(parts["holdout"] if recipe.folds else parts["fit"], "image") + folds
     scored = counted(subject.report.n, "validation image")
-    return f"{who}, trained on {fit} of {_data(subject)} {task}, and scored on {scored}."
+    return f"{who}, trained on {fit} of {_data(subject)} {purpose}, and scored on {scored}."
 
 
 def _of_them(subject: ClassifySubject | SegmentSubject) -> str:
     """Return how many networks there are, and how many have a weight where not all do."""
-    size, idle = len(subject.recipe.networks), len(_idle(subject))
+    size, idle = len(subject.recipe.networks), len(subject.idle)
     has = "has" if size - idle == 1 else "have"
     return f"{size} networks, {size - idle} of which {has} a weight" if idle else f"{size} networks"
-
-
-def _idle(subject: ClassifySubject | SegmentSubject) -> list[str]:
-    """Return the members without a weight."""
-    if isinstance(subject, SegmentSubject):
-        return []
-    used = subject.run.ensemble.used
-    return [name for name in subject.members if name not in used]
 
 
 def _facts(subject: ClassifySubject | SegmentSubject) -> tuple[Fact, ...]:
@@ -76,7 +85,7 @@ def _facts(subject: ClassifySubject | SegmentSubject) -> tuple[Fact, ...]:
     named = [_network(network) if len(recipe.networks) == 1 else network.name for network in recipe.networks[:_NAMED]]
     if more := len(recipe.networks) - len(named):
         named.append(f"and {more} more")
-    idle, before = _idle(subject), subject.run.unpruned
+    idle, before = subject.idle, subject.run.unpruned
     kept = before.used if before else {}
     by = {"without a weight": [n for n in idle if n not in kept], "pruned": [n for n in idle if n in kept]}
     silent = "".join(f"; {how}: {', '.join(who)}" for how, who in by.items() if who)
@@ -124,53 +133,7 @@ def _both(words: set[str]) -> str:
     return " or ".join(sorted(words))
 
 
-def _of_labels(subject: ClassifySubject) -> Headline:
-    report = subject.report
-    found, many = report.ensemble.metrics[report.headline], len(subject.members) > 1
-    who = "the ensemble" if many else subject.members[0]
-    beside = [f"Always naming the commonest class would give {percent(report.majority)}."]
-    if report.uneven:
-        balanced, f1 = (report.ensemble.metrics[key] for key in ("balanced_accuracy", "macro_f1"))
-        beside.insert(0, f"Classes are uneven: balanced accuracy {percent(balanced.value)} "
-                      f"({_ends(balanced, percent)}), macro F1 {f1.value:.3f} ({_ends(f1, _decimal)}).")  # fmt: skip
-    if report.optimism and not report.flattered:
-        flattered, gap = report.optimism.flattered[report.headline], report.optimism.gap[report.headline]
-        beside.insert(0, f"Weights chosen on these very images would make it read {percent(flattered.value)}: "
-                      f"{_points(gap)}, and no better.")  # fmt: skip
-    if many:
-        beside.insert(0, f"{_points(report.gain)} than the best member, {report.best_member}.")
-    return Headline(
-        label=f"{_words(report.headline).capitalize()} of {who} on {counted(report.n, 'validation image')}",
-        value=percent(found.value),
-        interval=_interval(found, report.level, percent),
-        rule=report.rules[report.headline],
-        details=f"{report.rule} {report.power}".strip(),
-        beside=tuple(beside),
-        source="metrics.json",
-    )
-
-
-def _of_masks(subject: SegmentSubject) -> Headline:
-    report = subject.report
-    found, scored = report.metrics[report.headline], sum(c.scored for c in report.per_class)
-    pixels = report.metrics.get("pixel_accuracy")
-    beside = [f"Right pixels: {percent(pixels.value)} ({_interval(pixels, report.level, percent)})."] if pixels else []
-    return Headline(
-        label=f"mIoU of {counted(scored, 'class', 'classes')} on {counted(report.n, 'validation image')}",
-        value=_decimal(found.value) if found else "no number",
-        interval=_interval(found, report.level, _decimal) if found else "See what is wrong.",
-        rule=f"{report.rule_title}. {report.rules[report.headline]}",
-        details=report.rule,
-        beside=tuple(beside),
-        source="metrics.json",
-    )
-
-
-def _words(metric: str) -> str:
-    return metric.replace("_", " ")
-
-
-def _points(gain: Interval) -> str:
+def points(gain: Interval) -> str:
     """Return a difference of two shares in words, with its interval."""
     more = "higher" if gain.value >= 0 else "lower"
     ends = "" if gain.low is None or gain.high is None else f" ({_signed(gain.low)} to {_signed(gain.high)})"
@@ -181,35 +144,29 @@ def _signed(share: float) -> str:
     return f"{100 * share:+.1f}".replace("-", "−")
 
 
-def _decimal(share: float) -> str:
+def decimal(share: float) -> str:
     """Return an IoU as it is written in the field, with three decimals."""
     return f"{share:.3f}"
 
 
-def _interval(found: Interval, level: float, written: Written) -> str:
-    return f"{100 * level:g} % interval: {_ends(found, written)}" if _ends(found, written) else _NO_INTERVAL
+def interval_text(found: Interval, level: float, written: Written) -> str:
+    """Return an interval in words, with its level; a sentence where there is none."""
+    return f"{100 * level:g} % interval: {ends_text(found, written)}" if ends_text(found, written) else _NO_INTERVAL
 
 
-def _ends(found: Interval, written: Written) -> str:
+def ends_text(found: Interval, written: Written) -> str:
+    """Return the ends of an interval in words; empty where it has none."""
     if found.low is None or found.high is None:
         return ""
     return f"{written(found.low).removesuffix(' %')} to {written(found.high)}"
 
 
-def _classes(subject: ClassifySubject) -> list[tuple[str, Interval]]:
-    return [(c.name, c.accuracy) for c in subject.report.per_class if c.accuracy]
-
-
-def _classes_of_masks(subject: SegmentSubject) -> list[tuple[str, Interval]]:
-    return [(c.name, c.iou) for c in subject.report.per_class if c.iou and c.scored]
-
-
-def _rankings(
+def rankings_of(
     classes: Sequence[tuple[str, Interval]], measure: str = "accuracy", written: Written = percent
 ) -> tuple[Ranking, ...]:
     """Return the best and the worst classes; all of them in one ranking where they are few."""
     order = sorted(classes, key=lambda pair: -pair[1].value)
-    rows = tuple(Ranked(name, found.value, written(found.value), _ends(found, written)) for name, found in order)
+    rows = tuple(Ranked(name, found.value, written(found.value), ends_text(found, written)) for name, found in order)
     if len(rows) <= 2 * _SHOWN - 1:
         return (Ranking(f"Classes by {measure}, best first", rows),) if rows else ()
     return (

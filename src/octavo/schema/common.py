@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal, Self
 
@@ -29,6 +30,11 @@ SUFFIXES = (".safetensors", ".pth", ".pt")
 def is_file(weights: str) -> bool:
     """Return whether a recipe's `weights` names a file, not a published set."""
     return weights.endswith(SUFFIXES) or "/" in weights or os.sep in weights
+
+
+def member_name(backbone: str) -> str:
+    """Return a backbone as members and folders may be called: `timm:hf-hub:timm/x` has characters that they can't."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", backbone.removeprefix("timm:")).lstrip("_.-") or "student"
 
 
 class Network(Section):

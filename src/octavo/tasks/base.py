@@ -10,14 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from octavo.errors import UserError
 from octavo.numbers.results import Result
-from octavo.progress import Progress, Say
+from octavo.progress import Progress, Say, silent, unsaid
 from octavo.recipe import Network, Recipe
 from octavo.registry import TASKS, task_named
 
 if TYPE_CHECKING:
     import numpy as np
     from pytorch_lightning.callbacks import Callback
+    from rich.table import Table
     from torch import nn
 
     from octavo.data.store import Pixels
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
     from octavo.engine.job import Job, Prepared
     from octavo.engine.material import Material
     from octavo.engine.member_folder import MemberFolder
+    from octavo.looks.look import Way
     from octavo.networks.loading import Extractor
+    from octavo.numbers.compare_results import Comparison
+    from octavo.page.summary import Summary
 
 
 class Task(ABC):
@@ -97,6 +102,56 @@ class Task(ABC):
             say: told what isn't there.
         """
 
+    @abstractmethod
+    def subject(self, run: RunFolder, device: str, data: str | None, progress: Progress, say: Say) -> Any:
+        """Return what a report's sections and a comparison read of a finished run; see `octavo.looks.subject`."""
+
+    @abstractmethod
+    def sections(self) -> dict[str, Way]:
+        """Return the sections of a report by name, in their order."""
+
+    @abstractmethod
+    def summary(self, subject: Any) -> Summary:
+        """Return what the first screen of a report says."""
+
+    @abstractmethod
+    def compare(self, runs: Sequence[RunFolder], names: tuple[str, ...], progress: Progress) -> Comparison:
+        """Return every number of a comparison of finished runs, which are called `names`.
+
+        Raises:
+            UserError: they have no images in common, or can't be compared.
+        """
+
+    @abstractmethod
+    def tables(self, report: Any, every_class: bool) -> list[Table]:
+        """Return a report's numbers as tables for the terminal."""
+
+    @abstractmethod
+    def describe(self, recipe: Any, networks: Sequence[Any], classes: int | None, depth: int | None) -> str:
+        """Return some of a recipe's networks as text: totals, then layer by layer down to `depth`.
+
+        Raises:
+            UserError: a network that can't be built.
+        """
+
+    def student_recipe(
+        self, teacher: RunFolder, student: str, overrides: Iterable[str], own: Mapping[str, float]
+    ) -> Recipe:
+        """Return the recipe of one network that learns from a run; `own` are its temperature and weight.
+
+        Raises:
+            UserError: nothing learns from runs of this task, or what comes of the overrides is no recipe.
+        """
+        raise UserError(f'{teacher.path}: is a run of task "{self.name}", for which this is not made')
+
+    def resumed_student(self, run: RunFolder, teacher: RunFolder, student: str, own: Mapping[str, float]) -> Recipe:
+        """Return the recipe of a student whose training is resumed, its teacher where it is now.
+
+        Raises:
+            UserError: nothing learns from runs of this task, or it began as another student.
+        """
+        raise UserError(f'{run.path}: is a run of task "{self.name}", for which this is not made')
+
     def require(self, recipe: Any, material: Material, out: Path) -> None:  # noqa: B027 (most tasks refuse nothing)
         """Refuse before the first step what can't be trained.
 
@@ -143,6 +198,18 @@ class Task(ABC):
 def task_of(recipe: Recipe) -> Task:
     """Return the task of a recipe."""
     return cast(Task, task_named(recipe.task))
+
+
+def subject_of(
+    run: RunFolder, device: str = "auto", *, data: str | None = None, progress: Progress = silent, say: Say = unsaid
+) -> Any:
+    """Return what is read of a finished run, whose data may lie elsewhere now; see `octavo.looks.subject`.
+
+    Raises:
+        UserError: the run is not finished.
+    """
+    run.metrics  # noqa: B018 (raises where the run isn't finished)
+    return task_of(run.recipe).subject(run, device, data, progress, say)
 
 
 def tasks() -> dict[str, Task]:

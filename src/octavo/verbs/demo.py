@@ -15,7 +15,6 @@ from octavo.data.masks import paint
 from octavo.files import STALE, sync_folder
 from octavo.keyed import permutation
 from octavo.numbers.mask_results import SegmentReport
-from octavo.numbers.results import Report
 from octavo.verbs.landcover import tile
 
 TRAIN = 900
@@ -90,9 +89,8 @@ def write_landcover(folder: Path | None = None) -> Path:
     return _whole(folder, [name + end for name in pairs for end in ("_sat.jpg", "_mask.png")], write)
 
 
-def scores_shown(report: Report | SegmentReport) -> str:
+def scores_shown(report: SegmentReport) -> str:
     """Return in a few lines the mIoU of the demo, that of always the commonest class, and the IoU of each class."""
-    assert isinstance(report, SegmentReport)
     miou = "none" if report.miou is None else f"{report.miou:.3f}"
     scored = [c for c in report.per_class if c.scored]
     width = max(len(c.name) for c in scored)

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from octavo.data.classes import load_table
 from octavo.errors import UserError, lookup
-from octavo.networks.description import Description, aligned, describe_member, describe_segmenter
-from octavo.recipe import ClassifyRecipe, Member, Recipe, SegmentRecipe
-
-CLASSES = 50
-"""Number of classes that classifiers are shown with, as the reference's have."""
-CLASSES_UNKNOWN = 7
-"""Number of classes that a segmenter is shown with whose recipe names no table: the reference's."""
+from octavo.recipe import Recipe
+from octavo.tasks.base import task_of
 
 
 def describe(recipe: Recipe, member: str | None = None, classes: int | None = None, depth: int | None = None) -> str:
@@ -38,23 +30,4 @@ def describe(recipe: Recipe, member: str | None = None, classes: int | None = No
     chosen = recipe.networks
     if member is not None:
         chosen = (lookup({m.name: m for m in chosen}, member, "member"),)
-    if isinstance(recipe, SegmentRecipe):
-        table = recipe.data.classes
-        if classes is None:
-            classes = CLASSES_UNKNOWN if table is None else len(load_table(table).trained)
-        found = describe_segmenter(recipe, classes, depth)
-        counts = (f"{n:,}" for n in (found.extractor, found.head, found.parameters))
-        totals = aligned([("segmenter", "backbone", f"head ({classes} classes)", "parameters"), (found.name, *counts)])
-        return f"{totals}\n\n{found.text}\n"
-    assert isinstance(recipe, ClassifyRecipe)
-    classes = classes or CLASSES
-    nets = [describe_member(m, recipe, classes, depth) for m in chosen if isinstance(m, Member)]
-    return "\n\n".join([_totals(nets, classes), *(net.text for net in nets)]) + "\n"
-
-
-def _totals(nets: Sequence[Description], classes: int) -> str:
-    rows = [(n.name, f"{n.features:,}", f"{n.extractor:,}", f"{n.head:,}", f"{n.parameters:,}") for n in nets]
-    if len(rows) > 1:
-        backbones, heads = sum(n.extractor for n in nets), sum(n.head for n in nets)
-        rows.append(("sum", "", f"{backbones:,}", f"{heads:,}", f"{backbones + heads:,}"))
-    return aligned([("member", "features", "extractor", f"head ({classes} classes)", "parameters"), *rows])
+    return task_of(recipe).describe(recipe, chosen, classes, depth)

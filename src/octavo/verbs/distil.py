@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from octavo.engine.folder import RunFolder
 from octavo.engine.identity import DataIdentity, changed_parts
@@ -15,12 +13,10 @@ from octavo.errors import UserError
 from octavo.numbers.speed_results import DistilReport
 from octavo.options import Options
 from octavo.progress import Progress, Say, silent, unsaid
-from octavo.recipe import ClassifyRecipe, load
+from octavo.recipe import Recipe, member_name
+from octavo.tasks.base import task_of
 from octavo.verbs.resuming import place_of, require_taught_by
 from octavo.verbs.training import train
-
-_HOLDOUT = 0.1
-"""Share of the training images held out for a student whose teacher held out folds alone."""
 
 
 def distil(
@@ -55,14 +51,18 @@ def distil(
         UserError: as `train`; a teacher that is a segmenter, isn't finished, knows other classes or was scored on
             other images; with `options.resume` another teacher, student, temperature or weight than then.
     """
-    options = options or Options()
+    task, options = task_of(teacher.recipe), options or Options()
     options = replace(options, out=options.out or place_of(_beside(teacher, student), options))
     own = {name: value for name, value in {"temperature": temperature, "weight": weight}.items() if value is not None}
     before = _begun(options)
     if before:
-        recipe, source = _gone_on(before, teacher, student, own), data
+        require_taught_by(before, teacher)
+        recipe, source = task.resumed_student(before, teacher, student, own), data
     else:
-        recipe, source = recipe_of(teacher, student, overrides, own), data or str(teacher.manifest["data"]["root"])
+        recipe, source = (
+            task.student_recipe(teacher, student, overrides, own),
+            data or str(teacher.manifest["data"]["root"]),
+        )
         options = _inherited(teacher, options, data)
 
     def approve(material: Material, origins: Mapping[str, str]) -> None:
@@ -78,7 +78,7 @@ def distil(
 def _beside(teacher: RunFolder, student: str) -> Path:
     """Return the folder of a student for which none was named."""
     place = teacher.path if teacher.path.name not in ("", "..") else teacher.path.resolve()
-    return place.with_name(f"{place.name}-{_named(student)}")
+    return place.with_name(f"{place.name}-{member_name(student)}")
 
 
 def _begun(options: Options) -> RunFolder | None:
@@ -93,68 +93,7 @@ def _inherited(teacher: RunFolder, options: Options, data: str | None) -> Option
     return options.over({key: kept for key, kept in teacher.manifest.get("options", {}).items() if key in same})
 
 
-def _gone_on(run: RunFolder, teacher: RunFolder, student: str, own: Mapping[str, float]) -> ClassifyRecipe:
-    """Return the recipe of a student to go on with, its teacher where it is now; refuses another than it began as."""
-    recipe, asked = run.recipe_as(ClassifyRecipe), _member(teacher.recipe_as(ClassifyRecipe), student)
-    if not recipe.distil.run:
-        raise UserError(f"{run.path}: is a run that no other teaches; choose another --out")
-    require_taught_by(run, teacher)
-    member = recipe.members[0]
-    if student != member.name and (asked["name"], asked["backbone"]) != (member.name, member.backbone):
-        raise UserError(
-            f"--student {student}: the one in {run.path} is {member.name} ({member.backbone}); name that, or choose "
-            "another --out"
-        )
-    for name, value in own.items():
-        if value != (was := getattr(recipe.distil, name)):
-            raise UserError(f"--{name} {value:g}: {run.path} began with {was:g}; leave it out, or choose another --out")
-    return recipe.taught_in(str(teacher.path.resolve()))
-
-
-def recipe_of(
-    teacher: RunFolder, student: str, overrides: Iterable[str] = (), own: Mapping[str, float] | None = None
-) -> ClassifyRecipe:
-    """Return a teacher's recipe with one member, which learns from it; `own` are its temperature and weight.
-
-    Raises:
-        UserError: the teacher is a segmenter, or what comes of the overrides is no recipe.
-    """
-    recipe = teacher.recipe_as(ClassifyRecipe)
-    member = _member(recipe, student)
-    table: dict[str, Any] = recipe.model_dump(mode="json", exclude_none=True)
-    table["name"] = f"{recipe.name}-{member['name']}"
-    table["description"] = f"{member['name']}, taught by the ensemble of {recipe.name}"
-    table["members"], table["ensemble"] = [member], {"combine": "mean_logit"}
-    # Where the teacher chose epochs on images out of fold, the student has to hold some out.
-    holdout = recipe.data.holdout or (_HOLDOUT if recipe.folds else 0.0)
-    table["data"] |= {"folds": 0, "holdout": holdout}
-    table["augment"] |= {"mixup": 0.0, "cutmix": 0.0}
-    table["distil"] = {"run": str(teacher.path.resolve()), **(own or {})}
-    made = load(table, overrides)
-    assert isinstance(made, ClassifyRecipe)
-    if made.data.stored != recipe.data.stored:
-        return made  # an override says otherwise
-    # The teacher sees images as large as those that it was trained on: the size of its largest member made them.
-    stored = max(recipe.stored_side, made.stored_side)
-    return made.model_copy(update={"data": made.data.model_copy(update={"stored": stored})})
-
-
-def _member(recipe: ClassifyRecipe, student: str) -> dict[str, Any]:
-    """Return the member that `student` names in a teacher's recipe, or a new one of that backbone."""
-    known = {member.backbone: member for member in reversed(recipe.members)}
-    known |= {member.name: member for member in recipe.members}
-    if student in known:
-        return known[student].model_dump(mode="json", exclude_none=True)
-    head = recipe.members[0].head.model_dump(mode="json", exclude_none=True)
-    return {"name": _named(student), "backbone": student, "head": head}
-
-
-def _named(student: str) -> str:
-    """Return a backbone as members and folders may be called: `timm:hf-hub:timm/x` has characters that they can't."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", student.removeprefix("timm:")).lstrip("_.-") or "student"
-
-
-def _require_same_images(teacher: RunFolder, material: Material, recipe: ClassifyRecipe) -> None:
+def _require_same_images(teacher: RunFolder, material: Material, recipe: Recipe) -> None:
     """Refuse data whose validation images aren't the teacher's: the two are compared on them, image by image."""
     then, now = DataIdentity.of_run(teacher), material.identity(recipe)
     found = changed_parts(then, now, "val")

@@ -14,12 +14,12 @@ from octavo.engine.folder import RunFolder
 from octavo.engine.run_results import as_object
 from octavo.errors import NotWritten, UserError, lookup
 from octavo.integrity import sha256_of
-from octavo.looks.look import Drawing, Look
-from octavo.looks.looks import Way, looks_at
-from octavo.looks.subject import Subject, subject_of
+from octavo.looks.look import Drawing, Look, Way
+from octavo.looks.subject import Subject
 from octavo.looks.suspects import LIST
 from octavo.pictures.style import save
 from octavo.progress import Interrupted, Progress, Say, silent, unsaid
+from octavo.tasks.base import subject_of, task_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def explain(
 
     Args:
         run: a finished run.
-        looks: names of looks (see `octavo.looks.looks`); all of them by default.
+        looks: names of looks (see `octavo.tasks`); all of them by default.
         thorough: also those that run networks or take long.
         given: look → keyword arguments of it, such as `{"embedding": {"layer": "vgg16.head.0"}}`.
         device: where networks run: `auto`, `cpu`, `cuda` or `mps`.
@@ -64,7 +64,7 @@ def explain(
     """
     run.require_writable()
     subject = subject_of(run, device, progress=progress, say=say)
-    ways = dict(looks_at(subject))
+    ways = dict(task_of(run.recipe).sections())
     for name in (*looks, *(given or {})):
         lookup(ways, name, f"{run.path}: look")
     ways |= {name: replace(ways[name], draw=partial(ways[name].draw, **words)) for name, words in (given or {}).items()}

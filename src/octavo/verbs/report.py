@@ -8,13 +8,13 @@ from pathlib import Path
 
 from octavo.engine.folder import RunFolder
 from octavo.errors import Damaged, UserError, lookup
-from octavo.looks.look import Look
-from octavo.looks.looks import Way, looks_at
-from octavo.looks.subject import Subject, subject_of
-from octavo.page.beware import beware, plain_reason
+from octavo.looks.look import Look, Way
+from octavo.looks.subject import Subject
+from octavo.page.beware import plain_reason
 from octavo.page.page import Section, render
 from octavo.page.summary import page_of
 from octavo.progress import Interrupted, Progress, Say, silent, unsaid
+from octavo.tasks.base import subject_of, task_of
 from octavo.verbs.explain import again, explain, take_all, taken, told
 from octavo.words import counted
 
@@ -48,7 +48,8 @@ def report(
     """
     run.require_writable()
     subject = subject_of(run, device, progress=progress, say=say)
-    ways = looks_at(subject)
+    task = task_of(run.recipe)
+    ways = task.sections()
     kept = _kept(run, ways, say)
     due = {name: way for name, way in ways.items() if not way.thorough and (refresh or name not in kept)}
     slow = {name: seconds for name, way in due.items() if (seconds := _patience(subject, way)) > PATIENCE}
@@ -61,7 +62,7 @@ def report(
     notes += _lacking(run, [name for name, way in ways.items() if way.thorough and name not in kept], slow, kept)
     # What was kept of a look that fails now may not fit the run any more.
     sections = [kept[name] for name in ways if name in kept and name not in failed]
-    page = page_of(subject, beware(subject), sections, notes)
+    page = page_of(subject, task.summary(subject), sections, notes)
     progress("report", 1, 1)
     return run.write_page(render(page))
 
@@ -82,7 +83,8 @@ def first_picture(run: RunFolder, name: str, others: Sequence[str] = (), device:
     Raises:
         UserError: there is no such look (`others` are what may have been meant too), or it found nothing to draw.
     """
-    ways = looks_at(subject_of(run))
+    subject_of(run)  # raises where the run isn't finished
+    ways = task_of(run.recipe).sections()
     lookup(dict.fromkeys((*ways, *others)), name, f"{run.path}: figure")
     way = ways[name]
     if (path := _first(run, name, way)) is None or not path.is_file():

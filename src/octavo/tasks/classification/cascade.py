@@ -10,7 +10,7 @@ from octavo.engine.hardware import find
 from octavo.engine.sets import first_half, require_clean
 from octavo.errors import UserError
 from octavo.looks.cost import costs_of
-from octavo.looks.subject import ClassifySubject, subject_of
+from octavo.looks.subject import ClassifySubject
 from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.cascade import (
     NEVER,
@@ -26,6 +26,7 @@ from octavo.numbers.cascade import (
 from octavo.numbers.metrics import METRICS, accuracy_of
 from octavo.numbers.speed_results import CascadeReport, CascadeStep
 from octavo.progress import Progress, silent
+from octavo.tasks.base import subject_of
 
 _RULE = (
     "Members are timed here and ordered by the time that each adds; what several share runs once. An image stops at "

@@ -10,11 +10,12 @@ from octavo.engine.infer import AT_ONCE, on_all
 from octavo.engine.restore import batch_of, restore
 from octavo.engine.timing import BATCH, Timing, Turn, time_in_turns, too_busy
 from octavo.errors import UserError
-from octavo.looks.subject import ClassifySubject, subject_of
+from octavo.looks.subject import ClassifySubject
 from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.metrics import METRICS, accuracy_of
 from octavo.numbers.speed_results import PrecisionReport
 from octavo.progress import Progress, silent
+from octavo.tasks.base import subject_of
 
 _RULE = (
     "Every validation image goes through the members in bfloat16 and channels-last order; its answer is set against "

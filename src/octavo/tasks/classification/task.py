@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo.numbers.results import Report
 from octavo.progress import Progress, Say
-from octavo.recipe import ClassifyRecipe, Member, Network
+from octavo.recipe import ClassifyRecipe, Member, Network, Recipe
 from octavo.tasks.base import Task
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.table import Table
     from torch import nn
 
     from octavo.data.store import Pixels
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
     from octavo.engine.job import Job, Prepared
     from octavo.engine.material import Material
     from octavo.engine.member_folder import MemberFolder
+    from octavo.looks.look import Way
+    from octavo.looks.subject import ClassifySubject
     from octavo.networks.loading import Extractor
+    from octavo.numbers.compare_results import Comparison
+    from octavo.page.summary import Summary
 
 
 class Classification(Task):
@@ -110,6 +115,58 @@ class Classification(Task):
         from octavo.tasks.classification.training import result_of
 
         return result_of(run, job, network.name)
+
+    def subject(self, run: RunFolder, device: str, data: str | None, progress: Progress, say: Say) -> ClassifySubject:
+        """Return what is read of a finished run."""
+        from octavo.looks.subject import ClassifySubject
+
+        return ClassifySubject(run, device, data=data, progress=progress, say=say)
+
+    def sections(self) -> dict[str, Way]:
+        """Return the sections of a report by name, in their order."""
+        from octavo.tasks.classification.sections import SECTIONS
+
+        return SECTIONS
+
+    def summary(self, subject: ClassifySubject) -> Summary:
+        """Return what the first screen of a report says."""
+        from octavo.tasks.classification.summary import summary_of
+
+        return summary_of(subject)
+
+    def compare(self, runs: Sequence[RunFolder], names: tuple[str, ...], progress: Progress) -> Comparison:
+        """Return every number of a comparison of finished runs."""
+        from octavo.tasks.classification.comparison import compare
+
+        return compare(runs, names, progress)
+
+    def tables(self, report: Report, every_class: bool) -> list[Table]:
+        """Return a report's numbers as tables for the terminal."""
+        from octavo.numbers.tables import report_tables
+
+        return report_tables(report, every_class=every_class)
+
+    def describe(
+        self, recipe: ClassifyRecipe, networks: Sequence[Member], classes: int | None, depth: int | None
+    ) -> str:
+        """Return networks of a recipe as text."""
+        from octavo.tasks.classification.description import describe
+
+        return describe(recipe, networks, classes, depth)
+
+    def student_recipe(
+        self, teacher: RunFolder, student: str, overrides: Iterable[str], own: Mapping[str, float]
+    ) -> Recipe:
+        """Return the recipe of one member that learns from a run's ensemble."""
+        from octavo.tasks.classification.student_recipe import recipe_of
+
+        return recipe_of(teacher, student, overrides, own)
+
+    def resumed_student(self, run: RunFolder, teacher: RunFolder, student: str, own: Mapping[str, float]) -> Recipe:
+        """Return the recipe of a student whose training is resumed."""
+        from octavo.tasks.classification.student_recipe import resumed
+
+        return resumed(run, teacher, student, own)
 
 
 TASK = Classification()

@@ -14,13 +14,18 @@ from octavo.tasks.base import Task
 if TYPE_CHECKING:
     import numpy as np
     from pytorch_lightning.callbacks import Callback
+    from rich.table import Table
     from torch import nn
 
     from octavo.engine.folder import RunFolder
     from octavo.engine.job import Job, Prepared
     from octavo.engine.material import Material
     from octavo.engine.member_folder import MemberFolder
+    from octavo.looks.look import Way
+    from octavo.looks.subject import SegmentSubject
     from octavo.networks.loading import Extractor
+    from octavo.numbers.compare_results import Comparison
+    from octavo.page.summary import Summary
 
 
 class Segmentation(Task):
@@ -103,6 +108,44 @@ class Segmentation(Task):
 
         spec = recipe.segmenter
         return {f"{spec.name}:start": start_file(spec.start)} if spec.start else {}
+
+    def subject(self, run: RunFolder, device: str, data: str | None, progress: Progress, say: Say) -> SegmentSubject:
+        """Return what is read of a finished run."""
+        from octavo.looks.subject import SegmentSubject
+
+        return SegmentSubject(run, device, data=data, progress=progress, say=say)
+
+    def sections(self) -> dict[str, Way]:
+        """Return the sections of a report by name, in their order."""
+        from octavo.tasks.segmentation.sections import SECTIONS
+
+        return SECTIONS
+
+    def summary(self, subject: SegmentSubject) -> Summary:
+        """Return what the first screen of a report says."""
+        from octavo.tasks.segmentation.summary import summary_of
+
+        return summary_of(subject)
+
+    def compare(self, runs: Sequence[RunFolder], names: tuple[str, ...], progress: Progress) -> Comparison:
+        """Return every number of a comparison of finished runs."""
+        from octavo.tasks.segmentation.comparison import compare
+
+        return compare(runs, names, progress)
+
+    def tables(self, report: SegmentReport, every_class: bool) -> list[Table]:
+        """Return a report's numbers as tables for the terminal."""
+        from octavo.numbers.mask_tables import segment_tables
+
+        return segment_tables(report, every_class=every_class)
+
+    def describe(
+        self, recipe: SegmentRecipe, networks: Sequence[Segmenter], classes: int | None, depth: int | None
+    ) -> str:
+        """Return networks of a recipe as text."""
+        from octavo.tasks.segmentation.description import describe
+
+        return describe(recipe, classes, depth)
 
 
 TASK = Segmentation()
