@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from octavo.data.doctor import resolve
 from octavo.data.masks import paint
 from octavo.data.pairs import read_pairs
 from octavo.errors import UserError
-from octavo.tasks.segmentation.check import MaskReport, check_masks, render_masks, write_proposal
+from octavo.tasks.segmentation.check import MaskReport, check_masks, render_masks
 
 
 def shown(report: MaskReport, width: int = 120) -> str:
@@ -130,7 +131,7 @@ def test_the_proposal_is_written_named_and_taken(tmp_path: Path) -> None:
         Image.fromarray(shades[blocks(number, 3)]).save(root / split / f"{number:04d}_mask.png")
     report = check_masks(root)
     assert not report.ok
-    write_proposal(root / "classes.toml", report.diagnosis)
+    assert check_masks(root, write_classes=root / "classes.toml").ok
     text = (root / "classes.toml").read_text()
     (root / "classes.toml").write_text(text.replace("class 0", "heath"))
     again = check_masks(root)
@@ -138,14 +139,17 @@ def test_the_proposal_is_written_named_and_taken(tmp_path: Path) -> None:
     assert "■ heath" in shown(again)
     assert resolve(read_pairs(root)).table.names == ("heath", "class 1", "class 2")
     with pytest.raises(UserError, match=r"classes\.toml: is there already"):
-        write_proposal(root / "classes.toml", report.diagnosis)
+        check_masks(root, write_classes=root / "classes.toml")
 
 
 def test_nothing_to_propose(land: Path) -> None:
-    with pytest.raises(UserError, match="no table to propose: --classes course or --classes deepglobe"):
-        write_proposal(land / "classes.toml", check_masks(land).diagnosis)
-    with pytest.raises(UserError, match='no table to propose: table "course" reads these masks'):
-        write_proposal(land / "classes.toml", check_masks(land, classes="course").diagnosis)
+    place = land / "classes.toml"
+    found = check_masks(land, write_classes=place)
+    assert found.unwritten == f"{place}: no table to propose: --classes course or --classes deepglobe"
+    with pytest.raises(UserError, match="no table to propose"):
+        found.show(Console(file=StringIO()))
+    found = check_masks(land, classes="course", write_classes=place)
+    assert found.unwritten == f'{place}: no table to propose: table "course" reads these masks'
     assert not (land / "classes.toml").exists()
 
 

@@ -144,4 +144,4 @@ def test_a_segmenter_is_described(run_cli: Octavo, recipe: Path) -> None:
 
 def test_rule_is_for_segmenters(run_cli: Octavo, trained: RunFolder) -> None:
     code, _, err = run_cli("evaluate", trained.path, "--rule", "course")
-    assert code == 2 and err.startswith("error: --rule: is for segmenters")
+    assert code == 2 and err.startswith("error: --rule: means nothing for a classifier's run")

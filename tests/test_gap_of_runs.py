@@ -15,7 +15,7 @@ from octavo.files import write_csv
 from octavo.numbers.results import Interval
 from octavo.numbers.speed_results import DistilReport
 from octavo.page.beware import beware
-from octavo.tasks.base import subject_of
+from octavo.tasks.base import subject_of, task_of
 from octavo.tasks.segmentation.evaluation import regrade_masks
 
 WORDS = "more of a gap than sampling explains"
@@ -37,7 +37,9 @@ def test_a_gap_between_held_out_and_validation_images_is_told(run: RunFolder, ru
     assert code == 0 and WORDS in " ".join(out.split())
     (said,) = [text for text in run.metrics.warnings if WORDS in text]
     assert said.startswith("accuracy of the members' plain mean is 0.") and "40 held-out training images" in said
-    assert any(WORDS in text for text in beware(subject_of(run)).warnings)
+    subject = subject_of(run)
+    findings = task_of(run.recipe).summary(subject).findings
+    assert any(WORDS in text for text in beware(subject, findings).warnings)
 
 
 def test_without_a_gap_nothing_is_said(trained: RunFolder, segmented: RunFolder) -> None:

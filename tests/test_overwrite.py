@@ -119,9 +119,10 @@ def test_files_are_refused_before_anything_is_computed(
     def computed(*_: object, **__: object) -> None:
         pytest.fail("something was computed")
 
-    for place in ("evaluate.evaluate", "predict.predict", "score.score", "score_masks.score_masks", "compare.compared",
-                  "check_masks.check_masks"):  # fmt: skip
-        monkeypatch.setattr(f"octavo.verbs.{place}", computed)
+    for place in ("tasks.classification.evaluation.evaluate", "tasks.classification.prediction.predict",
+                  "tasks.classification.score.score", "tasks.segmentation.score.score_masks", "verbs.compare.compared",
+                  "tasks.segmentation.check.report_on"):  # fmt: skip
+        monkeypatch.setattr(f"octavo.{place}", computed)
     for number, (line, suffix) in enumerate(FILES.items()):
         folder = tmp_path / str(number)
         folder.mkdir()

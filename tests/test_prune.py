@@ -16,9 +16,8 @@ from octavo.errors import UserError
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.prune import pruned
 from octavo.numbers.results import Report
-from octavo.page.beware import beware
 from octavo.page.summary import page_of
-from octavo.tasks.base import subject_of
+from octavo.tasks.base import subject_of, task_of
 from octavo.tasks.classification.evaluation import regrade
 from octavo.tasks.classification.prune import prune
 
@@ -89,7 +88,7 @@ def test_of_a_run(trained: RunFolder, tmp_path: Path, run_cli: Octavo) -> None:
     assert after.ensemble.metrics["accuracy"].value == alone.metrics["accuracy"].value
     assert after.ensemble.metrics["accuracy"].value == report.steps[-1].accuracy.value
     subject = subject_of(run)
-    page = page_of(subject, beware(subject), ())
+    page = page_of(subject, task_of(run.recipe).summary(subject), ())
     facts = {fact.label: fact.text for fact in page.facts}
     idle = ", ".join(name for name in weights if name != left)
     assert page.lead.startswith("An ensemble of 3 networks, 1 of which has a weight, trained")
@@ -97,7 +96,7 @@ def test_of_a_run(trained: RunFolder, tmp_path: Path, run_cli: Octavo) -> None:
     run.unprune()
     run.ensemble = replace(run.ensemble, weights=(0.5, 0.5, 0.0))
     run.prune(replace(run.ensemble, weights=(0.0, 1.0, 0.0)))
-    facts = {fact.label: fact.text for fact in page_of(subject, beware(subject), ()).facts}
+    facts = {fact.label: fact.text for fact in page_of(subject, task_of(run.recipe).summary(subject), ()).facts}
     first, _, last = run.ensemble.names
     assert facts["networks"].endswith(f"; without a weight: {last}; pruned: {first}")
 

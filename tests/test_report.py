@@ -29,7 +29,7 @@ from octavo.page.beware import Beware, beware
 from octavo.page.page import Page
 from octavo.page.summary import page_of
 from octavo.run import Run
-from octavo.tasks.base import subject_of
+from octavo.tasks.base import subject_of, task_of
 from octavo.tasks.classification.evaluation import regrade
 from octavo.tasks.classification.sections import SECTIONS as CLASSIFY
 from octavo.verbs import report as verb
@@ -71,7 +71,8 @@ def grade_with(run: RunFolder, **changes: object) -> None:
 
 
 def found(run: RunFolder) -> Beware:
-    return beware(subject_of(run))
+    subject = subject_of(run)
+    return beware(subject, task_of(run.recipe).summary(subject).findings)
 
 
 def manifest_with(run: RunFolder, **data: object) -> None:
@@ -110,7 +111,7 @@ def _root(run: RunFolder) -> str:
 
 def test_first_screen_of_a_segmenter(scenes: RunFolder) -> None:
     subject = subject_of(scenes)
-    page = page_of(subject, beware(subject), ())
+    page = page_of(subject, task_of(scenes.recipe).summary(subject), ())
     numbers = scenes.metrics
     assert isinstance(numbers, SegmentReport)
     headline = page.headlines[0]

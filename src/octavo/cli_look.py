@@ -18,8 +18,8 @@ from octavo.terminal import (
     SetOption,
     WeightsOption,
     console,
+    given_options,
     progress_shown,
-    refuse,
 )
 
 look_app = typer.Typer(rich_markup_mode=None)
@@ -27,6 +27,7 @@ look_app = typer.Typer(rich_markup_mode=None)
 
 @look_app.command()
 def check(
+    context: typer.Context,
     data: Annotated[str, typer.Argument(help="Folder of images (and masks), CSV file, or torchvision:NAME.")],
     layout: LayoutOption = None,
     columns: ColumnsOption = None,
@@ -43,56 +44,22 @@ def check(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Say what a data folder is: layout, classes, sizes, broken files, duplicates; masks are examined."""
-    from octavo.data.torchvision_data import holds_masks
-    from octavo.overwrite import require_writable
-    from octavo.tasks.segmentation.check import PROPOSAL
+    from octavo.tasks.base import recognised
 
-    if write_classes:
-        require_writable(write_classes, PROPOSAL, overwrite=overwrite, option="--write-classes", inputs=[Path(data)])
-    if holds_masks(data, layout, columns):
-        refuse({"--labels": labels}, "images with masks")
-        _check_masks(data, layout, columns, cache, classes, tolerant, leaks, write_classes, overwrite)
-        return
-    refuse({"--classes": classes, "--tolerant": tolerant, "--write-classes": write_classes}, "images in classes")
-    from octavo.tasks.classification.check import check as run_check
-    from octavo.tasks.classification.check import render
-
+    task = recognised(data, layout, columns)
+    own = task.accepted("check", given_options(context, "check"))
     with progress_shown() as progress:
-        report = run_check(data, layout, columns, labels=labels, cache=cache, leaks=leaks, progress=progress)
-    render(report, console())
-    if not report.ok:
-        raise typer.Exit(1)
-
-
-def _check_masks(
-    data: str,
-    layout: str | None,
-    columns: str | None,
-    cache: Path | None,
-    classes: str | None,
-    tolerant: bool,
-    leaks: bool | None,
-    write: Path | None,
-    overwrite: bool,
-) -> None:
-    from octavo.tasks.segmentation.check import check_masks, render_masks, write_proposal
-
-    with progress_shown() as progress:
-        report = check_masks(
+        report = task.check(
             data,
-            layout,
-            columns,
-            classes=classes,
-            tolerant=tolerant,
-            write=write,
-            overwrite=overwrite,
+            layout=layout,
+            columns=columns,
             cache=cache,
             leaks=leaks,
+            overwrite=overwrite,
             progress=progress,
+            **own,
         )
-    render_masks(report, console())
-    if write and not report.todo:
-        write_proposal(write, report.diagnosis, overwrite=overwrite)  # says why there is none
+    report.show(console())
     if not report.ok:
         raise typer.Exit(1)
 

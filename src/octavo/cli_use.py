@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,11 +17,10 @@ from octavo.terminal import (
     OverwriteOption,
     RunArgument,
     SkipOption,
+    given_options,
     progress_shown,
-    refuse,
     show,
     show_look,
-    show_masks,
     show_score,
 )
 from octavo.words import counted
@@ -42,6 +40,7 @@ SetsOption = Annotated[str, typer.Option("--sets", help="How sets are made: lac 
 
 @use_app.command()
 def evaluate(
+    context: typer.Context,
     run: RunArgument,
     data: DataOption = None,
     split: Annotated[str | None, typer.Option("--split", help="val, test or holdout; val by default.")] = None,
@@ -69,28 +68,18 @@ def evaluate(
     from octavo.files import write_atomic
     from octavo.numbers.mask_results import read_report
     from octavo.overwrite import parsed_by, require_writable
-    from octavo.recipe import SegmentRecipe
+    from octavo.tasks.base import task_of
 
     folder = RunFolder.open(run)
+    task = task_of(folder.recipe)
+    own = task.accepted("evaluate", given_options(context, "evaluate"))
+    if own.pop("cost", False) and (data or split not in (None, "val")):
+        raise UserError("--cost: is of the run's own validation images; leave --data and --split out")
     out = out and require_writable(out, parsed_by("report of an evaluation", read_report), overwrite=overwrite)
     given: dict[str, Any] = {"data": data, "split": split, "layout": layout, "columns": columns}
-    given |= {"device": device, "cache": cache}
+    given |= {"device": device, "cache": cache, "skip_broken": skip_broken}
     with progress_shown() as progress:
-        if isinstance(folder.recipe, SegmentRecipe):
-            from octavo.tasks.segmentation.evaluation import evaluate_masks
-
-            of_classes = {"--score-like-reference": like_reference, "--coverage": coverage, "--cost": cost}
-            refuse(of_classes, "a segmenter's run")
-            report = evaluate_masks(folder, **given, skip_broken=skip_broken, rule=rule, progress=progress)
-        else:
-            from octavo.tasks.classification.evaluation import evaluate as run_evaluation
-
-            if rule:
-                raise UserError("--rule: is for segmenters; a classifier's accuracy has one rule")
-            given |= {"skip_broken": skip_broken, "like_reference": like_reference, "coverage": coverage, "sets": sets}
-            if cost and (data or split not in (None, "val")):
-                raise UserError("--cost: is of the run's own validation images; leave --data and --split out")
-            report = run_evaluation(folder, **given, progress=progress)
+        report = task.evaluate(folder, **given, **own, progress=progress)
     show(report, all_classes)
     if out:
         write_atomic(out, report.to_json().encode())
@@ -112,6 +101,7 @@ def _show_cost(folder: RunFolder, device: str) -> None:
 
 @use_app.command()
 def predict(
+    context: typer.Context,
     run: RunArgument,
     images: Annotated[list[Path], typer.Argument(help="Image files and folders.")],
     out: Annotated[Path, typer.Option("--out", help="CSV file to write, or for masks a folder.")],
@@ -136,63 +126,29 @@ def predict(
 ) -> None:
     """Label images: a CSV with the header image_id,label, or a mask an image. Exit code 1: some couldn't be read."""
     from octavo.engine.folder import RunFolder
-    from octavo.recipe import SegmentRecipe
+    from octavo.tasks.base import task_of
 
     folder = RunFolder.open(run)
-    if isinstance(folder.recipe, SegmentRecipe):
-        from octavo.tasks.segmentation.prediction import predict_masks
-
-        of_classes = {
-            "--probabilities": probabilities,
-            "--member": member,
-            "--coverage": coverage,
-            "--cascade": cascaded,
-        }
-        refuse(of_classes, "a segmenter's run")
-        chosen: dict[str, Any] = {"ids": ids, "overlay": overlay, "flips": flips, "window": window, "overlap": overlap}
-        chosen |= {"overwrite": overwrite}
-        with progress_shown() as progress:
-            masks = predict_masks(
-                folder, images, out, device=device, scales=tuple(scales or ()), progress=progress, **chosen
-            )
-        _told(len(masks.masks), out, masks.errors, masks.errors_path, masks.notes, "predicted")
-        return
-    from octavo.tasks.classification.prediction import errors_path, require_place
-    from octavo.tasks.classification.prediction import predict as run_prediction
-
-    of_masks = {"--overlay": overlay, "--flips": flips, "--scale": scales, "--window": window, "--overlap": overlap}
-    refuse(of_masks, "a classifier's run")
-    require_place(out, folder, images, overwrite=overwrite)
+    task = task_of(folder.recipe)
+    own = task.accepted("predict", given_options(context, "predict"))
     with progress_shown() as progress:
-        found = run_prediction(
-            folder,
-            images,
-            device=device,
-            member=member,
-            coverage=coverage,
-            sets=sets,
-            cascaded=cascaded,
-            progress=progress,
+        written = task.write_predictions(
+            folder, images, out, ids=ids, device=device, overwrite=overwrite, progress=progress, **own
         )
-    found.write(out, ids=ids, probabilities=probabilities, overwrite=overwrite)
-    if found.stopped and found.files:
-        typer.echo(f"images that stopped at: {', '.join(f'{name} {n:,}' for name, n in found.stopped.items())}")
-    _told(len(found.files), out, found.errors, errors_path(out), [found.unread] if found.unread else [])
-
-
-def _told(
-    count: int, out: Path, errors: Mapping[str, str], errors_file: Path, notes: Sequence[str] = (), verb: str = "read"
-) -> None:
-    for note in notes:
+    for line in written.lines:
+        typer.echo(line)
+    for note in written.notes:
         typer.echo(f"note: {note}", err=True)
-    typer.echo(f"{counted(count, 'image')} → {out}")
-    if errors:
-        typer.echo(f"{counted(len(errors), 'file')} could not be {verb} → {errors_file}", err=True)
+    typer.echo(f"{counted(written.count, 'image')} → {out}")
+    if written.errors:
+        lost = f"{counted(written.errors, 'file')} could not be {written.verb}"
+        typer.echo(f"{lost} → {written.errors_file}", err=True)
         raise typer.Exit(1)
 
 
 @use_app.command()
 def score(
+    context: typer.Context,
     predictions: Annotated[Path, typer.Argument(help="CSV with image_id,label, or a folder of masks; any tool's.")],
     truth: Annotated[str, typer.Option("--truth", help="Folder of labelled images, of images and masks, or CSV.")],
     split: Annotated[str | None, typer.Option("--split", help="Part of the truth; val where there is one.")] = None,
@@ -214,40 +170,16 @@ def score(
 ) -> None:
     """Score any predictions against the truth: a CSV of labels, or a folder of masks under every known rule."""
     from octavo.files import write_atomic
-    from octavo.numbers.mask_results import MaskScore
-    from octavo.numbers.results import Score
     from octavo.overwrite import parsed_by, require_writable
+    from octavo.tasks.base import scoring
 
-    if not predictions.exists():
-        raise UserError(f"{predictions}: no such file or folder; expected a CSV of labels, or a folder of masks")
-    kind = parsed_by("score", (MaskScore if predictions.is_dir() else Score).from_json)
-    read = [predictions, Path(truth)]
+    task = scoring(predictions)
+    own = task.accepted("score", given_options(context, "score"))
+    kind, read = parsed_by("score", task.score_type.from_json), [predictions, Path(truth)]
     out = out and require_writable(out, kind, overwrite=overwrite, inputs=read, data=read)
-    missing: Literal["wrong", "refuse"] = "wrong" if missing_wrong else "refuse"
-    if predictions.is_dir():
-        refuse({"--extra-classes": extra_classes}, "a folder of masks")
-        from octavo.tasks.segmentation.score import score_masks
-
-        with progress_shown() as progress:
-            result = score_masks(
-                predictions,
-                truth,
-                classes=classes,
-                tolerant=tolerant,
-                rule=rule,
-                split=split,
-                layout=layout,
-                columns=columns,
-                missing=missing,
-                progress=progress,
-            )
-        show_masks(result)
-    else:
-        from octavo.tasks.classification.score import score as run_score
-
-        refuse({"--classes": classes, "--rule": rule, "--tolerant": tolerant}, "a CSV of labels")
-        named: dict[str, Any] = {"split": split, "layout": layout, "columns": columns}
-        result = run_score(predictions, truth, missing=missing, extra_classes=extra_classes, **named)
-        show_score(result)
+    given = {"split": split, "layout": layout, "columns": columns, "missing": "wrong" if missing_wrong else "refuse"}
+    with progress_shown() as progress:
+        result = task.score(predictions, truth, progress, **given, **own)
+    show_score(task, result)
     if out:
         write_atomic(out, result.to_json().encode())

@@ -37,17 +37,9 @@ class Members(Mapping[str, "nn.Module"]):
         if name not in self._loaded:
             if name not in self._names:
                 raise KeyError(name)
-            from octavo.engine.hardware import find
+            from octavo.tasks.base import task_of
 
-            device = find(self._device).device
-            if self._folder.recipe.task == "segment":
-                from octavo.tasks.segmentation.restore import restore_segmenter
-
-                self._loaded[name] = restore_segmenter(self._folder, device).net
-            else:
-                from octavo.engine.restore import restore
-
-                self._loaded[name] = restore(self._folder, name, device).net
+            self._loaded[name] = task_of(self._folder.recipe).network(self._folder, name, self._device)
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -120,23 +112,24 @@ class Run:
     @property
     def weights(self) -> dict[str, float]:
         """Each member's share in the ensemble; they sum to one."""
-        if self.recipe.task == "segment":
-            return dict.fromkeys(self.members, 1.0)
-        ensemble = self._files.ensemble
-        return dict(zip(ensemble.names, ensemble.weights, strict=True))
+        from octavo.tasks.base import task_of
+
+        return task_of(self.recipe).shares(self._files)
 
     def evaluate(self, data: str | Path | None = None, **options: Any) -> Report | SegmentReport:
         """Grade the run on its own validation images or on other `data`.
 
-        See `octavo.tasks.classification.evaluation` and, for segmenters, `octavo.tasks.segmentation.evaluation`.
+        `options` are those of `octavo evaluate`: split, layout, columns, cache, skip_broken and progress, and of
+        classifiers like_reference, coverage and sets, of segmenters rule.
+
+        Raises:
+            UserError: an unfinished run, a split that isn't there, data that can't be used, an option of another task.
         """
-        if self.recipe.task == "segment":
-            from octavo.tasks.segmentation.evaluation import evaluate_masks
+        from octavo.tasks.base import flags_of, task_of
 
-            return evaluate_masks(self._files, data=data, device=self._device, **options)
-        from octavo.tasks.classification.evaluation import evaluate
-
-        return evaluate(self._files, data=data, device=self._device, **options)
+        task, of_some = task_of(self.recipe), flags_of("evaluate")
+        own = task.accepted("evaluate", {name: options.pop(name) for name in [*options] if name in of_some})
+        return task.evaluate(self._files, data=data, device=self._device, **options, **own)
 
     def predict(
         self,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from octavo.numbers.results import Report, Score
     from octavo.numbers.speed_results import DistilReport
     from octavo.progress import Progress
+    from octavo.tasks.base import Task
 
 RecipeArgument = Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.")]
@@ -71,11 +72,9 @@ def show(report: Report | SegmentReport, all_classes: bool) -> None:
     show_rule(f"{report.rule} {report.power}".strip(), report.warnings)
 
 
-def show_score(score: Score) -> None:
+def show_score(task: Task, score: Score | MaskScore) -> None:
     """Print the tables of a score, the rule by which they were made, and what to beware of."""
-    from octavo.numbers.tables import score_tables
-
-    print_tables(score_tables(score))
+    print_tables(task.score_tables(score))
     show_rule(score.rule, score.warnings)
 
 
@@ -149,14 +148,6 @@ def sized(path: Path) -> str:
     return f"{path} ({_mebibytes(path.stat().st_size)} MiB)"
 
 
-def show_masks(score: MaskScore) -> None:
-    """Print the mIoU card of masks, their classes, the rule of the headline, and what to beware of."""
-    from octavo.numbers.mask_tables import mask_score_tables
-
-    print_tables(mask_score_tables(score))
-    show_rule(score.report.rule, score.report.warnings)
-
-
 def show_look(look: Look) -> None:
     """Print the tables of a look at a run, and what it sees."""
     from rich.markup import escape
@@ -182,6 +173,19 @@ def refuse(options: Mapping[str, object], what: str) -> None:
     for name, value in options.items():
         if value:
             raise UserError(f"{name}: means nothing for {what}; leave it away")
+
+
+def given_options(context: typer.Context, command: str) -> dict[str, Any]:
+    """Return those options of a command that not every task has and that were given, as Python names them."""
+    from octavo.tasks.base import flags_of
+
+    given = {name for name in flags_of(command) if name in context.params}
+    return {name: context.params[name] for name in given if _source(context, name) != "DEFAULT"}
+
+
+def _source(context: typer.Context, name: str) -> str:
+    source = context.get_parameter_source(name)
+    return source.name if source else "DEFAULT"
 
 
 def console() -> Console:

@@ -152,7 +152,7 @@ class ClassifySubject(Subject):
     @property
     def idle(self) -> list[str]:
         """Names of the members without a weight."""
-        used = self.ensemble.used
+        used = self.run.ensemble.used
         return [name for name in self.members if name not in used]
 
     @cached_property

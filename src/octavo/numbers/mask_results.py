@@ -124,6 +124,16 @@ class MaskScore(Result):
     table: str
     """The table of classes by which they were read."""
 
+    @property
+    def rule(self) -> str:
+        """How the headline was made."""
+        return self.report.rule
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader must know before trusting the numbers."""
+        return self.report.warnings
+
 
 def report_of(value: Mapping[str, Any], where: str = "metrics.json") -> Report | SegmentReport:
     """Return the report that a JSON object holds, of either task.

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from octavo.errors import UserError
 from octavo.numbers.results import Result
@@ -19,6 +20,7 @@ from octavo.registry import TASKS, task_named
 if TYPE_CHECKING:
     import numpy as np
     from pytorch_lightning.callbacks import Callback
+    from rich.console import Console
     from rich.table import Table
     from torch import nn
 
@@ -33,6 +35,58 @@ if TYPE_CHECKING:
     from octavo.page.summary import Summary
 
 
+@dataclass(frozen=True)
+class OwnOptions:
+    """Options of a command that this task has, and others may lack.
+
+    Attributes:
+        of: what the command is then given, such as `a segmenter's run`.
+        flags: option as Python names it → as the command line does.
+    """
+
+    of: str
+    flags: Mapping[str, str]
+
+    @classmethod
+    def named(cls, of: str, *names: str, **flags: str) -> OwnOptions:
+        """Return options by their names in Python; `flags` are those that the command line calls otherwise."""
+        return cls(of, {name: f"--{name.replace('_', '-')}" for name in names} | flags)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `octavo predict` wrote.
+
+    Attributes:
+        count: images with a prediction.
+        errors: files without one.
+        errors_file: where the reasons are.
+        verb: what could not be done with those.
+        lines: what else there is to say of the predictions.
+        notes: what a user must know of how they were made.
+    """
+
+    count: int
+    errors: int
+    errors_file: Path
+    verb: str = "read"
+    lines: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Checked(Protocol):
+    """What `octavo check` found."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether training would start."""
+        ...
+
+    def show(self, console: Console) -> None:
+        """Show it on the terminal."""
+        ...
+
+
 class Task(ABC):
     """One task.
 
@@ -40,11 +94,15 @@ class Task(ABC):
         name: what recipes and runs call it.
         recipe_type: what a recipe of it may say.
         report_type: what `metrics.json` of a run of it holds.
+        score_type: what scoring predictions gives.
+        options: command → options of its own; those of other tasks are refused.
     """
 
     name: ClassVar[str]
     recipe_type: ClassVar[type[Recipe]]
     report_type: ClassVar[type[Result]]
+    score_type: ClassVar[type[Result]]
+    options: ClassVar[Mapping[str, OwnOptions]]
 
     @abstractmethod
     def load_data(
@@ -101,6 +159,86 @@ class Task(ABC):
             progress: told how far it is.
             say: told what isn't there.
         """
+
+    @abstractmethod
+    def recognises(self, data: str, layout: str | None, columns: str | None) -> bool:
+        """Tell whether data are what this task is trained on, by looking at them."""
+
+    @abstractmethod
+    def scores(self, predictions: Path) -> bool:
+        """Tell whether a file or folder holds predictions of this task."""
+
+    @abstractmethod
+    def check(self, data: str, **given: Any) -> Checked:
+        """Return what data are and what is wrong with them; `given` are options of `octavo check`.
+
+        Raises:
+            UserError: nothing can be told of them.
+        """
+
+    @abstractmethod
+    def network(self, run: RunFolder, name: str, device: str) -> nn.Module:
+        """Return a trained network of a run, in eval mode.
+
+        Raises:
+            UserError: it isn't trained yet.
+        """
+
+    @abstractmethod
+    def shares(self, run: RunFolder) -> dict[str, float]:
+        """Return each network's share in a run's answer; they sum to one."""
+
+    @abstractmethod
+    def evaluate(self, run: RunFolder, **given: Any) -> Any:
+        """Return the numbers of a finished run on its own images or on others; `given` are those of `octavo evaluate`.
+
+        Raises:
+            UserError: an unfinished run, a split that isn't there, data that can't be used.
+        """
+
+    @abstractmethod
+    def write_predictions(
+        self,
+        run: RunFolder,
+        images: Sequence[Path],
+        out: Path,
+        *,
+        ids: bool,
+        device: str,
+        overwrite: bool,
+        progress: Progress,
+        **given: Any,
+    ) -> Written:
+        """Write what a finished run says of images to `out`; `given` are options of `octavo predict`.
+
+        Raises:
+            UserError: no images, an unfinished run, or something else in the way of what is written.
+        """
+
+    @abstractmethod
+    def score(self, predictions: Path, truth: str, progress: Progress, **given: Any) -> Any:
+        """Return how predictions compare with the truth; `given` are options of `octavo score`.
+
+        Raises:
+            UserError: predictions or a truth that can't be read, or that don't belong to each other.
+        """
+
+    @abstractmethod
+    def score_tables(self, score: Any) -> list[Table]:
+        """Return a score's numbers as tables for the terminal."""
+
+    def accepted(self, command: str, given: Mapping[str, object]) -> dict[str, Any]:
+        """Return options that were given for a command, all of which this task has.
+
+        Raises:
+            UserError: the first that is another task's.
+        """
+        own = self.options[command]
+        for name in given:
+            if name not in own.flags:
+                flag = flags_of(command).get(name, f"--{name.replace('_', '-')}")
+                raise UserError(f"{flag}: means nothing for {own.of}; leave it away")
+        return dict(given)
 
     @abstractmethod
     def subject(self, run: RunFolder, device: str, data: str | None, progress: Progress, say: Say) -> Any:
@@ -198,6 +336,27 @@ class Task(ABC):
 def task_of(recipe: Recipe) -> Task:
     """Return the task of a recipe."""
     return cast(Task, task_named(recipe.task))
+
+
+def flags_of(command: str) -> dict[str, str]:
+    """Return the options of a command that some task has for itself: as Python and as the command line names them."""
+    return {name: flag for task in tasks().values() for name, flag in task.options[command].flags.items()}
+
+
+def recognised(data: str, layout: str | None = None, columns: str | None = None) -> Task:
+    """Return the task that data are of; what no other recognises is taken for images in classes."""
+    return next((task for task in tasks().values() if task.recognises(data, layout, columns)), tasks()["classify"])
+
+
+def scoring(predictions: Path) -> Task:
+    """Return the task that predictions are of.
+
+    Raises:
+        UserError: there is no such file or folder.
+    """
+    if found := next((task for task in tasks().values() if task.scores(predictions)), None):
+        return found
+    raise UserError(f"{predictions}: no such file or folder; expected a CSV of labels, or a folder of masks")
 
 
 def subject_of(

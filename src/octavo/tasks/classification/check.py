@@ -75,6 +75,10 @@ class CheckReport(Section):
         """Whether training can start without `--skip-broken`."""
         return not (self.errors or self.broken)
 
+    def show(self, console: Console) -> None:
+        """Show it on the terminal."""
+        render(self, console)
+
 
 def check(
     data: str | Path,

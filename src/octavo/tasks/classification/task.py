@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from octavo.numbers.results import Report
+from octavo.numbers.results import Report, Score
 from octavo.progress import Progress, Say
 from octavo.recipe import ClassifyRecipe, Member, Network, Recipe
-from octavo.tasks.base import Task
+from octavo.tasks.base import OwnOptions, Task, Written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,20 @@ if TYPE_CHECKING:
     from octavo.networks.loading import Extractor
     from octavo.numbers.compare_results import Comparison
     from octavo.page.summary import Summary
+    from octavo.tasks.classification.check import CheckReport
+
+
+OPTIONS = {
+    "check": OwnOptions.named("images in classes", "labels"),
+    "evaluate": OwnOptions.named(
+        "a classifier's run", "coverage", "sets", "cost", like_reference="--score-like-reference"
+    ),
+    "predict": OwnOptions.named(
+        "a classifier's run", "probabilities", "member", "coverage", "sets", cascaded="--cascade"
+    ),
+    "score": OwnOptions.named("a CSV of labels", "extra_classes"),
+}
+"""Command → its options that segmentation, say, lacks."""
 
 
 class Classification(Task):
@@ -34,6 +48,8 @@ class Classification(Task):
     name = "classify"
     recipe_type = ClassifyRecipe
     report_type = Report
+    score_type = Score
+    options = OPTIONS
 
     def load_data(
         self,
@@ -115,6 +131,76 @@ class Classification(Task):
         from octavo.tasks.classification.training import result_of
 
         return result_of(run, job, network.name)
+
+    def recognises(self, data: str, layout: str | None, columns: str | None) -> bool:
+        """Tell whether data are images in classes: those that aren't images with masks."""
+        from octavo.data.torchvision_data import holds_masks
+
+        return not holds_masks(data, layout, columns)
+
+    def scores(self, predictions: Path) -> bool:
+        """Tell whether predictions are a CSV file of labels."""
+        return predictions.exists() and not predictions.is_dir()
+
+    def check(self, data: str, *, overwrite: bool = False, **given: Any) -> CheckReport:
+        """Look at every image; see `tasks.classification.check`."""
+        from octavo.tasks.classification.check import check
+
+        return check(data, **given)
+
+    def network(self, run: RunFolder, name: str, device: str) -> nn.Module:
+        """Return a trained member: images float [B,3,S,S], normalised, → logits [B,C]."""
+        from octavo.engine.hardware import find
+        from octavo.engine.restore import restore
+
+        return restore(run, name, find(device).device).net
+
+    def shares(self, run: RunFolder) -> dict[str, float]:
+        """Return each member's weight in the ensemble."""
+        return dict(zip(run.ensemble.names, run.ensemble.weights, strict=True))
+
+    def evaluate(self, run: RunFolder, **given: Any) -> Report:
+        """Grade a run; see `tasks.classification.evaluation`."""
+        from octavo.tasks.classification.evaluation import evaluate
+
+        return evaluate(run, **given)
+
+    def write_predictions(
+        self,
+        run: RunFolder,
+        images: Sequence[Path],
+        out: Path,
+        *,
+        ids: bool,
+        device: str,
+        overwrite: bool,
+        progress: Progress,
+        probabilities: bool = False,
+        **given: Any,
+    ) -> Written:
+        """Write a CSV of labels; see `tasks.classification.prediction`."""
+        from octavo.tasks.classification.prediction import errors_path, predict, require_place
+
+        require_place(out, run, images, overwrite=overwrite)
+        found = predict(run, images, device=device, progress=progress, **given)
+        found.write(out, ids=ids, probabilities=probabilities, overwrite=overwrite)
+        stopped = found.stopped if found.files else None
+        counts = ", ".join(f"{name} {n:,}" for name, n in (stopped or {}).items())
+        lines = (f"images that stopped at: {counts}",) if stopped else ()
+        notes = (found.unread,) if found.unread else ()
+        return Written(len(found.files), len(found.errors), errors_path(out), lines=lines, notes=notes)
+
+    def score(self, predictions: Path, truth: str, progress: Progress, **given: Any) -> Score:
+        """Score a CSV of labels; see `tasks.classification.score`."""
+        from octavo.tasks.classification.score import score
+
+        return score(predictions, truth, **given)
+
+    def score_tables(self, score: Score) -> list[Table]:
+        """Return a score's numbers as tables for the terminal."""
+        from octavo.numbers.tables import score_tables
+
+        return score_tables(score)
 
     def subject(self, run: RunFolder, device: str, data: str | None, progress: Progress, say: Say) -> ClassifySubject:
         """Return what is read of a finished run."""

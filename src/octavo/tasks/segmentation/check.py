@@ -74,11 +74,22 @@ class MaskReport:
     near: tuple[Near, ...] = ()
     unread: str = ""
     todo: tuple[str, ...] = ()
+    unwritten: str = ""
 
     @property
     def ok(self) -> bool:
         """Whether training can start without `--skip-broken`."""
         return not (self.errors or self.broken)
+
+    def show(self, console: Console) -> None:
+        """Show it on the terminal.
+
+        Raises:
+            UserError: in the end, a table of classes was to be written, and there is none to propose.
+        """
+        render_masks(self, console)
+        if self.unwritten:
+            raise UserError(self.unwritten)
 
 
 def check_masks(
@@ -88,7 +99,7 @@ def check_masks(
     *,
     classes: str | None = None,
     tolerant: bool = False,
-    write: Path | None = None,
+    write_classes: Path | None = None,
     overwrite: bool = False,
     cache: Path | None = None,
     leaks: bool | None = None,
@@ -102,7 +113,8 @@ def check_masks(
         columns: what is what in a table of images and masks, if that can't be, as in `image=img,mask=gt`.
         classes: table of classes, a shipped one's name or a TOML file.
         tolerant: whether each channel of the masks counts as 255 from 128 on, else as 0.
-        write: TOML file to write the proposed table of classes to, if there is one; the report is then by that table.
+        write_classes: TOML file to write the proposed table of classes to, if there is one; the report is then by
+            that table.
         overwrite: whether a file of that name is replaced.
         cache: folder for decoded images.
         leaks: whether to look for images that are nearly the same; None: unless that takes long.
@@ -112,17 +124,24 @@ def check_masks(
         UserError: when nothing can be told: no such folder, no known layout, a table of classes that can't be read, a
             file to write that is there already.
     """
+    place = None
+    if write_classes:
+        option = {"overwrite": overwrite, "option": "--write-classes", "inputs": [Path(data)]}
+        place = require_writable(write_classes, PROPOSAL, **option)
     pairs = torchvision_data.read_pairs(data, layout, columns, strict=False, cache=cache, progress=progress)
-    todo: tuple[str, ...] = ()
-    if write:
+    todo, unwritten = (), ""
+    if write_classes and place:
         found = _diagnosed(pairs, classes, tolerant, progress)
         if found.proposal:
-            write_proposal(write, found, overwrite=overwrite)
-            todo = _todo(pairs, layout, columns, tolerant, write)
-            classes = str(write)
+            write_atomic(place, found.proposal.encode())
+            todo = _todo(pairs, layout, columns, tolerant, write_classes)
+            classes = str(write_classes)
+        else:
+            unwritten = _nothing_proposed(write_classes, found)
     found = report_on(pairs, classes, tolerant, progress)
     near, unlooked = near_duplicates(pairs, pairs.splits, open_cache(cache), leaks, progress)
-    return replace(found, near=near, warnings=(*found.warnings, *filter(None, [unlooked])), todo=todo)
+    warnings = (*found.warnings, *filter(None, [unlooked]))
+    return replace(found, near=near, warnings=warnings, todo=todo, unwritten=unwritten)
 
 
 def _todo(pairs: Pairs, layout: str | None, columns: str | None, tolerant: bool, table: Path) -> tuple[str, ...]:
@@ -201,19 +220,12 @@ def _division(pairs: Pairs, found: Diagnosis, broken: Sequence[int]) -> tuple[tu
         return (str(error),), ()
 
 
-def write_proposal(path: Path, diagnosis: Diagnosis, *, overwrite: bool = False) -> None:
-    """Write the table of classes that the doctor proposes as TOML, to be looked through and named.
-
-    Raises:
-        UserError: when there is none to propose, or without `overwrite` a file of this name is there already.
-    """
-    if not diagnosis.proposal:
-        names = " or ".join(f"--classes {name}" for name in diagnosis.candidates)
-        decoder = diagnosis.decoder
-        known = f'table "{decoder.table.name}" reads these masks' if decoder else names or diagnosis.form
-        raise UserError(f"{path}: no table to propose: {known}")
-    place = require_writable(path, PROPOSAL, overwrite=overwrite, option="--write-classes")
-    write_atomic(place, diagnosis.proposal.encode())
+def _nothing_proposed(path: Path, diagnosis: Diagnosis) -> str:
+    """Return why there is no table of classes to write."""
+    names = " or ".join(f"--classes {name}" for name in diagnosis.candidates)
+    decoder = diagnosis.decoder
+    known = f'table "{decoder.table.name}" reads these masks' if decoder else names or diagnosis.form
+    return f"{path}: no table to propose: {known}"
 
 
 def render_masks(report: MaskReport, console: Console) -> None:

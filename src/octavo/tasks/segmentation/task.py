@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from octavo.numbers.mask_results import SegmentReport
+from octavo.numbers.mask_results import MaskScore, SegmentReport
 from octavo.progress import Progress, Say
 from octavo.recipe import Segmenter, SegmentRecipe
-from octavo.tasks.base import Task
+from octavo.tasks.base import OwnOptions, Task, Written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,16 @@ if TYPE_CHECKING:
     from octavo.networks.loading import Extractor
     from octavo.numbers.compare_results import Comparison
     from octavo.page.summary import Summary
+    from octavo.tasks.segmentation.check import MaskReport
+
+
+OPTIONS = {
+    "check": OwnOptions.named("images with masks", "classes", "tolerant", "write_classes"),
+    "evaluate": OwnOptions.named("a segmenter's run", "rule"),
+    "predict": OwnOptions.named("a segmenter's run", "overlay", "flips", "window", "overlap", scales="--scale"),
+    "score": OwnOptions.named("a folder of masks", "classes", "rule", "tolerant"),
+}
+"""Command → its options that classification, say, lacks."""
 
 
 class Segmentation(Task):
@@ -34,6 +44,8 @@ class Segmentation(Task):
     name = "segment"
     recipe_type = SegmentRecipe
     report_type = SegmentReport
+    score_type = MaskScore
+    options = OPTIONS
 
     def load_data(
         self,
@@ -108,6 +120,72 @@ class Segmentation(Task):
 
         spec = recipe.segmenter
         return {f"{spec.name}:start": start_file(spec.start)} if spec.start else {}
+
+    def recognises(self, data: str, layout: str | None, columns: str | None) -> bool:
+        """Tell whether data are images with masks."""
+        from octavo.data.torchvision_data import holds_masks
+
+        return holds_masks(data, layout, columns)
+
+    def scores(self, predictions: Path) -> bool:
+        """Tell whether predictions are a folder, of masks."""
+        return predictions.is_dir()
+
+    def check(self, data: str, **given: Any) -> MaskReport:
+        """Look at every image and mask; see `tasks.segmentation.check`."""
+        from octavo.tasks.segmentation.check import check_masks
+
+        return check_masks(data, **given)
+
+    def network(self, run: RunFolder, name: str, device: str) -> nn.Module:
+        """Return the trained segmenter: images float [B,3,H,W], normalised, → logits [B,C,H,W]."""
+        from octavo.engine.hardware import find
+        from octavo.tasks.segmentation.restore import restore_segmenter
+
+        return restore_segmenter(run, find(device).device).net
+
+    def shares(self, run: RunFolder) -> dict[str, float]:
+        """Return the whole share for the segmenter, which is alone."""
+        return {network.name: 1.0 for network in run.recipe.networks}
+
+    def evaluate(self, run: RunFolder, **given: Any) -> SegmentReport:
+        """Grade a run; see `tasks.segmentation.evaluation`."""
+        from octavo.tasks.segmentation.evaluation import evaluate_masks
+
+        return evaluate_masks(run, **given)
+
+    def write_predictions(
+        self,
+        run: RunFolder,
+        images: Sequence[Path],
+        out: Path,
+        *,
+        ids: bool,
+        device: str,
+        overwrite: bool,
+        progress: Progress,
+        scales: Sequence[float] = (),
+        **given: Any,
+    ) -> Written:
+        """Write a mask an image; see `tasks.segmentation.prediction`."""
+        from octavo.tasks.segmentation.prediction import predict_masks
+
+        own = {"ids": ids, "scales": tuple(scales), **given}
+        found = predict_masks(run, images, out, device=device, overwrite=overwrite, progress=progress, **own)
+        count, errors = len(found.masks), len(found.errors)
+        return Written(count, errors, found.errors_path, "predicted", notes=tuple(found.notes))
+
+    def score(self, predictions: Path, truth: str, progress: Progress, **given: Any) -> MaskScore:
+        """Score a folder of masks; see `tasks.segmentation.score`."""
+        from octavo.tasks.segmentation.score import score_masks
+
+        return score_masks(predictions, truth, progress=progress, **given)
+
+    def score_tables(self, score: MaskScore) -> list[Table]:
+        """Return a score's numbers as tables for the terminal."""
+        from octavo.numbers.mask_tables import mask_score_tables
+
+        return mask_score_tables(score)
 
     def subject(self, run: RunFolder, device: str, data: str | None, progress: Progress, say: Say) -> SegmentSubject:
         """Return what is read of a finished run."""
