@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -209,6 +209,60 @@ def test_a_table_of_masks_by_content(tmp_path: Path) -> None:
     assert not holds_masks(tmp_path, None, "image=two,label=one")
     put(tmp_path, "t.csv", "image,label\nx/a.png,y/a.png\nx/b.png,y/b.png\n")
     assert "its labels are files, such as y/a.png" in refusal(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("t.csv", "sep=;\nimage;label\na.png;x\nb.png;y\nc.png;x\nd.png;y\n"),
+        ("t.csv", "SEP=,\r\nimage,label\r\na.png,x\r\nb.png,y\r\nc.png,x\r\nd.png,y\r\n"),
+        ("t.csv", "# made by hand\n# on Monday, in haste, at home\nimage,label\na.png,x\nb.png,y\nc.png,x\nd.png,y\n"),
+        ("t.csv", "Ground truth of 2018\n\nimage,label\na.png,x\nb.png,y\nc.png,x\nd.png,y\n"),
+        ("t.tsv", "image;label\na.png;x\nb.png;y\nc.png;x\nd.png;y\n"),
+        ("t.tsv", "image,label\na.png,x\nb.png,y\nc.png,x\nd.png,y\n"),
+        ("t.csv", "image,mel,nv\na,TRUE,FALSE\nb,FALSE,TRUE\nc,TRUE,FALSE\nd,FALSE,TRUE\n"),
+        ("t.csv", "image,mel,nv,bkl\na,1,,\nb,,1,\nc,1,,\nd,,1,\n"),
+        ("t.csv", "image,mel,nv\na,x,\nb,,X\nc,x,\nd,,x\n"),
+        ("t.csv", "image,mel,nv\na,yes,no\nb,No,Yes\nc,yes,no\nd,no,yes\n"),
+        ("t.csv", "image,mel,nv\na,1,-1\nb,-1,1\nc,1,-1\nd,-1,1\n"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16-le", "utf-16-be"])
+def test_lines_above_the_header_and_marks_of_classes(name: str, text: str, encoding: str, tmp_path: Path) -> None:
+    put(make(tmp_path, FOUR), name, text, encoding)
+    found = labels(tmp_path, "csv")
+    assert [found[file] for file in FOUR] in (["x", "y", "x", "y"], ["mel", "nv", "mel", "nv"])
+
+
+@pytest.mark.parametrize(
+    "files, text, why",
+    [
+        (
+            "abcd",
+            "image,mel,nv\na,.9,.1\nb,.2,.8\nc,.5,.5\nd,1,0\n",
+            "one class of an image: they hold shares (mel, nv)",
+        ),
+        ("abcd", "image,mel,nv\na,100,0\nb,0,100\nc,0,100\nd,100,0\n", "give --columns image=image,label=mel to"),
+        (("001", "002", "010", "011"), "id,label\n1,x\n2,y\n10,x\n11,y\n", "give --columns image=id,label=label"),
+        ("abcd", "image,mel,nv\na,1,1\nb,0,0\nc,1,0\nd,0,1\n", "some have none or several (mel, nv)"),
+    ],
+)
+def test_tables_that_are_asked_about_beside_folders(files: Sequence[str], text: str, why: str, tmp_path: Path) -> None:
+    make(tmp_path, [f"{('berlin', 'paris')[i // 2]}/{file}.png" for i, file in enumerate(files)])
+    put(tmp_path, "t.csv", text)
+    assert why in refusal(tmp_path)
+    assert set(labels(tmp_path, "folders").values()) == {"berlin", "paris"}
+
+
+def test_odd_marks_zero_bytes_and_numbers_without_their_zeros_are_told_by_line(tmp_path: Path) -> None:
+    put(make(tmp_path, FOUR), "t.csv", "image,mel,nv\na,1,0\nb,0,maybe\nc,1,0\nd,0,1\n")
+    told = refusal(tmp_path, None, "image=image,label=mel+nv")
+    assert 't.csv, line 3: "maybe" marks no class; expected 1 or 0' in told
+    put(tmp_path, "t.csv", "# by hand\n\nimage,label\npart_1/a.png,x\npart_1/b.png,y\0\npart_2/c.png,x,\n")
+    assert "t.csv, line 5: holds a zero byte" in refusal(tmp_path, "csv")
+    put(make(tmp_path / "n", ["r/001.png", "s/002.png"]), "t.csv", "id,label\n1,x\n2,y\n")
+    assert 'no image "1"' in refusal(tmp_path / "n", None, "image=id,label=label")
+    assert '(is it "r/001.png"?)' in refusal(tmp_path / "n", None, "image=id,label=label")
 
 
 def test_no_table(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,10 @@ LABELS = {"label", "labels", "class", "classes", "classname", "classid", "classl
            "target", "targets", "category", "categories", "categoryid", "categoryname", "dx", "diagnosis", "breed",
            "species", "variety", "disease", "groundtruth", "type", "y"}  # fmt: skip
 """What a column of classes is often called, likewise."""
+_MARKS = ((("1", "1.0"), ("0", "0.0", "-1", "-1.0", "")), (("true",), ("false", "")), (("yes",), ("no", "")),
+          (("y",), ("n", "")), (("t",), ("f", "")), (("x",), ("",)))  # fmt: skip
+FLAGS = {cell: place == 0 for style in _MARKS for place in (0, 1) for cell in style[place]}
+"""Cells of columns that are a class each, in lower case → whether the image is of it."""
 _OTHER = re.compile(
     r"(unnamed.*|index|idx|licen[cs]e.*|authors?|urls?|link|source|credits?|copyright|owner|title|caption|comment|notes?|"
     r"description|date.*|time.*|year|width|height|size|bytes|md5|sha\d*|hash|bbox.*|box.*|roi.*|[xywh]\d*|[xy](min|max)|"
@@ -50,7 +55,8 @@ _MASKS = re.compile(r"mask|label|annot|seg|gt|ground.?truth|target|lbl", re.IGNO
 class Columns:
     """Which column is what: places by `image`, `label`, `mask`, `split` and `group`.
 
-    `one_hot` are the places of columns that are a class each, 1 where an image is of it; then there is no `label`.
+    `one_hot` are the places of columns that are a class each, marked as in FLAGS where an image is of it; then there is
+    no `label`.
     """
 
     places: Mapping[str, int]
@@ -153,24 +159,49 @@ def labels_in(table: Table, images: Sequence[Matched]) -> Columns | Unclear | No
     image, *others = [m for m in images if plain(table.header[m.place]) in IMAGES] or images
     if any(other.files != image.files for other in others):
         return Unclear("which column names the image", None, tuple(m.place for m in (image, *others)))
-    flags = [place for place in rest if distinct(table.column(place)) <= {"0", "1", "0.0", "1.0"}]
+    flags = [place for place in rest if _flags(table, place)]
     if len(flags) > 1 and len(flags) >= len([p for p in usable if p not in flags]) and not called:
         return _one_hot(table, image, flags, [place for place in usable if place not in flags], optional)
     chosen = _one_reading(table, called or usable)
     if chosen is not None:
         order = {"image": image.place, "label": chosen, **optional}
         return Columns({key: order[key] for key in HEADERS if key in order})
-    return Unclear("which column is the class", image.place, tuple(called or usable)) if called or usable else None
+    if called or usable:
+        return Unclear("which column is the class", image.place, tuple(called or usable))
+    shares = _shares(table, rest)
+    return Unclear("the one class of an image: they hold shares", image.place, shares) if shares else None
 
 
 def _one_hot(
     table: Table, image: Matched, flags: Sequence[int], others: Sequence[int], optional: Mapping[str, int]
 ) -> Columns | Unclear:
-    sums = {sum(float(cells[place]) for place in flags) for _, cells in table.rows}
-    if sums == {1.0} and not others:
+    marks = {sum(FLAGS[cells[place].strip().lower()] for place in flags) for _, cells in table.rows}
+    if marks == {1} and not others:
         return Columns({"image": image.place, **optional}, tuple(flags))
     why = "which columns are the classes" if others else "the one class of an image: some have none or several"
     return Unclear(why, image.place, (*others, *flags))
+
+
+def _flags(table: Table, place: int) -> bool:
+    """Tell whether a column marks images, all in one of the ways in _MARKS."""
+    values = {value.lower() for value in distinct(table.column(place))}
+    return values != {""} and any(values <= {*yes, *no} for yes, no in _MARKS)
+
+
+def _shares(table: Table, places: Sequence[int]) -> tuple[int, ...]:
+    """Return the columns of which an image has shares between 0 and 1 that add up to 1, as in probabilities."""
+    columns = {place: [_number(cell) for cell in table.column(place)] for place in places}
+    some = {place: numbers for place, numbers in columns.items() if all(0 <= number <= 1 for number in numbers)}
+    rows = set(zip(*some.values(), strict=True))
+    whole = all(abs(sum(row) - 1) < 0.02 for row in rows)
+    return tuple(some) if len(some) > 1 and whole and len(rows) > 1 else ()  # a form to fill in is the same in all rows
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
 
 
 def masks_in(table: Table, images: Sequence[Matched]) -> Columns | Unclear | None:

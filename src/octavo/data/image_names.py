@@ -67,6 +67,19 @@ class ImageNames:
         stem = last.stem if called_image(parts[-1]) else last.name
         return tuple(file for file in self._folded.get(stem, ()) if _alike(_composed(file).casefold(), parts))
 
+    def numbered(self, cell: str) -> tuple[str, ...]:
+        """Return the images whose names are the same number but for zeros ahead: `007.jpg` for `7`."""
+        text = cell.strip()
+        return tuple(self._numbers.get(text.lstrip("0"), ())) if text.isdecimal() else ()
+
+    @cached_property
+    def _numbers(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for file in sorted(self.files):
+            if (stem := PurePosixPath(file).stem).isdecimal():
+                found.setdefault(stem.lstrip("0"), []).append(file)
+        return found
+
     @cached_property
     def _folded(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

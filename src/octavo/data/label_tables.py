@@ -204,6 +204,9 @@ def _image_columns(table: Table, names: ImageNames, base: str) -> list[Matched]:
             continue
         rows = [(names.find(cell, base) or names.near(cell), called_image(cell)) for cell in cells]
         matched = Matched(place, tuple(row if len(row) == 1 or whole else () for row, whole in rows))
+        if not any(matched.rows) and plain(table.header[place]) in IMAGES:
+            matched = Matched(place, tuple(names.numbered(cell) for cell in cells))
+            matched = matched if 2 * len(matched.files) >= len(names.files) else Matched(place, ())
         if _about(matched, names):
             found.append(matched)
     most = max((len(m.files) for m in found), default=0)

@@ -6,7 +6,7 @@ import posixpath
 import unicodedata
 from collections.abc import Sequence
 
-from octavo.data.columns import Columns
+from octavo.data.columns import FLAGS, Columns
 from octavo.data.image_names import prefix_of
 from octavo.data.label_tables import ImageTable
 from octavo.data.lists import refuse
@@ -41,7 +41,7 @@ def rows_of_table(found: ImageTable) -> dict[str, dict[str, str]]:
         refuse(table.file, *table.fault)
     if missing:
         line, key, name = missing[0]
-        near = found.names.near(name)
+        near = found.names.near(name) or found.names.numbered(name)
         hint = f' (is it "{near[0]}"?)' if len(near) == 1 else ""
         refuse(table.file, line, f'no {key} "{name}" in {found.names.folder}{hint}; {len(missing)} of {len(rows)} are '
                "missing; paths are relative to the table's folder")  # fmt: skip
@@ -67,7 +67,9 @@ def _cells(found: ImageTable, columns: Columns, line: int, row: Sequence[str]) -
     file = found.table.file
     cells = {key: row[place] for key, place in columns.places.items()}
     if columns.one_hot:
-        marked = [place for place in columns.one_hot if _number(row[place]) == 1]
+        if odd := [row[place] for place in columns.one_hot if row[place].strip().lower() not in FLAGS]:
+            refuse(file, line, f'"{odd[0].strip()}" marks no class; expected 1 or 0, true or false, yes or no')
+        marked = [place for place in columns.one_hot if FLAGS[row[place].strip().lower()]]
         if len(marked) != 1:
             refuse(file, line, f"{len(marked)} classes are marked; expected one")
         cells["label"] = found.table.header[marked[0]]
@@ -83,13 +85,6 @@ def _cells(found: ImageTable, columns: Columns, line: int, row: Sequence[str]) -
             refuse(file, line, f'unknown split "{cells["split"]}"; expected train, val or test')
         cells["split"] = split
     return cells
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
 
 
 def left_out(found: ImageTable, used: Sequence[str]) -> list[Problem]:

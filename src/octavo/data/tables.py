@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ TABLES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json")
 """Endings of the files that may be tables, in lower case."""
 _DELIMITERS = ",;\t|"
 _LARGEST = 1 << 29  # bytes of a table
+_ABOVE = 50  # lines above a header
+_SEPARATOR = re.compile(r"sep=([,;\t|])", re.IGNORECASE)
 
 Row = tuple[int, tuple[str, ...]]
 
@@ -53,7 +57,8 @@ class Table:
 def read_table(file: Path) -> Table | None:
     """Return the table in a file; None where it is none, by its ending or its content.
 
-    UTF-8 and UTF-16 (by its mark) are read, and one that is in neither says so in `fault`.
+    UTF-8 and UTF-16 are read, and one that is in neither says so in `fault`. Lines above the header (a title, comments,
+    the `sep=;` of spreadsheets) are passed over.
     """
     suffix = file.suffix.lower()
     try:
@@ -77,7 +82,11 @@ def _text(content: bytes) -> tuple[str | None, bool]:
     """Return a file's text, None of a binary file, and whether some of its bytes are in no known encoding."""
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16", "replace"), False
-    if b"\0" in content[:4096]:
+    start = content[:4096] if len(content) > 16 else b""
+    for place, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if 4 * start[place::2].count(0) > len(start):  # UTF-16 without its mark
+            return content.decode(encoding, "replace"), False
+    if 20 * content[:4096].count(0) > len(content[:4096]):
         return None, False
     try:
         return content.decode("utf-8-sig"), False
@@ -94,6 +103,8 @@ def _checked(
             found.append((line, f"{len(cells)} fields, expected {len(header)}; a field with a comma needs quotes"))
         elif undecoded and any("\udc80" <= letter <= "\udcff" for cell in cells for letter in cell):
             found.append((line, "not a line of UTF-8 CSV; save the file as UTF-8"))
+        elif any("\0" in cell for cell in cells):
+            found.append((line, "holds a zero byte, so the file may be damaged; save it anew as UTF-8"))
         else:
             good.append((line, cells))
     return Table(file, header, tuple(good), min(found, default=None))
@@ -117,23 +128,37 @@ def _by_spaces(text: str) -> tuple[Iterator[Row], list[tuple[int, str]]]:
 
 
 def _by_delimiter(suffix: str, text: str) -> tuple[Iterator[Row], list[tuple[int, str]]]:
-    first = next(line for line in text.splitlines() if line.strip())
+    above, delimiter = _header_of(suffix, text)
     found: list[tuple[int, str]] = []
 
     def rows() -> Iterator[Row]:
-        reader = csv.reader(
-            io.StringIO(text, newline=""), strict=True, delimiter="\t" if suffix == ".tsv" else delimiter_of(first)
-        )
-        line = 1
+        lines = io.StringIO(text, newline="")
+        reader = csv.reader(islice(lines, above, None), strict=True, delimiter=delimiter)
+        line = above + 1
         try:
             for row in reader:
                 if row:
                     yield line, tuple(row)
-                line = reader.line_num + 1
+                line = above + reader.line_num + 1
         except csv.Error as error:
             found.append((line, f"not a line of UTF-8 CSV ({error})"))
 
     return rows(), found
+
+
+def _header_of(suffix: str, text: str) -> tuple[int, str]:
+    """Return how many lines lie above a table's header, and what stands between its cells."""
+    lines = [line for _, line in zip(range(_ABOVE + 1), io.StringIO(text, newline=""), strict=False)]
+    some = [(number, line) for number, line in enumerate(lines) if line.strip()]
+    for (number, line), (_, below) in pairwise(some):
+        if mark := _SEPARATOR.fullmatch(line.strip()):
+            return number + 1, mark[1]
+        signs = [sign for sign in _DELIMITERS if sign in below]
+        comment = line.startswith("#") and line.count(delimiter_of(below)) != below.count(delimiter_of(below))
+        if not (comment or (signs and not any(sign in line for sign in _DELIMITERS))):
+            return number, "\t" if suffix == ".tsv" and "\t" in line else delimiter_of(line)
+    number, line = some[-1] if some else (0, "")
+    return (0, delimiter_of(some[0][1])) if len(some) < 2 else (number, delimiter_of(line))
 
 
 def _from_json(file: Path, text: str, *, lines: bool) -> Table | None:
