@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from octavo.engine import estimate as module
-from octavo.engine.estimate import BASE, EFFICIENCY, RESERVE, estimate, pass_seconds
+from octavo.engine.estimate import BASE, EFFICIENCY, RESERVE, Estimate, pass_seconds
 from octavo.engine.hardware import Hardware
 from octavo.networks.build import build_member, build_segmenter
 from octavo.recipe import ClassifyRecipe, SegmentRecipe
+from octavo.tasks.base import task_of
+from octavo.tasks.segmentation import training as masks
 
 CPU = Hardware("cpu")
 COUNTS = {"fit": 1000, "holdout": 100, "val": 200}
+
+
+def estimate(
+    made: ClassifyRecipe | SegmentRecipe,
+    classes: int,
+    counts: Mapping[str, int],
+    hardware: Hardware,
+    *,
+    whole: tuple[int, int] | None = None,
+    known: Collection[str] = (),
+) -> Estimate:
+    """Return the estimate as training asks for it; `whole` is a typical image's height and width in its file."""
+    sizes = None
+    if whole and isinstance(made, SegmentRecipe):
+        sizes = np.array([[side * made.data.scale for side in whole]])
+    anatomy = partial(task_of(made).anatomy, made, classes=classes, sizes=sizes)
+    return module.estimate(made, anatomy, counts, hardware, known=known)
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +78,8 @@ def operations_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TRAFFIC", "BANDWIDTH"):
         monkeypatch.setattr(module, name, {"cpu": float("inf")})
     monkeypatch.setattr(module, "CALL", {"cpu": 0.0})
-    for name in ("STEP", "SCORE", "SORTED"):
-        monkeypatch.setattr(module, name, 0.0)
+    for of, name in ((module, "STEP"), (masks, "SCORE"), (masks, "SORTED")):
+        monkeypatch.setattr(of, name, 0.0)
 
 
 @pytest.mark.usefixtures("operations_alone")
@@ -80,8 +101,8 @@ def test_a_step_costs_something_however_small_it_is(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "STEP", 1.0)
     small, large = (estimate(recipe({"batch_size": n}), 10, COUNTS, CPU).seconds for n in (10, 100))
     assert small - large == pytest.approx(2 * (100 - 10))
-    for name in ("STEP", "SCORE", "SORTED"):
-        monkeypatch.setattr(module, name, 0.0)
+    for of, name in ((module, "STEP"), (masks, "SCORE"), (masks, "SORTED")):
+        monkeypatch.setattr(of, name, 0.0)
     monkeypatch.setattr(module, "CALL", {"cpu": 1.0})
     per_call = estimate(recipe({"batch_size": 10}), 10, COUNTS, CPU).seconds / (((1000 * 3 + 100) * 2 + 300) / 10)
     net = build_member(recipe().members[0], recipe(), 10, "meta")
@@ -239,4 +260,4 @@ def test_the_loss_of_masks_costs_by_pixel_and_class() -> None:
     plain, sorting = segmenter(), segmenter(loss={"cross_entropy": 1.0, "lovasz": 0.5})
     few, many = (estimate(made, 7, COUNTS, CPU).seconds for made in (plain, sorting))
     scores = 64 * 64 * 7 * 1000 * 2
-    assert many - few == pytest.approx(scores * module.SORTED, rel=0.05)
+    assert many - few == pytest.approx(scores * masks.SORTED, rel=0.05)

@@ -12,9 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from octavo.engine.hardware import Hardware, matrix_rate
-from octavo.networks.build import build_member, build_segmenter
+from octavo.networks.build import build_member
 from octavo.networks.fold import halves
-from octavo.recipe import EnsembleRecipe, Member, Network, Recipe, Segmenter, SegmentRecipe, Train
+from octavo.recipe import EnsembleRecipe, Member, Recipe, Train
 
 STATE = {"sgd": 1, "adam": 2, "adamw": 2}
 """Numbers that an optimiser keeps for each parameter."""
@@ -27,9 +27,6 @@ TRAFFIC = {"cpu": 4e9, "mps": 100e9, "cuda": 1e12}
 cost. Measured on one Zen 4 core; for GPUs the order of magnitude alone, as in the next two."""
 CALL = {"cpu": 20e-6, "mps": 20e-6, "cuda": 10e-6}
 """Seconds that starting one operation takes, however small it is."""
-SCORE, SORTED = 10e-9, 60e-9
-"""Seconds that a CPU takes for one score of a mask (a pixel of one class) in the loss and back, and for one that the
-Lovász loss sorts beside that; a GPU takes next to nothing."""
 STEP = 5e-3
 """Seconds that a training step takes beside the network's own work: the batch, the loss, the Trainer."""
 BANDWIDTH = {"cpu": 10e9, "mps": 100e9, "cuda": 1e12}
@@ -56,13 +53,39 @@ class Estimate:
     disk: int
 
 
+@dataclass(frozen=True)
+class Anatomy:
+    """A network on the meta device, cut in two where training may keep what the first half gives.
+
+    Attributes:
+        net: the whole network.
+        body: images [B,3,H,W] → features.
+        tail: features → what the loss takes.
+        head: what is trained of it when its extractor is frozen.
+        size: height and width of what training sees, in pixels.
+        area: size of the images it is evaluated on, as a multiple of those it is trained on.
+        batch: how many of these are seen at once.
+        shared: what networks have in common that share cached features.
+        scores: what the loss takes on a CPU beside the network's work, seconds for each image.
+    """
+
+    net: nn.Module
+    body: Callable[[Tensor], Any]
+    tail: Callable[[Any], Any]
+    head: nn.Module
+    size: tuple[int, int]
+    shared: object
+    area: float = 1.0
+    batch: int = EVALUATED
+    scores: float = 0.0
+
+
 def estimate(
     recipe: Recipe,
-    classes: int,
+    anatomy: Callable[[Any], Anatomy],
     counts: Mapping[str, int],
     hardware: Hardware,
     *,
-    whole: tuple[int, int] | None = None,
     known: Collection[str] = (),
 ) -> Estimate:
     """Return the estimate for a recipe of any task.
@@ -72,11 +95,9 @@ def estimate(
 
     Args:
         recipe: the resolved recipe.
-        classes: number of classes C.
+        anatomy: network of the recipe → how it is built.
         counts: images in each part (`fit`, `holdout`, `val`, …) of one training (the first fold's).
         hardware: where it will run.
-        whole: height and width of a typical image, in pixels: a segmenter is trained on crops of `data.size`, but
-            evaluated on whole images. By default they are as large as a crop.
         known: names of networks whose features are in the cache already.
     """
     seconds, memory, weights, spare = 0.0, 0.0, 0, 0
@@ -87,13 +108,14 @@ def estimate(
         bf16 = train.precision == "bf16"
         if train.precision not in rates:
             rates[train.precision] = EFFICIENCY * matrix_rate(hardware.device, bf16)
-        cost = _cost(recipe, network, classes, whole)
-        cached, key = train.mode == "frozen" and train.cache, _extractor(recipe, network)
+        built = anatomy(network)
+        cost, cached, key = _cost(built), train.mode == "frozen" and train.cache, built.shared
         fresh, before = key not in features and network.name not in known, seconds
         for _ in range(max(recipe.folds, 1)):
             seconds += _seconds(cost, train, counts, rates[train.precision], hardware.kind, fresh=fresh)
             fresh = fresh and not cached
-        seconds += max(recipe.folds, 1) * _loss_seconds(recipe, classes, counts["fit"], train, hardware.kind)
+        if hardware.kind == "cpu":
+            seconds += max(recipe.folds, 1) * built.scores * counts["fit"] * train.epochs
         if cached and network.name not in known:
             features[key] = round(4 * cost.features * cost.area * train.views * sum(counts.values()))
         memory = max(memory, _memory(cost, train))
@@ -101,15 +123,6 @@ def estimate(
         spare = max(spare, _spare(cost, train, seconds - before))
     disk = weights + spare + sum(features.values())
     return Estimate(seconds / hardware.count, int(memory * RESERVE) + BASE, disk)
-
-
-def _loss_seconds(recipe: Recipe, classes: int, fit: int, train: Train, kind: str) -> float:
-    """Return how long the loss of masks takes, and its way back, in a training of one network."""
-    if not isinstance(recipe, SegmentRecipe) or kind != "cpu":
-        return 0.0
-    height, width = recipe.data.size
-    each = SCORE + SORTED * (recipe.loss.lovasz > 0)
-    return each * height * width * classes * fit * train.epochs
 
 
 def _spare(cost: _Cost, train: Train, seconds: float) -> int:
@@ -178,7 +191,7 @@ def _seconds(cost: _Cost, train: Train, counts: Mapping[str, int], rate: float, 
 
 def pass_seconds(recipe: EnsembleRecipe, member: Member, classes: int, images: int, hardware: Hardware) -> float:
     """Return how long a member takes to look at so many images once, without training; as rough as `estimate`."""
-    cost = _cost(recipe, member, classes, None)
+    cost = _cost(member_anatomy(recipe, member, classes))
     rate = EFFICIENCY * matrix_rate(hardware.device, recipe.train_of(member).precision == "bf16")
     return images * sum(_each(work, rate, hardware.kind, EVALUATED) for work in (cost.body, cost.tail))
 
@@ -197,38 +210,24 @@ def _memory(cost: _Cost, train: Train) -> float:
     return 4 * cost.parameters + state + max(kept * train.batch_size, seen)
 
 
-def _extractor(recipe: Recipe, network: Network) -> object:
-    """Return what networks must have in common to share cached features."""
-    if isinstance(recipe, EnsembleRecipe) and isinstance(network, Member):
-        return network.backbone, network.pool, recipe.size_of(network), network.weights
-    return network.name
+def member_anatomy(recipe: EnsembleRecipe, member: Member, classes: int) -> Anatomy:
+    """Return how a member of an ensemble is built."""
+    net = build_member(member, recipe, classes, "meta").train()
+    size, train = recipe.size_of(member), recipe.train_of(member)
+    body, tail, head = net.backbone, net.head, net.head
+    if train.mode == "frozen" and train.cache:
+        parts = halves(net.backbone, net.head, member.pool, train)
+        body, tail, head = parts.body, parts.behind, parts.head
+    return Anatomy(net, body, tail, head, (size, size), (member.backbone, member.pool, size, member.weights))
 
 
-def _cost(recipe: Recipe, network: Network, classes: int, whole: tuple[int, int] | None) -> _Cost:
+def _cost(built: Anatomy) -> _Cost:
     """Count what a network is and does, on the meta device."""
-    area, batch, head = 1.0, EVALUATED, None
-    body: Callable[[Tensor], Any]
-    tail: Callable[[Any], Any]
-    if isinstance(recipe, SegmentRecipe) and isinstance(network, Segmenter):
-        net = build_segmenter(network, recipe, classes, "meta").train()
-        height, width = recipe.data.size
-        body, tail, batch = net.features, lambda maps: net.decode(maps, (height, width)), 1
-        if whole:
-            area = max(1.0, whole[0] * whole[1] * recipe.data.scale**2 / (height * width))
-    elif isinstance(recipe, EnsembleRecipe) and isinstance(network, Member):
-        net = build_member(network, recipe, classes, "meta").train()
-        height = width = recipe.size_of(network)
-        body, tail, train = net.backbone, net.head, recipe.train_of(network)
-        if train.mode == "frozen" and train.cache:
-            parts = halves(net.backbone, net.head, network.pool, train)
-            body, tail, head = parts.body, parts.behind, parts.head
-    else:
-        raise TypeError(f"{type(recipe).__name__} with a {type(network).__name__}")
-    features, first = _counted(body, torch.empty(2, 3, height, width, device="meta"))
-    _, second = _counted(tail, features)
+    features, first = _counted(built.body, torch.empty(2, 3, *built.size, device="meta"))
+    _, second = _counted(built.tail, features)
     maps = [features] if isinstance(features, Tensor) else list(features)
     numbers = sum(m.numel() for m in maps) // 2
-    return _Cost(first, second, _parameters(net), _parameters(head or net.head), numbers, area, batch)
+    return _Cost(first, second, _parameters(built.net), _parameters(built.head), numbers, built.area, built.batch)
 
 
 class _Traffic(TorchDispatchMode):

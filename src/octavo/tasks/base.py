@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from octavo.data.store import Pixels
+    from octavo.engine.estimate import Anatomy
     from octavo.engine.folder import RunFolder
     from octavo.engine.job import Job, Prepared
     from octavo.engine.material import Material
@@ -130,6 +131,10 @@ class Task(ABC):
         Raises:
             UserError: it can't be built.
         """
+
+    @abstractmethod
+    def anatomy(self, recipe: Any, network: Any, classes: int, sizes: np.ndarray | None = None) -> Anatomy:
+        """Return how a network is built, for an estimate; `sizes` int [N,2] are heights and widths of stored images."""
 
     @abstractmethod
     def prepare(self, job: Job, progress: Progress) -> Prepared:

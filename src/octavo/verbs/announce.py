@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from octavo.engine.estimate import estimate
 from octavo.engine.hardware import Hardware
@@ -15,7 +14,7 @@ from octavo.errors import UserError
 from octavo.networks import pack
 from octavo.options import Options
 from octavo.progress import Say
-from octavo.recipe import Recipe, SegmentRecipe
+from octavo.recipe import Recipe
 from octavo.tasks.base import task_of
 from octavo.words import counted
 
@@ -50,7 +49,8 @@ def announce(
         say(f"warning: {warning}")
     for note in task_of(recipe).notes(recipe, material):
         say(f"note: {note}")
-    need = estimate(recipe, classes, material.counts_of_one, hardware, whole=_typical(recipe, material), known=known)
+    anatomy = partial(task_of(recipe).anatomy, recipe, classes=classes, sizes=material.pixels.sizes)
+    need = estimate(recipe, anatomy, material.counts_of_one, hardware, known=known)
     parent = next(p for p in out.absolute().parents if p.exists())
     free = shutil.disk_usage(parent).free
     say(
@@ -69,15 +69,6 @@ def _counts(recipe: Recipe, material: Material) -> str:
         return ", ".join(f"{n:,} {part}" for part, n in material.counts.items())
     others = [f"{n:,} {part}" for part, n in material.counts.items() if part not in ("fit", "holdout")]
     return ", ".join([f"{material.counts['holdout']:,} in {recipe.folds} folds", *others])
-
-
-def _typical(recipe: Recipe, material: Material) -> tuple[int, int] | None:
-    """Return height and width of a typical image in its file, for a segmenter, which is judged on whole images."""
-    if not isinstance(recipe, SegmentRecipe):
-        return None
-    sizes = material.pixels.sizes
-    height, width = np.median(sizes[sizes[:, 0] > 0], axis=0) / recipe.data.scale
-    return round(float(height)), round(float(width))
 
 
 def _duration(seconds: float) -> str:

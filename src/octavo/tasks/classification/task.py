@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from octavo.data.store import Pixels
+    from octavo.engine.estimate import Anatomy
     from octavo.engine.folder import RunFolder
     from octavo.engine.job import Job, Prepared
     from octavo.engine.material import Material
@@ -73,6 +74,14 @@ class Classification(Task):
         from octavo.networks.build import build_member
 
         return build_member(network, recipe, 2, "meta").backbone
+
+    def anatomy(
+        self, recipe: ClassifyRecipe, network: Member, classes: int, sizes: np.ndarray | None = None
+    ) -> Anatomy:
+        """Return how a member is built; all of them see images of one size."""
+        from octavo.engine.estimate import member_anatomy
+
+        return member_anatomy(recipe, network, classes)
 
     def prepare(self, job: Job, progress: Progress) -> Prepared:
         """Return a member as its training starts."""

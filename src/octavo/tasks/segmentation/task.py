@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from torch import nn
 
+    from octavo.engine.estimate import Anatomy
     from octavo.engine.folder import RunFolder
     from octavo.engine.job import Job, Prepared
     from octavo.engine.material import Material
@@ -69,6 +70,14 @@ class Segmentation(Task):
         from octavo.networks.build import build_segmenter
 
         return build_segmenter(network, recipe, 2, "meta").backbone
+
+    def anatomy(
+        self, recipe: SegmentRecipe, network: Segmenter, classes: int, sizes: np.ndarray | None = None
+    ) -> Anatomy:
+        """Return how the segmenter is built, which is trained on crops and evaluated on whole images."""
+        from octavo.tasks.segmentation.training import anatomy_of, typical_size
+
+        return anatomy_of(recipe, network, classes, None if sizes is None else typical_size(recipe, sizes))
 
     def prepare(self, job: Job, progress: Progress) -> Prepared:
         """Return the segmenter as its training starts."""

@@ -15,6 +15,7 @@ from octavo.data.batches import Batch, MaskRows, PixelRows
 from octavo.data.inputs import SceneInputs
 from octavo.data.masks import paint
 from octavo.engine.cross_entropy import balanced
+from octavo.engine.estimate import Anatomy
 from octavo.engine.fit import reestimate
 from octavo.engine.goals import SegmentGoal, enlarged
 from octavo.engine.job import Job, Prepared
@@ -23,7 +24,7 @@ from octavo.engine.member_folder import MemberFolder
 from octavo.errors import UserError
 from octavo.networks import weights
 from octavo.networks.backbone import parameters
-from octavo.networks.build import start_segmenter
+from octavo.networks.build import build_segmenter, start_segmenter
 from octavo.networks.segmenter import SegmenterNet
 from octavo.numbers.confusion import confusion, confusions_of
 from octavo.numbers.rules import RULES, headline_rule
@@ -31,6 +32,10 @@ from octavo.progress import Progress, silent
 from octavo.recipe import Segmenter, SegmentRecipe
 from octavo.tasks.segmentation.pyramid_cache import PyramidHead, PyramidInputs, pyramid_features
 from octavo.tasks.segmentation.stages import StageMasks, chosen_images
+
+SCORE, SORTED = 10e-9, 60e-9
+"""Seconds that a CPU takes for one score of a mask (a pixel of one class) in the loss and back, and for one that the
+Lovász loss sorts beside that; a GPU takes next to nothing."""
 
 
 def prepare(job: Job, progress: Progress) -> Prepared:
@@ -226,3 +231,22 @@ def _own(job: Job) -> tuple[SegmentRecipe, Segmenter, MaskRows]:
     assert isinstance(job.recipe, SegmentRecipe) and isinstance(job.member, Segmenter)
     assert isinstance(job.labels, MaskRows)
     return job.recipe, job.member, job.labels
+
+
+def anatomy_of(recipe: SegmentRecipe, spec: Segmenter, classes: int, typical: tuple[int, int] | None) -> Anatomy:
+    """Return how a segmenter is built; it is evaluated on whole images of a `typical` height and width in pixels."""
+    net = build_segmenter(spec, recipe, classes, "meta").train()
+    height, width = recipe.data.size
+    area = max(1.0, typical[0] * typical[1] * recipe.data.scale**2 / (height * width)) if typical else 1.0
+    scores = (SCORE + SORTED * (recipe.loss.lovasz > 0)) * height * width * classes
+
+    def decode(maps: Any) -> Tensor:
+        return net.decode(maps, (height, width))
+
+    return Anatomy(net, net.features, decode, net.head, (height, width), spec.name, area, batch=1, scores=scores)
+
+
+def typical_size(recipe: SegmentRecipe, sizes: np.ndarray) -> tuple[int, int]:
+    """Return height and width of a typical image in its file; `sizes` int [N,2] are those of the stored images."""
+    height, width = np.median(sizes[sizes[:, 0] > 0], axis=0) / recipe.data.scale
+    return round(float(height)), round(float(width))
