@@ -125,6 +125,11 @@ class MaskScore(Result):
     """The table of classes by which they were read."""
 
     @property
+    def quoted(self) -> Interval | None:
+        """The headline; None where its rule has no number."""
+        return self.report.quoted
+
+    @property
     def rule(self) -> str:
         """How the headline was made."""
         return self.report.rule

@@ -266,3 +266,8 @@ class Score(Result):
     rule: str
     per_class: tuple[ClassResult, ...]
     warnings: tuple[Name, ...] = ()
+
+    @property
+    def quoted(self) -> Interval:
+        """The headline, accuracy."""
+        return self.accuracy
