@@ -34,7 +34,7 @@ from octavo.numbers.cascade import (
 )
 from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.speed_results import CascadeReport
-from octavo.tasks.classification.prediction import predict
+from octavo.tasks.classification.predictor import ClassPredictor
 
 NAMES = ("a", "b", "c")
 
@@ -225,8 +225,8 @@ def test_a_run_answers_in_stages(trained: RunFolder, digits_folder: Path, tmp_pa
     whole = (run.cascade or {}) | {"cascade": replace(stages, thresholds=(NEVER, NEVER)).to_dict()}
     run.cascade = whole
     np.testing.assert_allclose(
-        predict(run, [images], device="cpu", cascaded=True).probabilities,
-        predict(run, [images], device="cpu").probabilities,
+        ClassPredictor(run, "cpu", cascaded=True).predict([images]).probabilities,
+        ClassPredictor(run, "cpu").predict([images]).probabilities,
         atol=1e-5,
     )
     run.ensemble = replace(run.ensemble, weights=(0.5, 0.3, 0.2))
@@ -257,6 +257,6 @@ def predict_alone(run: RunFolder, name: str, images: Path) -> np.ndarray:
     kept = bare.ensemble
     bare.ensemble = replace(kept, calibration=NONE, own=())
     try:
-        return np.log(predict(bare, [images], device="cpu", member=name).probabilities.astype(np.float64))
+        return np.log(ClassPredictor(bare, "cpu", member=name).predict([images]).probabilities.astype(np.float64))
     finally:
         bare.ensemble = kept

@@ -24,7 +24,7 @@ from octavo.networks.member import Bag
 from octavo.options import Options
 from octavo.recipe import ClassifyRecipe
 from octavo.tasks.classification.evaluation import evaluate
-from octavo.tasks.classification.prediction import predict
+from octavo.tasks.classification.predictor import ClassPredictor
 from octavo.verbs.training import train
 
 FOLDS = 3
@@ -90,7 +90,7 @@ def test_networks_of_folds_start_and_end_differently(bagged: RunFolder) -> None:
 
 
 def test_predictions_are_the_mean_of_the_folds(bagged: RunFolder, digits_folder: Path) -> None:
-    found = predict(bagged, [digits_folder / "val_10"], device="cpu")
+    found = ClassPredictor(bagged, "cpu").predict([digits_folder / "val_10"])
     order = [found.files.index(Path(file).name) for file in bagged.files("val")]
     logits = np.stack([bagged.member(n).outputs()["val"] for n in bagged.ensemble.names])
     np.testing.assert_allclose(found.probabilities[order], softmax(bagged.ensemble.logits(logits), axis=1), atol=1e-4)

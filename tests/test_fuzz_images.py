@@ -18,7 +18,7 @@ from octavo.data.pixels import BrokenImage, decode, probe
 from octavo.data.readers import list_images, read
 from octavo.data.store import ImageDecoder, build
 from octavo.tasks.classification.check import check
-from octavo.tasks.classification.prediction import predict
+from octavo.tasks.classification.predictor import ClassPredictor
 
 if TYPE_CHECKING:
     from octavo.engine.folder import RunFolder
@@ -197,7 +197,7 @@ def test_damaged_files_go_through_check_list_and_store(damaged: Path, tmp_path: 
 
 @pytest.mark.timeout(120)
 def test_damaged_files_go_through_prediction(damaged: Path, trained: RunFolder, tmp_path: Path) -> None:
-    found = predict(trained, [damaged], device="cpu", member="squeeze")
+    found = ClassPredictor(trained, "cpu", member="squeeze").predict([damaged])
     everything = {path.relative_to(damaged).as_posix() for path in damaged.rglob("*.*")}
     assert len(everything) == len(found.files) + len(found.errors) == COUNT
     assert {*found.files, *found.errors} == everything

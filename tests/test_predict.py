@@ -19,7 +19,10 @@ import octavo
 from octavo.engine.folder import RunFolder
 from octavo.engine.restore import batch_of
 from octavo.errors import UserError
-from octavo.tasks.classification.prediction import Predictions, embed, errors_path, predict, shown
+from octavo.inference.images import short_names
+from octavo.inference.members import LoadedMembers
+from octavo.tasks.classification.prediction import Predictions, errors_path
+from octavo.tasks.classification.predictor import ClassPredictor
 
 # fmt: off
 NAMES = [
@@ -48,12 +51,12 @@ def odd_names(tmp_path: Path, digits_folder: Path) -> Path:
 
 
 def test_names_of_every_kind_round_trip(trained: RunFolder, odd_names: Path, tmp_path: Path) -> None:
-    found = predict(trained, [odd_names], device="cpu")
+    found = ClassPredictor(trained, "cpu").predict([odd_names])
     found.write(tmp_path / "out.csv")
     table = rows(tmp_path / "out.csv")
     assert table[0] == ["image_id", "label"]
     assert sorted(name for name, _ in table[1:]) == sorted(NAMES)
-    single = {n: predict(trained, [odd_names / n], device="cpu") for n in NAMES[::4]}
+    single = {n: ClassPredictor(trained, "cpu").predict([odd_names / n]) for n in NAMES[::4]}
     for name, one in single.items():
         assert one.files == (name,) and [name, one.labels[0]] in table
 
@@ -62,7 +65,7 @@ def test_strips_beside_each_other_need_no_giant_canvas(trained: RunFolder, tmp_p
     for size in ((65_000, 32), (32, 65_000), (40, 30)):
         Image.new("L", size, 99).save(tmp_path / f"{size[0]}.gif")
     tracemalloc.start()
-    found = predict(trained, [tmp_path], device="cpu", member="squeeze")
+    found = ClassPredictor(trained, "cpu", member="squeeze").predict([tmp_path])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found.files == ("32.gif", "40.gif", "65000.gif")
@@ -71,7 +74,7 @@ def test_strips_beside_each_other_need_no_giant_canvas(trained: RunFolder, tmp_p
 
 
 def test_predictions_equal_the_evaluation_of_the_same_files(trained: RunFolder, digits_folder: Path) -> None:
-    found = predict(trained, [digits_folder / "val_10"], device="cpu")
+    found = ClassPredictor(trained, "cpu").predict([digits_folder / "val_10"])
     evaluated = dict(rows(trained.path / "predictions" / "val.csv")[1:])
     assert dict(zip(found.files, found.labels, strict=True)) == evaluated
     logits = np.stack([trained.member(n).outputs()["val"] for n in trained.ensemble.names])
@@ -90,11 +93,11 @@ def test_one_member_alone(trained: RunFolder, digits_folder: Path) -> None:
     expected = softmax(trained.member("squeeze").outputs()["val"] * scale, axis=1)
     np.testing.assert_allclose(found.probabilities[order], expected, atol=1e-4)
     with pytest.raises(UserError, match='--member: unknown "squeez"; did you mean "squeeze"'):
-        predict(trained, [digits_folder / "val_10"], member="squeez")
+        ClassPredictor(trained, member="squeez").predict([digits_folder / "val_10"])
 
 
 def test_columns_that_can_be_asked_for(trained: RunFolder, digits_folder: Path, tmp_path: Path) -> None:
-    found = predict(trained, [digits_folder / "val_10"], device="cpu")
+    found = ClassPredictor(trained, "cpu").predict([digits_folder / "val_10"])
     found.write(tmp_path / "out.csv", ids=True, probabilities=True)
     table = rows(tmp_path / "out.csv")
     assert table[0] == ["image_id", "label", "confidence", *(f"p_{c}" for c in trained.manifest["classes"])]
@@ -114,7 +117,7 @@ def test_unreadable_files_are_listed_and_the_rest_predicted(
     (folder / "cut.png").write_bytes((digits_folder / "val_10" / "7_16.png").read_bytes()[:60])
     (folder / "gone.png").symlink_to(folder / "nowhere.png")
     (folder / "notes.txt").write_text("not listed")
-    found = predict(trained, [folder], device="cpu")
+    found = ClassPredictor(trained, "cpu").predict([folder])
     found.write(out)
     assert [row[0] for row in rows(out)[1:]] == ["deep/good.png"]
     listed = rows(tmp_path / "out.v1.errors.csv")
@@ -122,13 +125,13 @@ def test_unreadable_files_are_listed_and_the_rest_predicted(
     assert {row[0] for row in listed[1:]} == {"empty.png", "text.jpg", "cut.png", "gone.png"}
     assert all(reason and "\n" not in reason for _, reason in listed[1:])
     (folder / "deep" / "good.png").rename(folder / "alone.png")
-    predict(trained, [folder / "alone.png"], device="cpu").write(out)
+    ClassPredictor(trained, "cpu").predict([folder / "alone.png"]).write(out)
     assert not errors_path(out).exists()  # what it said was of other predictions
 
 
 def test_nothing_readable_still_gives_a_table(trained: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "x.png").touch()
-    found = predict(trained, [tmp_path / "x.png"], device="cpu")
+    found = ClassPredictor(trained, "cpu").predict([tmp_path / "x.png"])
     found.write(tmp_path / "out.csv", probabilities=True)
     assert rows(tmp_path / "out.csv") == [["image_id", "label"]] and list(found.errors) == ["x.png"]
     assert found.probabilities.shape == (0, 10) and found.labels == []
@@ -136,7 +139,7 @@ def test_nothing_readable_still_gives_a_table(trained: RunFolder, tmp_path: Path
 
 def test_ids_are_below_the_folder_given_and_never_the_same_for_two() -> None:
     paths = [Path("/d/a/1.png"), Path("/d/b/1.png"), Path("/e/2.png")]
-    assert list(shown(paths, ["/e/2.png"]).values()) == ["/d/a/1.png", "/d/b/1.png", "2.png"]
+    assert list(short_names(paths, ["/e/2.png"]).values()) == ["/d/a/1.png", "/d/b/1.png", "2.png"]
 
 
 def test_ids_of_two_folders_with_the_same_names(
@@ -147,23 +150,23 @@ def test_ids_of_two_folders_with_the_same_names(
         shutil.copy(digits_folder / "val_10" / f"{digit}_16.png", tmp_path / folder / "1.png")
     shutil.copy(digits_folder / "val_10" / "2_16.png", tmp_path / "a" / "2.png")
     monkeypatch.chdir(tmp_path)
-    found = predict(trained, ["a", "b"], device="cpu")
+    found = ClassPredictor(trained, "cpu").predict(["a", "b"])
     assert found.files == ("a/1.png", "2.png", "b/1.png")
-    assert predict(trained, ["."], device="cpu").files == ("a/1.png", "a/2.png", "b/1.png")
+    assert ClassPredictor(trained, "cpu").predict(["."]).files == ("a/1.png", "a/2.png", "b/1.png")
 
 
 def test_many_files_named_one_by_one_take_no_time(tmp_path: Path) -> None:
     paths = [tmp_path / f"{i}.png" for i in range(5000)]
-    assert len(shown(paths, paths)) == 5000  # was a question to the disk for each pair: minutes
+    assert len(short_names(paths, paths)) == 5000  # was a question to the disk for each pair: minutes
 
 
 def test_sizes_mix_in_one_batch(trained: RunFolder, digits_folder: Path, tmp_path: Path) -> None:
     image = Image.open(digits_folder / "val_10" / "4_16.png").convert("RGB")
     for i, size in enumerate([(8, 8), (300, 20), (20, 300), (64, 48)]):
         image.resize(size).save(tmp_path / f"{i}.png")
-    whole = predict(trained, [tmp_path], device="cpu")
+    whole = ClassPredictor(trained, "cpu").predict([tmp_path])
     for i in range(4):
-        alone = predict(trained, [tmp_path / f"{i}.png"], device="cpu")
+        alone = ClassPredictor(trained, "cpu").predict([tmp_path / f"{i}.png"])
         np.testing.assert_allclose(whole.probabilities[i], alone.probabilities[0], atol=1e-4)
 
 
@@ -191,12 +194,12 @@ def test_embedding_is_the_layer_before_its_relu(trained: RunFolder, digits_folde
 
 
 EMBED_MISTAKES: dict[str, Callable[[RunFolder, Path], object]] = {
-    r'"vg\.head" names no member; expected MEMBER\.LAYER with one of: vgg, squeeze': lambda r, d: embed(
-        r, [d], "vg.head"
-    ),
-    r'layer: unknown "head\.9"; did you mean "head': lambda r, d: embed(r, [d], "vgg.head.9"),
-    r"broken\.png: ": lambda r, d: embed(r, [d / "broken.png"], "vgg.head.0"),
-    r"nowhere: no such file or folder": lambda r, d: embed(r, [d / "nowhere"], "vgg.head.0"),
+    r'"vg\.head" names no member; expected MEMBER\.LAYER with one of: vgg, squeeze': lambda r, d: LoadedMembers(
+        r, "cpu"
+    ).embed([d], "vg.head"),
+    r'layer: unknown "head\.9"; did you mean "head': lambda r, d: LoadedMembers(r, "cpu").embed([d], "vgg.head.9"),
+    r"broken\.png: ": lambda r, d: LoadedMembers(r, "cpu").embed([d / "broken.png"], "vgg.head.0"),
+    r"nowhere: no such file or folder": lambda r, d: LoadedMembers(r, "cpu").embed([d / "nowhere"], "vgg.head.0"),
 }
 
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
 
+import octavo
 from octavo.data import geo
 from octavo.data.classes import load_table
 from octavo.data.masks import paint
@@ -28,7 +29,7 @@ from octavo.networks.build import build_segmenter
 from octavo.networks.segmenter import SegmenterNet
 from octavo.recipe import SegmentRecipe
 from octavo.tasks.segmentation.mask_targets import plan
-from octavo.tasks.segmentation.prediction import masks_of, predict_masks, values_of
+from octavo.tasks.segmentation.prediction import predict_masks, values_of
 from octavo.tasks.segmentation.restore import Averaging, TrainedSegmenter, restore_segmenter
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -235,7 +236,7 @@ def test_masks_of_a_run_go_in_the_same_windows(
     with monkeypatch.context() as patch:
         scores = TrainedSegmenter.scores
         patch.setattr(TrainedSegmenter, "scores", lambda self, x: (seen.append(x[0, 0].numel()), scores(self, x))[1])
-        found = masks_of(run, [tmp_path / "large.png", tmp_path / "small.png"], device="cpu")
+        found = octavo.load(run.path, "cpu").masks([tmp_path / "large.png", tmp_path / "small.png"])
     side = 128 + 300 % 32
     assert seen == [side * side] * 16 + [200 * 200]
     predict_masks(run, [tmp_path / "large.png"], tmp_path / "out", device="cpu", window=128, overlap=64, ids=True)

@@ -17,7 +17,7 @@ from octavo.engine.restore import answers, batch_of, restore, restore_all
 from octavo.errors import UserError
 from octavo.networks.build import build_member
 from octavo.recipe import ClassifyRecipe
-from octavo.tasks.classification.prediction import predict
+from octavo.tasks.classification.predictor import ClassPredictor
 from octavo.verbs.training import Options, train
 
 NAMES = ("vgg", "squeeze", "mobile")
@@ -84,7 +84,7 @@ def test_buffers_that_no_file_holds_are_whole(swin: RunFolder, digits_folder: Pa
     assert odd
     for name in odd:
         torch.testing.assert_close(net.get_buffer(name), made.get_buffer(name))
-    found = predict(swin, [digits_folder / "val_10"], device="cpu")
+    found = ClassPredictor(swin, "cpu").predict([digits_folder / "val_10"])
     assert set(found.files) == {Path(file).name for file in swin.files("val")}
     logits = dict(zip((Path(f).name for f in swin.files("val")), swin.member("swin").outputs()["val"], strict=True))
     scale = swin.ensemble.calibration.scale[0]

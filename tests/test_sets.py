@@ -19,7 +19,7 @@ from octavo.files import write_csv
 from octavo.looks.subject import ClassifySubject
 from octavo.looks.trust import trust
 from octavo.tasks.classification.evaluation import evaluate
-from octavo.tasks.classification.prediction import predict
+from octavo.tasks.classification.predictor import ClassPredictor
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_sets_for_new_images_are_fitted_on_all_of_val(run: RunFolder, digits_fol
     probabilities = softmax(run.ensemble.logits(stack), axis=1)
     scores = np.sort(1 - probabilities[np.arange(fitted.n), run.labels("val")])
     assert fitted.thresholds[0] == pytest.approx(scores[int(np.ceil((fitted.n + 1) * 0.9)) - 1])
-    found = predict(run, [digits_folder / "val_10"], device="cpu", coverage=0.9)
+    found = ClassPredictor(run, "cpu", coverage=0.9).predict([digits_folder / "val_10"])
     assert found.sets is not None and found.sets[np.arange(len(found.ids)), found.ids].all()
     order = [found.files.index(Path(file).name) for file in run.files("val")]
     assert found.sets[order][np.arange(fitted.n), run.labels("val")].mean() >= 0.9

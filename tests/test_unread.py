@@ -19,7 +19,7 @@ from octavo.data.readers import list_images, read
 from octavo.data.unread import unread_below
 from octavo.errors import UserError
 from octavo.tasks.classification.check import check, render
-from octavo.tasks.classification.prediction import predict
+from octavo.tasks.classification.predictor import ClassPredictor
 from octavo.tasks.segmentation.check import check_masks, render_masks
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def test_many_endings_stay_one_line(tmp_path: Path) -> None:
 
 
 def test_predict_answers_or_lists_every_image(classes: Path, trained: RunFolder) -> None:
-    found = predict(trained, [classes], device="cpu", member="squeeze")
+    found = ClassPredictor(trained, "cpu", member="squeeze").predict([classes])
     assert set(found.files) == {"a/0.png", "a/1.png", "a/plain", "b/2.png", "b/3.png", "b/wrong.dat"}
     assert found.errors == {f"a/{i}.heic": "HEIC is not read; convert to JPEG or PNG" for i in range(3)}
     assert found.unread == "not read: 1 .txt"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from octavo.engine.folder import RunFolder
 from octavo.numbers.mask_results import SegmentReport
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from octavo.inference.images import Images
     from octavo.tasks.classification.prediction import Predictions
+    from octavo.tasks.classification.predictor import ClassPredictor
+    from octavo.tasks.segmentation.predictor import MaskPredictor
     from octavo.verbs.reproduce import Reproduction
 
 
@@ -131,39 +134,89 @@ class Run:
         own = task.accepted("evaluate", {name: options.pop(name) for name in [*options] if name in of_some})
         return task.evaluate(self._files, data=data, device=self._device, **options, **own)
 
+    def predictor(
+        self,
+        member: str | None = None,
+        *,
+        device: str | None = None,
+        coverage: float | None = None,
+        sets: Literal["lac", "aps"] = "lac",
+        cascade: bool = False,
+        flips: bool = False,
+        scales: Sequence[float] = (),
+    ) -> ClassPredictor | MaskPredictor:
+        """Load the run's networks once, to answer for one image after another; safe in several threads.
+
+        Args:
+            member: one member alone instead of the ensemble (classifiers).
+            device: `auto`, `cpu`, `cuda` or `mps`; the run's own by default.
+            coverage: also give prediction sets that hold the true class of this share of images, 0.9 say (classifiers).
+            sets: how they are made (classifiers).
+            cascade: sure images stop at the first members, as `octavo ensemble cascade` fitted it (classifiers).
+            flips: average over the mirrored images (segmenters).
+            scales: average over the image at these factors, from 0.25 to 4 (segmenters).
+
+        Raises:
+            UserError: the run isn't finished, or its task has no such option.
+
+        Example:
+            ```
+            predictor = octavo.load("runs/quick").predictor()
+            predictor.predict("a.jpg").labels                       # or a folder, or a list of either
+            predictor.predict(np.zeros((32, 32, 3), np.uint8)).probabilities    # or bytes, or a Pillow image
+            ```
+        """
+        from octavo.tasks.base import task_of
+
+        task = task_of(self.recipe)
+        asked = {"member": member, "coverage": coverage, "sets": sets if sets != "lac" else None}
+        asked |= {"cascaded": cascade, "flips": flips, "scales": tuple(scales)}
+        own = task.accepted("predict", {name: value for name, value in asked.items() if value not in (None, False, ())})
+        return cast("ClassPredictor | MaskPredictor", task.predictor(self._files, device or self._device, **own))
+
     def predict(
         self,
-        images: str | Path | Sequence[str | Path],
+        images: Images,
         *,
         member: str | None = None,
         coverage: float | None = None,
         sets: Literal["lac", "aps"] = "lac",
         cascade: bool = False,
     ) -> Predictions:
-        """Return the ensemble's (or one member's) answer on image files and folders.
+        """Return the ensemble's (or one member's) answer on images; networks are loaded anew, see `predictor`.
 
         With a `coverage`, 0.9 say, also prediction sets that hold the true class of this share of images. With
         `cascade` sure images stop at the first members, as `octavo ensemble cascade` fitted it.
 
+        Args:
+            images: one or a list of: paths of image files and folders, encoded images as bytes, Pillow images, NumPy
+                arrays uint8 [H,W,3] or [H,W].
+            member: this member alone.
+            coverage: share of images.
+            sets: how they are made.
+            cascade: let images stop.
+
         Raises:
-            UserError: unreadable files are in the result; a segmenter's run has `masks` instead.
+            UserError: an image in memory can't be read; a segmenter's run has `masks` instead. Unreadable files are in
+                the result.
         """
-        from octavo.tasks.classification.prediction import predict
+        from octavo.tasks.classification.predictor import ClassPredictor
 
         asked: dict[str, Any] = {"member": member, "coverage": coverage, "sets": sets, "cascaded": cascade}
-        return predict(self._files, _listed(images), device=self._device, **asked)
+        return ClassPredictor(self._files, self._device, **asked).predict(images)
 
-    def masks(self, images: str | Path | Sequence[str | Path]) -> dict[str, np.ndarray]:
-        """Return a segmenter's masks: file → channel indices uint8 [H,W], names in `classes`.
+    def masks(self, images: Images) -> dict[str, np.ndarray]:
+        """Return a segmenter's masks: file → channel indices uint8 [H,W], names in `classes`; see `predictor`.
 
-        For images that are larger than memory would like, and to write files, see `octavo predict`.
+        An image in memory is called by its place, `images[0]`. For images that are larger than memory would like, and
+        to write files, see `octavo predict`.
 
         Raises:
-            UserError: a run of classifiers, no images, or a file that can't be read.
+            UserError: a run of classifiers, no images, or one that can't be read.
         """
-        from octavo.tasks.segmentation.prediction import masks_of
+        from octavo.tasks.segmentation.predictor import MaskPredictor
 
-        return masks_of(self._files, _listed(images), device=self._device)
+        return dict(MaskPredictor(self._files, self._device).each(images))
 
     def report(self, *, refresh: bool = False) -> ReportFile:
         """Bind the run into its `report.html`, which a notebook shows inline; see `octavo.verbs.report`."""
@@ -195,11 +248,11 @@ class Run:
 
         return PictureFile(first_picture(self._files, name, others=tuple(drawn), device=self._device))
 
-    def embed(self, images: str | Path | Sequence[str | Path], layer: str) -> np.ndarray:
-        """Return one layer's output, float32 [n,·]; `vgg16.head.0` is 256 numbers."""
-        from octavo.tasks.classification.prediction import embed
+    def embed(self, images: Images, layer: str) -> np.ndarray:
+        """Return one layer's output, float32 [n,·]; `vgg16.head.0` is 256 numbers; see `LoadedMembers.embed`."""
+        from octavo.inference.members import LoadedMembers
 
-        return embed(self._files, _listed(images), layer, device=self._device)
+        return LoadedMembers(self._files, self._device).embed(images, layer)
 
     def reproduce(self, out: str | Path | None = None, **options: Any) -> Reproduction:
         """Train the run once more in the folder `out` and compare, bit by bit; see `octavo.verbs.reproduce`.
@@ -210,7 +263,3 @@ class Run:
         from octavo.verbs.reproduce import asked
 
         return asked(self._files, out, options)
-
-
-def _listed(images: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
-    return [images] if isinstance(images, str | Path) else images

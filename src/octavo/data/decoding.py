@@ -115,8 +115,12 @@ def decoded(paths: Sequence[Path], decoder: Decoder) -> Iterator[np.ndarray | st
 
     Threads and not processes: Pillow lets go of the interpreter while it decodes, and processes would have to be
     started afresh beside torch's threads. Memory stays bounded, however large the images are: what is decoded ahead
-    waits in a `Queue`, and a thread hands over what it has of a group once that is large.
+    waits in a `Queue`, and a thread hands over what it has of a group once that is large. A single file is decoded
+    here, without a thread.
     """
+    if len(paths) == 1:
+        yield _decode_or_reason(paths[0], decoder)
+        return
     count = min(_GROUP, max(1, int(_GROUP_BYTES / max(1.0, mean_bytes(paths, decoder, 8)))))
     queue = Queue(WAITING)
 

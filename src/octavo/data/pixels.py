@@ -109,26 +109,29 @@ def decode(
         path = source if isinstance(source, Path) else None
         require_bands(getattr(image, "tag_v2", None), path)
         with DECODING.held(math.prod(whole if image.info.get("progressive") else image.size)):
-            pixels, upright = _loaded(image, target, side, scale, path.name if path else "FILE")
+            pixels, upright = loaded(image, target, side, scale, path.name if path else "FILE")
             Image.Image.close(image)  # its memory is free before another thread takes as much; the file stays open
-            if upright in UPRIGHT:
-                pixels = np.asarray(Image.fromarray(pixels).transpose(UPRIGHT[upright]))
-            return pixels
+            return turned(pixels, upright)
 
 
-def _loaded(
-    image: ImageFile.ImageFile, size: tuple[int, int], side: int | None, scale: float, name: str
+def turned(pixels: np.ndarray, upright: int) -> np.ndarray:
+    """Return pixels uint8 [H, W, 3] turned as EXIF's orientation says."""
+    return np.asarray(Image.fromarray(pixels).transpose(UPRIGHT[upright])) if upright in UPRIGHT else pixels
+
+
+def loaded(
+    image: Image.Image, size: tuple[int, int], side: int | None, scale: float, name: str
 ) -> tuple[np.ndarray, int]:
-    """Return an image as uint8 [H, W, 3], reduced to (width, height), and how it has to be turned."""
+    """Return an image as uint8 [H, W, 3], reduced to (width, height), and EXIF's orientation, by which to turn it."""
     image.load()
     if image.format == "TIFF":  # Pillow turns it upright while loading
         size = bounded(*image.size, side, scale)
     upright = orientation(image)
     rgb = to_rgb(image, name)
-    return np.array(rgb, dtype=np.uint8) if rgb.size == size else _reduced(rgb, size), upright
+    return np.array(rgb, dtype=np.uint8) if rgb.size == size else reduced(rgb, size), upright
 
 
-def _reduced(rgb: Image.Image, size: tuple[int, int]) -> np.ndarray:
+def reduced(rgb: Image.Image, size: tuple[int, int]) -> np.ndarray:
     """Return uint8 [H, W, 3] at another (width, height), bicubic and antialiased; it may lie in memory plane by plane.
 
     By torch, which gives what Pillow gives (to one level in 0.2 % of the values) in a fifth of its time; but its
@@ -221,12 +224,20 @@ def opened(source: str | Path | BinaryIO, max_pixels: int, ahead: int = -1) -> I
             suffix = Path(source).suffix.lower()
             source = stack.enter_context(Path(source).open("rb", buffering=ahead))
         image = stack.enter_context(_identified(source, suffix))
-        width, height = image.size
-        if width * height > max_pixels:
-            raise BrokenImage(f"{width}×{height} pixels, more than the limit of {max_pixels:,}")
-        if width < 1 or height < 1:
-            raise BrokenImage("no pixels")
+        require_size(*image.size, max_pixels)
         yield image
+
+
+def require_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse an image without pixels, and one with more than `max_pixels`.
+
+    Raises:
+        BrokenImage: it is one of these.
+    """
+    if width * height > max_pixels:
+        raise BrokenImage(f"{width}×{height} pixels, more than the limit of {max_pixels:,}")
+    if width < 1 or height < 1:
+        raise BrokenImage("no pixels")
 
 
 def _identified(source: BinaryIO, suffix: str) -> ImageFile.ImageFile:

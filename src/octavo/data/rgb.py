@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image
 
 from octavo.data.tiff import PHOTOMETRIC, Tags, georeferenced, unfit_alpha, unfit_bands
 
@@ -29,7 +29,7 @@ def require_bands(tags: Tags | None, path: Path | None) -> None:
         raise BrokenImage(reason)
 
 
-def to_rgb(image: ImageFile.ImageFile, name: str = "FILE") -> Image.Image:
+def to_rgb(image: Image.Image, name: str = "FILE") -> Image.Image:
     """Return a loaded image in RGB, as a viewer shows it; see `pixels.decode`. `name` is of its file.
 
     Raises:
@@ -47,7 +47,7 @@ def to_rgb(image: ImageFile.ImageFile, name: str = "FILE") -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _to_bytes(image: ImageFile.ImageFile) -> np.ndarray:
+def _to_bytes(image: Image.Image) -> np.ndarray:
     """Scale a grey image of 16-bit, 32-bit or float values to uint8 [H, W]."""
     values = np.asarray(image)
     if image.mode == "F":

@@ -37,19 +37,25 @@ def list_images(paths: Sequence[str | Path]) -> tuple[Path, ...]:
     Raises:
         UserError: when a path isn't there, or nothing is found at all.
     """
-    listed: dict[Path, None] = {}
-    for given in map(Path, paths):
-        if given.is_dir():
-            files = (name for name, entry in entries_below(given) if is_image(entry) or format_in(entry))
-            listed |= dict.fromkeys(given / file for file in sorted(files, key=natural))
-        elif given.is_file():
-            listed[given] = None
-        else:
-            raise UserError(f"{given}: no such file or folder")
+    listed = dict.fromkeys(image for path in paths for image in images_at(Path(path)))
     if not listed:
         where = ", ".join(map(str, paths)) or "images"
         raise UserError(f"{where}: no images found; expected files that end in {', '.join(IMAGE_SUFFIXES)}")
     return tuple(listed)
+
+
+def images_at(path: Path) -> list[Path]:
+    """Return a file itself, or the image files in and below a folder in natural order; see `list_images`.
+
+    Raises:
+        UserError: there is neither at `path`.
+    """
+    if path.is_dir():
+        files = (name for name, entry in entries_below(path) if is_image(entry) or format_in(entry))
+        return [path / file for file in sorted(files, key=natural)]
+    if not path.is_file():
+        raise UserError(f"{path}: no such file or folder")
+    return [path]
 
 
 def scan(folder: Path) -> list[os.DirEntry[str]]:

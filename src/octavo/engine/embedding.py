@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,17 +45,20 @@ def default_layer(run: RunFolder) -> str:
     return f"{member.name}.head.{next(name for name, layer in head.named_modules() if isinstance(layer, nn.Linear))}"
 
 
-def split_layer(run: RunFolder, layer: str) -> tuple[str, str]:
-    """Return the member's name and the layer's name of `MEMBER.LAYER`.
+def split_layer(names: Sequence[str], layer: str) -> tuple[str, str]:
+    """Return the member's name, one of `names`, and the layer's name of `MEMBER.LAYER`.
 
     Raises:
         UserError: it names no member.
     """
-    names = [m.name for m in run.ensemble_recipe.members]
     name = max((n for n in names if layer.startswith(f"{n}.")), key=len, default="")
     if not name:
         raise UserError(f'layer: "{layer}" names no member; expected MEMBER.LAYER with one of: {", ".join(names)}')
     return name, layer.removeprefix(f"{name}.")
+
+
+def _names(run: RunFolder) -> list[str]:
+    return [member.name for member in run.ensemble_recipe.members]
 
 
 def layer_outputs(
@@ -85,7 +88,7 @@ def layer_outputs(
     Raises:
         UserError: no such member or layer, a member that isn't trained, or a layer whose output is too large to keep.
     """
-    name, below = split_layer(run, layer)
+    name, below = split_layer(_names(run), layer)
 
     def make() -> np.ndarray:
         hardware = find(device)
@@ -104,7 +107,7 @@ def layer_seconds(run: RunFolder, layer: str, rows: np.ndarray, *, cache: Path, 
     Raises:
         UserError: no such member, or one that isn't trained.
     """
-    name, below = split_layer(run, layer)
+    name, below = split_layer(_names(run), layer)
     if _read(run, f"features-{layer}", _facts(layer, rows)) is not None:
         return 0.0
     hardware = find(device)

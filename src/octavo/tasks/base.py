@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from octavo.engine.job import Job, Prepared
     from octavo.engine.material import Material
     from octavo.engine.member_folder import MemberFolder
+    from octavo.inference.predictor import Predictor
     from octavo.looks.look import Way
     from octavo.networks.loading import Extractor
     from octavo.numbers.compare_results import Comparison
@@ -199,6 +200,14 @@ class Task(ABC):
 
         Raises:
             UserError: an unfinished run, a split that isn't there, data that can't be used.
+        """
+
+    @abstractmethod
+    def predictor(self, run: RunFolder, device: str, **given: Any) -> Predictor[Any]:
+        """Return a finished run's networks, loaded once; `given` are options of `octavo predict`, but of its files.
+
+        Raises:
+            UserError: an unfinished run, or options that can't be had.
         """
 
     @abstractmethod

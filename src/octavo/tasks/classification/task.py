@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from octavo.numbers.compare_results import Comparison
     from octavo.page.summary import Summary
     from octavo.tasks.classification.check import CheckReport
+    from octavo.tasks.classification.predictor import ClassPredictor
 
 
 OPTIONS = {
@@ -174,6 +175,12 @@ class Classification(Task):
 
         return evaluate(run, **given)
 
+    def predictor(self, run: RunFolder, device: str, **given: Any) -> ClassPredictor:
+        """Return the ensemble or one member, loaded once."""
+        from octavo.tasks.classification.predictor import ClassPredictor
+
+        return ClassPredictor(run, device, **given)
+
     def write_predictions(
         self,
         run: RunFolder,
@@ -188,10 +195,10 @@ class Classification(Task):
         **given: Any,
     ) -> Written:
         """Write a CSV of labels; see `tasks.classification.prediction`."""
-        from octavo.tasks.classification.prediction import errors_path, predict, require_place
+        from octavo.tasks.classification.prediction import errors_path, require_place
 
         require_place(out, run, images, overwrite=overwrite)
-        found = predict(run, images, device=device, progress=progress, **given)
+        found = self.predictor(run, device, **given).predict(images, progress=progress)
         found.write(out, ids=ids, probabilities=probabilities, overwrite=overwrite)
         stopped = found.stopped if found.files else None
         counts = ", ".join(f"{name} {n:,}" for name, n in (stopped or {}).items())

@@ -16,16 +16,15 @@ from octavo.data.masks import paint
 from octavo.data.pixels import BrokenImage, decode, probe
 from octavo.data.png import write_png
 from octavo.data.unread import unread_below
-from octavo.data.walk import list_images
 from octavo.engine.folder import RunFolder
-from octavo.engine.hardware import find
 from octavo.engine.windows import OVERLAP, WHOLE, WINDOW, Rows, Spool, check_window, count, reduced, spool, windowed
 from octavo.errors import DiskFull, UserError
 from octavo.files import write_atomic, write_csv
 from octavo.overwrite import remove_list
 from octavo.progress import Progress, silent
 from octavo.tasks.segmentation.mask_targets import ERRORS, Target, plan
-from octavo.tasks.segmentation.restore import APPROXIMATE, MAX_PIXELS, Averaging, TrainedSegmenter, restore_segmenter
+from octavo.tasks.segmentation.predictor import MaskPredictor
+from octavo.tasks.segmentation.restore import APPROXIMATE, MAX_PIXELS, Averaging, TrainedSegmenter
 from octavo.words import counted
 
 _IN_MEMORY = 1 << 24  # pixels of an image or a mask beyond which it waits in a temporary file
@@ -124,7 +123,7 @@ def predict_masks(
     if overlay is not None and not 0 < overlay <= 1:
         raise UserError(f"--overlay {overlay:g}: expected the colours' share, above 0 and at most 1, such as 0.5")
     targets = plan(images, out, overlay is not None, overwrite=overwrite, data=run.data)
-    trained = restore_segmenter(run, find(device).device, Averaging(flips, scales or (1.0,)))
+    trained = MaskPredictor(run, device, flips=flips, scales=scales).trained
     masks, errors, notes = {}, {}, []
     for done, target in enumerate(targets):
 
@@ -165,23 +164,6 @@ def _on_windows(trained: TrainedSegmenter, choices: Choices, overlap: int | None
         yield f"{counted(len(choices.cut), 'image')} in windows: {APPROXIMATE}"
     if overlap is not None and not choices.cut:
         yield f"--overlap {overlap}: no image was cut into windows; --window cuts those of up to {WHOLE:,} pixels too"
-
-
-def masks_of(run: RunFolder, images: Sequence[str | Path], *, device: str = "auto") -> dict[str, np.ndarray]:
-    """Return file → predicted channel indices, uint8 [H,W]; images of more than 4 million pixels go in windows.
-
-    Raises:
-        UserError: no images, an unfinished run, or a file that can't be read.
-    """
-    paths = list_images(images)
-    trained = restore_segmenter(run, find(device).device)
-    masks = {}
-    for path in paths:
-        try:
-            masks[str(path)] = trained.ids(path)
-        except BrokenImage as error:
-            raise UserError(f"{path}: {error}") from error
-    return masks
 
 
 def _predict(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ class TrainedSegmenter:
         bf16: whether it computes in bfloat16, as it was trained.
         channels_last: memory format of its input.
         averaging: views whose probabilities are averaged.
+        turn: held while the network computes, so that threads don't need the memory of several images at once.
     """
 
     name: str
@@ -95,6 +97,7 @@ class TrainedSegmenter:
     bf16: bool = False
     channels_last: bool = False
     averaging: Averaging = Averaging()
+    turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @torch.inference_mode()
     def scores(self, images: Tensor) -> Tensor:
@@ -102,8 +105,9 @@ class TrainedSegmenter:
 
         Logits; with averaged views, logarithms of mean probabilities.
         """
-        x = normalize(images.to(self.device).float() / 255, self.mean, self.std)
-        return self._run(x) if self.averaging.off else self._averaged(x)
+        with self.turn:
+            x = normalize(images.to(self.device).float() / 255, self.mean, self.std)
+            return self._run(x) if self.averaging.off else self._averaged(x)
 
     def ids(self, path: Path, told: Told = silent) -> np.ndarray:
         """Return the predicted channel of each pixel of an image file, uint8 [H,W], as training computes it.
@@ -114,13 +118,22 @@ class TrainedSegmenter:
             BrokenImage: it can't be decoded.
         """
         header = probe(path, MAX_PIXELS)
-        small = decode(path, MAX_PIXELS, scale=self.scale)
-        if not self.goes_whole(header.height, header.width):
-            to, batch = (header.height, header.width), self.batch
-            size = (small.shape[0], small.shape[1])
-            return np.concatenate([*windowed(self.scores, rows_of(small), size, to=to, batch=batch, told=told)])
+        return self.ids_of(decode(path, MAX_PIXELS, scale=self.scale), (header.height, header.width), told)
+
+    def ids_of(self, small: np.ndarray, size: tuple[int, int], told: Told = silent) -> np.ndarray:
+        """Return the predicted channel of each pixel, uint8 [H,W], of an image of height and width `size`.
+
+        Args:
+            small: the image at the network's scale, uint8 [h,w,3].
+            size: of the image itself, and of the mask.
+            told: called after each window of an image that goes in windows.
+        """
+        if not self.goes_whole(*size):
+            narrow = (small.shape[0], small.shape[1])
+            strips = windowed(self.scores, rows_of(small), narrow, to=size, batch=self.batch, told=told)
+            return np.concatenate([*strips])
         found = self.scores(torch.from_numpy(small.transpose(2, 0, 1)[None].copy()))
-        return enlarged(found, (header.height, header.width))[0].argmax(0).to(torch.uint8).cpu().numpy()
+        return enlarged(found, size)[0].argmax(0).to(torch.uint8).cpu().numpy()
 
     def small_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) in which the network sees an image of this size."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from octavo.numbers.compare_results import Comparison
     from octavo.page.summary import Summary
     from octavo.tasks.segmentation.check import MaskReport
+    from octavo.tasks.segmentation.predictor import MaskPredictor
 
 
 OPTIONS = {
@@ -162,6 +163,12 @@ class Segmentation(Task):
         from octavo.tasks.segmentation.evaluation import evaluate_masks
 
         return evaluate_masks(run, **given)
+
+    def predictor(self, run: RunFolder, device: str, **given: Any) -> MaskPredictor:
+        """Return the network, loaded once."""
+        from octavo.tasks.segmentation.predictor import MaskPredictor
+
+        return MaskPredictor(run, device, **given)
 
     def write_predictions(
         self,
