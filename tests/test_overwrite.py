@@ -16,6 +16,7 @@ from PIL import Image
 
 from conftest import Octavo
 from octavo import cli
+from octavo.data.png import write_png
 from octavo.engine.folder import RunFolder
 from octavo.errors import UserError
 from octavo.files import write_csv
@@ -268,3 +269,15 @@ def test_images_are_known_by_their_first_bytes(format: str, tmp_path: Path) -> N
         pytest.skip(f"this Pillow writes no {format}")
     Image.new("RGB", (4, 4)).save(tmp_path / "x", format=format)
     assert is_image(tmp_path / "x") and not UNREADABLE.wrote(tmp_path / "x")
+
+
+def test_masks_do_not_land_among_foreign_images(tmp_path: Path) -> None:
+    for folder, name in (("in", "a"), ("photos", "b")):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / folder / f"{name}.png")
+    with pytest.raises(UserError, match=r"holds images that are no masks of ours \(b.png\)"):
+        plan([tmp_path / "in"], tmp_path / "photos")
+    assert plan([tmp_path / "in"], tmp_path / "photos", overwrite=True)
+    with (tmp_path / "photos" / "b.png").open("wb") as file:
+        write_png(file, [np.zeros((4, 4, 3), np.uint8)], 4, 4)
+    assert plan([tmp_path / "in"], tmp_path / "photos")

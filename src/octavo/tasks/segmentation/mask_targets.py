@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from octavo.data.png import PNG
 from octavo.data.tiff import georeferenced
 from octavo.data.walk import list_images
 from octavo.errors import UserError
-from octavo.overwrite import UNREADABLE, require_makeable, require_writable
+from octavo.overwrite import UNREADABLE, is_image, require_makeable, require_writable
 
 
 @dataclass(frozen=True)
@@ -86,18 +86,31 @@ def plan(
 def _require_places(targets: Sequence[Target], overwrite: bool, data: Path | None) -> None:
     """Refuse masks among images, or over anything but earlier masks."""
     sources = {folder.resolve() for folder in {target.image.parent for target in targets}}
-    for folder in {file.parent for target in targets for file in target.files}:
+    written = {file for target in targets for file in target.files}
+    for folder in {file.parent for file in written}:
         require_makeable(folder.resolve() / "mask", f"--out {folder}")
         if folder.resolve() in sources:
             raise UserError(
                 f"--out {folder}: holds images that are predicted, and masks among them would be taken for images; "
                 "choose another folder"
             )
+        if not overwrite and (other := _foreign_image(folder, written)):
+            raise UserError(
+                f"--out {folder}: holds images that are no masks of ours ({other.name}), and masks among them would be "
+                "taken for images; choose another folder, or --overwrite writes there"
+            )
     for target in targets:
         for file in target.files:
             if file.is_symlink() or file.exists():
                 kind = geo.GEOTIFF if target.geo and file == target.mask else PNG
                 require_writable(file, kind, overwrite=overwrite, data=[data] if data else [])
+
+
+def _foreign_image(folder: Path, written: Collection[Path]) -> Path | None:
+    """Return an image in a folder that no prediction wrote, of those that this one doesn't replace."""
+    files = sorted(file for file in folder.iterdir() if file not in written) if folder.is_dir() else []
+    images = (file for file in files if file.is_file() and is_image(file))
+    return next((file for file in images if not PNG.wrote(file) and not geo.GEOTIFF.wrote(file)), None)
 
 
 def _real(image: Path) -> Path:
