@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from octavo.engine.embedding import kept
 from octavo.engine.folder import RunFolder
 from octavo.engine.restore import restore_all
 from octavo.engine.run_files import identity_of
-from octavo.errors import Damaged, RunWarning
+from octavo.errors import Damaged, RunWarning, UserError
 from octavo.integrity import SEAL
 from octavo.verbs.verify import verify
 
@@ -42,6 +43,27 @@ def test_every_file_that_training_left_has_a_hash(trained: RunFolder, segmented:
         assert not found.wrong and not found.unhashed
         left = {run.on_disk.name(path) for path in run.path.rglob("*") if path.is_file()}
         assert left - set(found.right) <= {".lock", "history.csv", "report.html"}
+
+
+def test_links_out_of_a_run_and_pipes_are_refused_and_nothing_is_written_through_them(
+    run: RunFolder, tmp_path: Path
+) -> None:
+    name = run.recipe.networks[0].name
+    other = Path(shutil.copytree(run.path, tmp_path / "other"))
+    record = other / "members" / name / "member.json"
+    record.write_text(record.read_text().replace('"sha256": "', '"sha256": "0'))
+    before = record.read_bytes()
+    shutil.rmtree(run.path / "members" / name)
+    (run.path / "members" / name).symlink_to(other / "members" / name)
+    for write in (False, True):
+        with pytest.raises(UserError, match="out of the run; expected a file of the run"):
+            verify(run, write=write)
+    assert record.read_bytes() == before
+    (run.path / "members" / name).unlink()
+    (run.path / "metrics.json").unlink()
+    os.mkfifo(run.path / "metrics.json")
+    with pytest.raises(UserError, match="is neither file nor folder"):
+        verify(run)
 
 
 def test_every_damaged_file_is_named_with_what_to_do(run: RunFolder, scenes: RunFolder, run_cli: Octavo) -> None:

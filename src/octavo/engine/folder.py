@@ -64,13 +64,18 @@ class RunFolder(RunResults):
             raise UserError(f"{path}: no such run folder{suggest(folder.path.name, siblings)}")
         if not (folder.path / MANIFEST).is_file():
             raise UserError(f"{path}: not a run folder (no {MANIFEST} in it); expected what `octavo train` wrote")
-        folder._require_own_files()
+        folder.require_own_files()
         if not folder.on_disk.hashed:
             add = f"octavo verify {shlex.quote(str(path))} --write adds the hashes"
             warnings.warn(f"{path}: was written before files were hashed; {add}", RunWarning, stacklevel=2)
         return folder
 
-    def _require_own_files(self) -> None:
+    def require_own_files(self) -> None:
+        """Refuse what reading or writing the run could reach something else by: links out of it, pipes, devices.
+
+        Raises:
+            UserError: there is such a thing.
+        """
         try:
             found = stray(self.path)
         except OSError as error:

@@ -84,7 +84,7 @@ def _beside(teacher: RunFolder, student: str) -> Path:
 def _begun(options: Options) -> RunFolder | None:
     """Return the student to go on with; None: it is to begin, though it may be said to go on."""
     run = RunFolder(options.out) if options.resume and options.out else None
-    return run if run and run.begun else None
+    return RunFolder.open(run.path) if run and run.begun else None
 
 
 def _inherited(teacher: RunFolder, options: Options, data: str | None) -> Options:

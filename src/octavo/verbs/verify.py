@@ -51,8 +51,10 @@ def verify(run: RunFolder, *, write: bool = False, progress: Progress = silent) 
         progress: told after every file.
 
     Raises:
-        UserError: `write`, and a file that hashes are kept in can't be read at all.
+        UserError: a link that leads out of the run, or a pipe in it; `write`, and a file that hashes are kept in
+            can't be read at all.
     """
+    run.require_own_files()
     before = _Walk(run, progress).found
     if not write:
         return before
