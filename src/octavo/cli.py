@@ -22,7 +22,7 @@ from octavo.cli_show import show_app
 from octavo.cli_trust import trust_app
 from octavo.cli_use import use_app
 from octavo.cli_weights import weights_app
-from octavo.errors import UserError
+from octavo.errors import DataRefused, UserError
 from octavo.log import to_stderr
 from octavo.progress import Interrupted, Terminated
 from octavo.terminal import (
@@ -111,7 +111,7 @@ def _outcome(debug: bool) -> int:
         if debug or isinstance(error, BrokenPipeError):
             raise
         typer.echo(f"error: {line_of(error)}", err=True)
-        return 2
+        return 1 if isinstance(error, DataRefused) else 2
     except Interrupted as stopped:
         typer.echo("stopped; what was reached is saved. The same command with --resume goes on.", err=True)
         return 128 + stopped.signal

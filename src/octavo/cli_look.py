@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from octavo.errors import finding
 from octavo.terminal import (
     CacheOption,
     ColumnsOption,
@@ -43,10 +44,14 @@ def check(
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Say what a data folder is: layout, classes, sizes, broken files, duplicates; masks are examined."""
+    """Say what a data folder is: layout, classes, sizes, broken files, duplicates; masks are examined.
+
+    Exits with code 1 where training would refuse the data, with 2 where there are none or the options are wrong.
+    """
     from octavo.tasks.base import recognised
 
-    task = recognised(data, layout, columns)
+    with finding(data):
+        task = recognised(data, layout, columns)
     own = task.accepted("check", given_options(context, "check"))
     with progress_shown() as progress:
         report = task.check(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,6 +13,10 @@ T = TypeVar("T")
 
 class UserError(Exception):
     """Something the user can mend: what was wrong, where, and what to do. The command line exits with code 2."""
+
+
+class DataRefused(UserError):
+    """Data that are there but can't be trained on: a finding of `octavo check`, which exits with code 1."""
 
 
 class Damaged(UserError):
@@ -41,6 +47,23 @@ class DiskFull(NotWritten):
 
 class RunWarning(UserWarning):
     """What a reader of a run must know that is no mistake; the command line prints it in one line."""
+
+
+@contextmanager
+def finding(data: str | Path) -> Iterator[None]:
+    """Make a mistake in data that are there a finding of `octavo check`, in the same words.
+
+    Raises:
+        DataRefused: in place of a `UserError`, where the file or folder exists.
+    """
+    try:
+        yield
+    except (Damaged, NotWritten):
+        raise
+    except UserError as error:
+        if Path(data).exists():
+            raise DataRefused(str(error)) from error
+        raise
 
 
 def shortened(text: str, length: int = 160) -> str:

@@ -17,7 +17,7 @@ from octavo.data.corrections import corrected
 from octavo.data.division import divide_samples
 from octavo.data.samples import Samples
 from octavo.data.walk import one_line
-from octavo.errors import UserError
+from octavo.errors import UserError, finding
 from octavo.progress import Progress, silent
 from octavo.recipe import ClassifyRecipe, load
 from octavo.tasks.inspection import (
@@ -102,9 +102,11 @@ def check(
         progress: told how far it is.
 
     Raises:
-        UserError: when nothing can be told: no such folder, no known layout, corrections that can't be used.
+        DataRefused: the layout or a table of images can't be read.
+        UserError: there is no such folder, or corrections can't be used.
     """
-    own = torchvision_data.read(data, layout, columns, strict=False, cache=cache, progress=progress)
+    with finding(data):
+        own = torchvision_data.read(data, layout, columns, strict=False, cache=cache, progress=progress)
     samples = corrected(own, labels)[0] if labels else own
     seen = look_at_all(samples, progress)
     headers = [s.header for s in seen if s.header]

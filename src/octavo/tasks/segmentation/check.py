@@ -21,7 +21,7 @@ from octavo.data.fitting import naming_options
 from octavo.data.pair_division import Shown, divide_pairs
 from octavo.data.pairs import Pairs
 from octavo.data.walk import one_line
-from octavo.errors import UserError
+from octavo.errors import UserError, finding
 from octavo.files import write_atomic
 from octavo.overwrite import Kind, require_writable
 from octavo.progress import Progress, silent
@@ -121,14 +121,15 @@ def check_masks(
         progress: told how far it is.
 
     Raises:
-        UserError: when nothing can be told: no such folder, no known layout, a table of classes that can't be read, a
-            file to write that is there already.
+        DataRefused: the layout or a table of images and masks can't be read.
+        UserError: there is no such folder, a table of classes can't be read, or a file to write is there already.
     """
     place = None
     if write_classes:
         option = {"overwrite": overwrite, "option": "--write-classes", "inputs": [Path(data)]}
         place = require_writable(write_classes, PROPOSAL, **option)
-    pairs = torchvision_data.read_pairs(data, layout, columns, strict=False, cache=cache, progress=progress)
+    with finding(data):
+        pairs = torchvision_data.read_pairs(data, layout, columns, strict=False, cache=cache, progress=progress)
     todo, unwritten = (), ""
     if write_classes and place:
         found = _diagnosed(pairs, classes, tolerant, progress)
