@@ -22,7 +22,7 @@ from octavo.progress import Progress, silent
 
 ORDER = ("val", "test", "validation", "holdout", "fit", "train")
 """Parts in the order in which one is looked for in those behind it; others come first, by name."""
-SIMILAR = {SMALL: (0.81, 0.81), LARGE: (0.6, 0.7)}
+SIMILAR = {SMALL: (0.81, 0.81), LARGE: (0.6, 0.75)}
 """Side of the squares → similarity of near-duplicates at least: of whole images, and of those that share a part."""
 DIFFERENT = {SMALL: 0.42, LARGE: 0.35}
 """Side of the squares → residual of near-duplicates at most: see `Fits.residual`."""
