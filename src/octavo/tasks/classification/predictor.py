@@ -19,6 +19,7 @@ from octavo.inference.images import Images, batches, given
 from octavo.inference.members import LoadedMembers
 from octavo.inference.predictor import Predictor
 from octavo.progress import Progress, silent
+from octavo.recipe import ClassifyRecipe
 from octavo.tasks.classification.prediction import Predictions
 
 
@@ -58,6 +59,7 @@ class ClassPredictor(Predictor[Predictions]):
             UserError: a run of another task, one that isn't finished, options that exclude each other, an unknown
                 member or device.
         """
+        side = run.recipe_as(ClassifyRecipe).stored_side
         self._run, self._ensemble = run, run.ensemble
         self.classes = tuple(run.manifest["classes"])
         if member:
@@ -72,7 +74,6 @@ class ClassPredictor(Predictor[Predictions]):
         self._asked = [member] if member else self._stages.names if self._stages else self.used
         self.members = LoadedMembers(run, device, self._asked)
         self._trained = [self.members[name] for name in self._asked]
-        side = run.ensemble_recipe.stored_side
         self._at_once = together_of(side, self.members.device) if self._stages else AT_ONCE
 
     def predict(self, images: Images, *, progress: Progress = silent) -> Predictions:
