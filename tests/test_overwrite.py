@@ -120,7 +120,7 @@ def test_files_are_refused_before_anything_is_computed(
     def computed(*_: object, **__: object) -> None:
         pytest.fail("something was computed")
 
-    for place in ("tasks.classification.evaluation.evaluate", "tasks.classification.prediction.predict",
+    for place in ("tasks.classification.evaluation.evaluate", "tasks.classification.predictor.ClassPredictor",
                   "tasks.classification.score.score", "tasks.segmentation.score.score_masks", "verbs.compare.compared",
                   "tasks.segmentation.check.report_on"):  # fmt: skip
         monkeypatch.setattr(f"octavo.{place}", computed)
