@@ -42,7 +42,6 @@ from octavo.terminal import (
     show,
     show_student,
     sized,
-    warnings_shown,
 )
 from octavo.version import __version__
 
@@ -68,14 +67,13 @@ app.add_typer(weights_app, name="weights")
 
 def main() -> None:
     """Run the command line; a mistake ends with one line and exit code 2, an interrupt with 128 + signal."""
-    to_stderr()
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names may hold what the terminal can't show
     try:
-        with _terminating():
+        with _terminating(), to_stderr():
             code = _outcome(debug)
             sys.stdout.flush()
         sys.exit(code)
@@ -105,8 +103,7 @@ def _terminating() -> Iterator[None]:
 def _outcome(debug: bool) -> int:
     """Run the verb and return the exit code."""
     try:
-        with warnings_shown():
-            code = app(standalone_mode=False) or 0
+        code = app(standalone_mode=False) or 0
     except (UserError, Misuse, OSError) as error:
         if debug or isinstance(error, BrokenPipeError):
             raise

@@ -45,10 +45,6 @@ class DiskFull(NotWritten):
         return cls(*message.split(cls._ADVICE, 1))
 
 
-class RunWarning(UserWarning):
-    """What a reader of a run must know that is no mistake; the command line prints it in one line."""
-
-
 @contextmanager
 def finding(data: str | Path) -> Iterator[None]:
     """Make a mistake in data that are there a finding of `octavo check`, in the same words.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _logger = logging.getLogger("octavo")
 
@@ -17,13 +19,25 @@ def warn(text: str) -> None:
 
 
 class _Stderr(logging.Handler):
-    """Writes lines on what is standard error at the time: progress bars and tests replace it."""
+    """Writes each line once on what is standard error at the time: progress bars and tests replace it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(f"{self.format(record)}\n")
+        line = self.format(record)
+        if line not in self.shown:
+            self.shown.add(line)
+            sys.stderr.write(f"{line}\n")
 
 
-def to_stderr() -> None:
-    """Print warnings on standard error, whatever other packages do to Python's logging."""
-    if not any(isinstance(handler, _Stderr) for handler in _logger.handlers):
-        _logger.addHandler(_Stderr())
+@contextmanager
+def to_stderr() -> Iterator[None]:
+    """Print warnings on standard error, each once, whatever other packages do to Python's logging."""
+    handler = _Stderr()
+    _logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        _logger.removeHandler(handler)

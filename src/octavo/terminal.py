@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octavo.errors import RunWarning, UserError
+from octavo.errors import UserError
 from octavo.words import counted
 
 if TYPE_CHECKING:
@@ -206,21 +205,3 @@ def progress_shown() -> Iterator[Progress]:
         yield bars
     finally:
         bars.close()
-
-
-@contextmanager
-def warnings_shown() -> Iterator[None]:
-    """Print what a reader of a run must know, a line each and each once, on standard error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", RunWarning)
-        shown, other = set[str](), warnings.showwarning
-
-        def show_warning(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
-            if not issubclass(category, RunWarning):
-                other(message, category, *args, **kwargs)
-            elif str(message) not in shown:
-                shown.add(str(message))
-                typer.echo(f"warning: {message}", err=True)
-
-        warnings.showwarning = show_warning
-        yield

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ from octavo.engine.consistency import require_members, require_samples
 from octavo.engine.member_folder import MemberFolder
 from octavo.engine.run_files import MANIFEST
 from octavo.engine.run_results import RunResults
-from octavo.errors import Damaged, NotWritten, RunWarning, UserError, suggest
+from octavo.errors import Damaged, NotWritten, UserError, suggest
 from octavo.files import (
     STALE,
     draft_beside,
@@ -33,6 +32,7 @@ from octavo.files import (
     write_csv,
 )
 from octavo.integrity import sha256_of
+from octavo.log import warn
 from octavo.numbers.bootstrap import group_ids
 from octavo.numbers.ensemble import Ensemble
 from octavo.overwrite import RUN_FILES, RUN_FOLDERS, RUN_MARKS, require_makeable
@@ -67,7 +67,7 @@ class RunFolder(RunResults):
         folder.require_own_files()
         if not folder.on_disk.hashed:
             add = f"octavo verify {shlex.quote(str(path))} --write adds the hashes"
-            warnings.warn(f"{path}: was written before files were hashed; {add}", RunWarning, stacklevel=2)
+            warn(f"{path}: was written before files were hashed; {add}")
         return folder
 
     def require_own_files(self) -> None:

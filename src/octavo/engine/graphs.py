@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
+from octavo.log import warn
+
 OFTEN = 3
 """Which batch of one shape is recorded: those before have chosen algorithms and shown what memory they need."""
 _WARM = 3
@@ -102,7 +104,7 @@ class Replayed:
                 return _Record(self.net, x, gathers=self.gathers)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            warnings.warn(f"{type(self.net).__name__} is not recorded as a CUDA graph: {reason}", stacklevel=2)
+            warn(f"{type(self.net).__name__} is not recorded as a CUDA graph: {reason}")
             return None
 
 
