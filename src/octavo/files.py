@@ -60,7 +60,7 @@ def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> N
         DiskFull: `path` is untouched and nothing is left beside it.
         NotWritten: there may be no such file, or not by this user; likewise.
     """
-    draft, made = draft_beside(path), _missing(path.parent)
+    draft, made = draft_beside(path), missing_folders(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep_once(path.parent)
@@ -99,7 +99,7 @@ def raise_plainly(error: BaseException, path: Path) -> None:
         raise NotWritten(f"{path}: can't be written ({os.strerror(error.errno).lower()})") from error
 
 
-def _missing(folder: Path) -> list[Path]:
+def missing_folders(folder: Path) -> list[Path]:
     """Return which of a folder and those above it aren't there, the lowest first."""
     return list(itertools.takewhile(lambda path: not os.path.lexists(path), (folder, *folder.parents)))
 

@@ -20,6 +20,7 @@ from octavo.networks.checksums import SUMS, expected, sums_of, write_sums
 from octavo.networks.loading import backbone_part, read_weights, sha256
 from octavo.networks.segmenter import CLASSIFIER
 from octavo.networks.weights import Entry, entry, fetch, file_names, locate
+from octavo.output_lock import locked_output
 from octavo.overwrite import Kind, beginning_with, require_writable
 from octavo.recipe import SUFFIXES, Network, Recipe, is_file
 
@@ -77,8 +78,8 @@ def pack(
     a file of one's own isn't packed: the recipe names that file by its path.
 
     Raises:
-        UserError: a file can't be had or is damaged, or something else than packed weights is in the way; `overwrite`
-            allows to replace that.
+        UserError: a file can't be had or is damaged, or something else than packed weights is in the way (`overwrite`
+            allows to replace that), or another process is packing there.
     """
     wanted = {
         entry(net.extractor, net.weights): net.uses_classifier
@@ -86,6 +87,11 @@ def pack(
         if net.weights != "none" and not is_file(net.weights)
     }
     _require_places(wanted, out_dir, overwrite)
+    with locked_output([out_dir / SUMS], str(out_dir)):
+        return _pack_all(wanted, out_dir, weights_dir, progress)
+
+
+def _pack_all(wanted: Mapping[Entry, bool], out_dir: Path, weights_dir: Path | None, progress: bool) -> list[Path]:
     origins = {found: fetch(found, weights_dir, True, progress) for found in wanted}
     for origin in origins.values():
         sha256(origin)  # all are what they should be before the first is written

@@ -10,6 +10,7 @@ import numpy as np
 
 from octavo.engine.folder import RunFolder
 from octavo.files import write_csv
+from octavo.output_lock import locked_output
 from octavo.overwrite import UNREADABLE, remove_list, require_writable, table_of
 
 
@@ -57,9 +58,14 @@ class Predictions:
 
         Raises:
             UserError: `path` would replace something else than predictions, unless `overwrite` allows it; images and
-                files of a run are never replaced.
+                files of a run are never replaced; or another process is writing there.
         """
         target, errors = require_place(Path(path), self.run, self.inputs, overwrite=overwrite)
+        with locked_output([target, errors], f"--out {path}"):
+            self.write_locked(target, errors, ids=ids, probabilities=probabilities)
+
+    def write_locked(self, target: Path, errors: Path, *, ids: bool = False, probabilities: bool = False) -> None:
+        """Write to the two files of `require_place`, which the caller keeps others from writing; see `write`."""
         rows = []
         for place, (file, number, row) in enumerate(zip(self.files, self.ids, self.probabilities, strict=True)):
             entry: dict[str, object] = {"image_id": file, "label": int(number) if ids else self.classes[number]}

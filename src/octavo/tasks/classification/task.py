@@ -195,11 +195,14 @@ class Classification(Task):
         **given: Any,
     ) -> Written:
         """Write a CSV of labels; see `tasks.classification.prediction`."""
+        from octavo.output_lock import locked_output
         from octavo.tasks.classification.prediction import errors_path, require_place
 
-        require_place(out, run, images, overwrite=overwrite)
-        found = self.predictor(run, device, **given).predict(images, progress=progress)
-        found.write(out, ids=ids, probabilities=probabilities, overwrite=overwrite)
+        places = require_place(out, run, images, overwrite=overwrite)
+        with locked_output(places, f"--out {out}"):
+            require_place(out, run, images, overwrite=overwrite)  # as it is now that nobody else writes there
+            found = self.predictor(run, device, **given).predict(images, progress=progress)
+            found.write_locked(*places, ids=ids, probabilities=probabilities)
         stopped = found.stopped if found.files else None
         counts = ", ".join(f"{name} {n:,}" for name, n in (stopped or {}).items())
         lines = (f"images that stopped at: {counts}",) if stopped else ()

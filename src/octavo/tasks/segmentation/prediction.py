@@ -20,6 +20,7 @@ from octavo.engine.folder import RunFolder
 from octavo.engine.windows import OVERLAP, WHOLE, WINDOW, Rows, Spool, check_window, count, reduced, spool, windowed
 from octavo.errors import DiskFull, UserError
 from octavo.files import write_atomic, write_csv
+from octavo.output_lock import locked_output
 from octavo.overwrite import remove_list
 from octavo.progress import Progress, silent
 from octavo.tasks.segmentation.mask_targets import ERRORS, Target, plan
@@ -115,7 +116,8 @@ def predict_masks(
         progress: told after every image, and within large ones.
 
     Raises:
-        UserError: no images, two that would become one file, an unfinished run, a full disk. Images that fail by
+        UserError: no images, two that would become one file, an unfinished run, a full disk, another process that is
+            writing to `out`. Images that fail by
             themselves are in the result.
     """
     choices = Choices(ids, overlay, window, OVERLAP if overlap is None else overlap, [])
@@ -123,7 +125,22 @@ def predict_masks(
     if overlay is not None and not 0 < overlay <= 1:
         raise UserError(f"--overlay {overlay:g}: expected the colours' share, above 0 and at most 1, such as 0.5")
     targets = plan(images, out, overlay is not None, overwrite=overwrite, data=run.data)
-    trained = MaskPredictor(run, device, flips=flips, scales=scales).trained
+    with locked_output([out / ERRORS], f"--out {out}"):
+        trained = MaskPredictor(run, device, flips=flips, scales=scales).trained
+        masks, errors, notes = _predict_all(trained, targets, choices, progress)
+        if errors:
+            write_csv(out / ERRORS, [{"image_id": name, "reason": reason} for name, reason in errors.items()])
+        else:
+            remove_list(out / ERRORS)
+    notes += _on_windows(trained, choices, overlap)
+    notes += filter(None, [unread_below([path for path in map(Path, images) if path.is_dir()], images=False)])
+    return MaskPredictions(out, masks, errors, tuple(notes))
+
+
+def _predict_all(
+    trained: TrainedSegmenter, targets: Sequence[Target], choices: Choices, progress: Progress
+) -> tuple[dict[str, Path], dict[str, str], list[str]]:
+    """Write what is made of each image; return masks and errors by the images' names, and notes."""
     masks, errors, notes = {}, {}, []
     for done, target in enumerate(targets):
 
@@ -139,13 +156,7 @@ def predict_masks(
         except Exception as error:  # whatever it is, the other images are predicted all the same
             errors[target.name] = _reason(error)
         progress("predict", done + 1, len(targets), f"{len(errors)} unreadable" if errors else "")
-    notes += _on_windows(trained, choices, overlap)
-    notes += filter(None, [unread_below([path for path in map(Path, images) if path.is_dir()], images=False)])
-    if errors:
-        write_csv(out / ERRORS, [{"image_id": name, "reason": reason} for name, reason in errors.items()])
-    else:
-        remove_list(out / ERRORS)
-    return MaskPredictions(out, masks, errors, tuple(notes))
+    return masks, errors, notes
 
 
 def _reason(error: Exception) -> str:
