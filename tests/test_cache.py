@@ -215,6 +215,33 @@ def test_a_folder_without_the_right_to_write_is_replaced(
     assert not Path("~").exists()
 
 
+def test_what_a_cache_holds_that_can_only_be_read_is_taken(
+    digits_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*, dir: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    folder, samples = tmp_path / "full", torchvision_data.read(str(digits_folder))
+    first = store.build(samples, store.ImageDecoder(8), open_cache(folder))
+    (folder / "features" / "half").mkdir(parents=True)
+    (folder / "features" / "half" / "part.npy").touch()
+    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr("octavo.cache.tempfile.TemporaryFile", refused)
+        stand_in = open_cache(folder)
+    assert "(permission denied); 1 entry of it can be read" in caplog.text and stand_in != folder
+    with monkeypatch.context() as patch:
+        patch.setattr("octavo.data.decoding.decode", None)
+        found = store.build(samples, store.ImageDecoder(8), stand_in)
+    assert found.digest == first.digest and (found.image(3) == first.image(3)).all()
+    assert not (stand_in / "features").exists()
+    (pixels,) = (stand_in / "pixels").glob("*/pixels.bin")
+    pixels.unlink()
+    pixels.write_bytes(b"damaged")
+    assert store.build(samples, store.ImageDecoder(8), stand_in).digest == first.digest
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
 def test_without_any_temporary_folder_there_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(prefix: str) -> str:
         raise FileNotFoundError(2, "No usable temporary directory found")

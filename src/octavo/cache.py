@@ -19,6 +19,7 @@ from octavo.errors import Damaged, UserError, lookup
 from octavo.files import write_atomic
 from octavo.integrity import sealed, unsealed
 from octavo.log import warn
+from octavo.words import counted
 
 KINDS = {
     "pixels": "decoded images",
@@ -30,6 +31,8 @@ KINDS = {
 _LOCKS = "locks"
 _STAND_INS: dict[Path, Path] = {}  # folder that can't be written → temporary one
 
+PART = "part.npy"
+"""Name of the file of features that are still computed."""
 FACTS = "facts.json"
 """Name of the file beside cached features that says what they were made from (pixels have it in their index.json)."""
 
@@ -66,7 +69,7 @@ def open_cache(asked: Path | None = None) -> Path:
     """Return a cache folder that can be written: `asked`, or else that of `cache_dir`.
 
     One that can't be made or written is replaced by a temporary folder, which is removed when the process ends, and the
-    user is warned once.
+    user is warned once. What it holds is read all the same.
 
     Raises:
         UserError: there can be no temporary folder either.
@@ -86,11 +89,37 @@ def open_cache(asked: Path | None = None) -> Path:
             f"({(error.strerror or str(error)).lower()}); set OCTAVO_CACHE to a folder of yours"
         ) from error
     atexit.register(_removed, folder, stand_in)
+    held = _link_entries(folder, stand_in)
+    beside = f"; {counted(held, 'entry', 'entries')} of it can be read" if held else ""
     warn(
-        f"{where}: {folder} can't be written ({reason}); {stand_in} is used until this command ends; set OCTAVO_CACHE "
-        "to a folder of yours to keep what is computed"
+        f"{where}: {folder} can't be written ({reason}){beside}; {stand_in} is used until this command ends; set "
+        "OCTAVO_CACHE to a folder of yours to keep what is computed"
     )
     return stand_in
+
+
+def _link_entries(folder: Path, stand_in: Path) -> int:
+    """Let a temporary folder hold the whole entries of a cache that can only be read; return how many there are.
+
+    Each entry becomes a folder of links, so that one that is made anew, because it is damaged, say, takes the place of
+    the links and not of what they lead to.
+    """
+    count = 0
+    for kind in KINDS:
+        with suppress(OSError):
+            for entry in sorted((folder / kind).iterdir()):
+                if entry.name.endswith(".tmp") or (entry / PART).exists():
+                    continue  # being built, or left by a build that was killed
+                place = stand_in / kind / entry.name
+                place.parent.mkdir(exist_ok=True)
+                if entry.is_dir():
+                    place.mkdir()
+                    for file in entry.iterdir():
+                        (place / file.name).symlink_to(file.absolute())
+                else:
+                    place.symlink_to(entry.absolute())
+                count += 1
+    return count
 
 
 def _removed(folder: Path, stand_in: Path) -> None:

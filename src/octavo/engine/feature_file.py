@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from octavo.cache import PART
 from octavo.errors import Damaged, DiskFull
 from octavo.files import FULL, sync_folder, write_atomic
 from octavo.integrity import check, read_sealed, sealed
@@ -18,7 +19,7 @@ from octavo.parts import BLOCK, Parts, block_digest, blocks_of
 
 INDEX = "index.json"
 """Name of the file beside the features that holds their shape and checksums."""
-_FEATURES, _PART, _MARKER = "features.npy", "part.npy", "done.json"
+_FEATURES, _MARKER = "features.npy", "done.json"
 _WHOLE, _BEGUN = "features 1", "features begun 1"
 _REMEDY = "they are computed again"
 
@@ -81,7 +82,7 @@ def opened(folder: Path, *, tell: Callable[[str], None] = warn) -> FeatureFile |
     """Return the finished features in `folder`; None where there are none, or `tell` was told that they are damaged."""
     if not (folder / _FEATURES).is_file() and not (folder / INDEX).is_file():
         return None
-    if (folder / _PART).is_file():  # killed just before it was renamed
+    if (folder / PART).is_file():  # killed just before it was renamed
         return None
     try:
         return FeatureFile(folder)
@@ -105,7 +106,7 @@ class Computation:
             DiskFull: there isn't the room for all of it.
         """
         self.folder, self.shape = folder, shape
-        self._part, self._marker = folder / _PART, folder / _MARKER
+        self._part, self._marker = folder / PART, folder / _MARKER
         self._digests: list[str] = []
         self.batches = self._reached()
         mode = "r+" if self.batches else "w+"
