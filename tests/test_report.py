@@ -430,3 +430,22 @@ def test_a_report_embeds_pictures_alone(run: RunFolder) -> None:
     run.plot("confusion.png").write_text(SECRET)
     page = report(run).read_text()
     assert "data:image/jpeg" not in page and "c2VjcmV0" not in page
+
+
+@pytest.mark.usefixtures("few_looks")
+def test_a_report_goes_where_it_is_asked_for(run: RunFolder, tmp_path: Path, run_cli: Octavo) -> None:
+    page, photo = tmp_path / "page.html", tmp_path / "photo.html"
+    code, out, _ = run_cli("report", run.path, "--out", page)
+    assert code == 0 and out.startswith(f"{page} (") and not run.page.exists()
+    assert page.read_text() == report(run).read_text()
+    assert run_cli("report", run.path, "--out", page)[0] == 0  # a page of Octavo's is replaced
+    photo.write_bytes(b"mine")
+    for place, why in {
+        photo: "is there already",
+        tmp_path / "x.csv": "ends in .html",
+        run.page: "run's folder",
+    }.items():
+        code, _, err = run_cli("report", run.path, "--out", place)
+        assert code == 2 and why in err and err.count("\n") == 1
+    assert photo.read_bytes() == b"mine"
+    assert run_cli("report", run.path, "--out", photo, "--overwrite")[0] == 0

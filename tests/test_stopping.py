@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import html
 import os
 import shutil
 import signal
@@ -104,6 +105,11 @@ def test_a_run_that_can_only_be_read_is_evaluated_and_predicts_all_the_same(
         code, shown, err = run_cli(*line.split())
         told = f"error: {run}: can't be written, so nothing can be kept in it; work on a copy of the run\n"
         assert (code, shown, err) == (2, "", told), line
+    page = tmp_path / "page.html"
+    code, shown, err = run_cli("report", run, "--out", page)
+    assert code == 0 and shown.startswith(f"{page} (") and not err
+    assert "The run can't be written, and sections are kept in it" in html.unescape(page.read_text())
+    assert contents(run) == before
     broken_by(errno.EROFS, monkeypatch)
     code, shown, err = run_cli("evaluate", run)
     assert code == 0 and "40 images of val" in shown and err.count("warning:") == 1

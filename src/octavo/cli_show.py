@@ -65,7 +65,10 @@ def _given(
 @show_app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folder of a run; several are compared.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Page of a comparison; comparison.html by default.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The page; by default RUN/report.html, of several runs comparison.html."),
+    ] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="Make its pictures anew.")] = False,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
@@ -89,9 +92,10 @@ def report(
         else:
             from octavo.verbs.report import report as run_report
 
-            refuse({"--out": out, "--overwrite": overwrite}, "one run, whose page is its report.html")
             page = run_report(
                 folders[0],
+                out=out,
+                overwrite=overwrite,
                 refresh=refresh,
                 device=device,
                 progress=progress,

@@ -271,13 +271,18 @@ class RunFolder(RunResults):
         finally:
             lock.release(force=True)
 
+    @property
+    def writable(self) -> bool:
+        """Whether the system lets us write into the run."""
+        return os.access(self.path, os.W_OK)
+
     def require_writable(self) -> None:
         """Refuse at once what could not be kept in the end.
 
         Raises:
             NotWritten: the system doesn't let us write into the run.
         """
-        if not os.access(self.path, os.W_OK):
+        if not self.writable:
             raise NotWritten(f"{self.path}: can't be written, so nothing can be kept in it; work on a copy of the run")
 
     def sweep(self) -> None:

@@ -11,11 +11,12 @@ from octavo.files import write_atomic
 from octavo.looks.comparison import looks_of
 from octavo.looks.names import last_parts
 from octavo.numbers.compare_results import Comparison
-from octavo.overwrite import parsed_by, require_writable, run_of
+from octavo.overwrite import parsed_by, require_writable
 from octavo.page.comparison import page_of
-from octavo.page.page import PAGE, render
+from octavo.page.page import render
 from octavo.progress import Progress, Say, silent, unsaid
 from octavo.tasks.base import task_of
+from octavo.verbs.report import page_place
 
 _LEVEL = 0.95
 _WRONG, _BAD = 15, 10  # hardest images that are named, of classifiers and of segmenters
@@ -83,12 +84,5 @@ def distinct(paths: Sequence[Path]) -> tuple[str, ...]:
 
 def _files(out: Path, overwrite: bool) -> tuple[Path, Path]:
     """Return where the page `out` and its numbers go; never onto something else, such as a run's `metrics.json`."""
-    if out.suffix not in (".html", ".htm"):
-        raise UserError(f"--out {out}: expected the name of a page that ends in .html")
-    if run_of(out.resolve()):
-        raise UserError(f"--out {out}: lies in a run's folder; choose another place")
-    numbers = parsed_by("numbers of a comparison", Comparison.from_json)
-    return (
-        require_writable(out, PAGE, overwrite=overwrite),
-        require_writable(out.with_suffix(".json"), numbers, overwrite=overwrite),
-    )
+    page, numbers = page_place(out, overwrite=overwrite), parsed_by("numbers of a comparison", Comparison.from_json)
+    return page, require_writable(out.with_suffix(".json"), numbers, overwrite=overwrite)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from octavo.engine.folder import RunFolder
 from octavo.errors import Damaged, UserError, lookup
+from octavo.files import write_atomic
 from octavo.looks.look import Look, Way
 from octavo.looks.subject import Subject
+from octavo.overwrite import require_writable, run_of
 from octavo.page.beware import plain_reason
-from octavo.page.page import Section, render
+from octavo.page.page import PAGE, Section, render
 from octavo.page.summary import page_of
 from octavo.progress import Interrupted, Progress, Say, silent, unsaid
 from octavo.tasks.base import subject_of, task_of
@@ -25,6 +27,8 @@ PATIENCE = 60
 def report(
     run: RunFolder,
     *,
+    out: Path | None = None,
+    overwrite: bool = False,
     refresh: bool = False,
     device: str = "auto",
     progress: Progress = silent,
@@ -38,33 +42,59 @@ def report(
 
     Args:
         run: a finished run.
+        out: another place for the page; of a run that can only be read, it then holds what was kept there before.
+        overwrite: whether something else at `out` is replaced.
         refresh: take all the looks anew that are not thorough.
         device: where networks run, if a look needs them: `auto`, `cpu`, `cuda` or `mps`.
         progress: told after every look.
         say: told what the report lacks.
 
     Raises:
-        UserError: the run isn't finished or can't be written, or the disk is full.
+        UserError: the run isn't finished or can't be written, or the disk is full; something else is at `out`.
     """
-    run.require_writable()
+    place = page_place(out, overwrite=overwrite) if out else None
+    if place is None:
+        run.require_writable()
     subject = subject_of(run, device, progress=progress, say=say)
     task = task_of(run.recipe)
     ways = task.sections()
     kept = _kept(run, ways, say)
     due = {name: way for name, way in ways.items() if not way.thorough and (refresh or name not in kept)}
+    unkept = [] if run.writable else [name for name in due if name not in kept]
+    due = due if run.writable else {}
     slow = {name: seconds for name, way in due.items() if (seconds := _patience(subject, way)) > PATIENCE}
     taken_now = {name: way for name, way in due.items() if name not in slow}
     failed = take_all(subject, taken_now).failed
     for name, why in failed.items():
         say(f"note: the report goes without {name}: {why}")
     notes = [f"Left out: {name}. {plain_reason(why, subject)}." for name, why in failed.items()]
+    notes += (
+        [f"Left out: {', '.join(unkept)}. The run can't be written, and sections are kept in it."] if unkept else []
+    )
     kept = {name: section for name, section in kept.items() if name not in taken_now} | _kept(run, taken_now)
     notes += _lacking(run, [name for name, way in ways.items() if way.thorough and name not in kept], slow, kept)
     # What was kept of a look that fails now may not fit the run any more.
     sections = [kept[name] for name in ways if name in kept and name not in failed]
     page = page_of(subject, task.summary(subject), sections, notes)
     progress("report", 1, 1)
-    return run.write_page(render(page))
+    html = render(page)
+    if place is None:
+        return run.write_page(html)
+    write_atomic(place, html.encode("utf-8", "replace"))
+    return place
+
+
+def page_place(out: Path, *, overwrite: bool) -> Path:
+    """Return where a page goes that a user named; never into a run, where it would be taken for that run's.
+
+    Raises:
+        UserError: another ending than `.html`, a place in a run, or something else there without `overwrite`.
+    """
+    if out.suffix not in (".html", ".htm"):
+        raise UserError(f"--out {out}: expected the name of a page that ends in .html")
+    if run_of(out.resolve()):
+        raise UserError(f"--out {out}: lies in a run's folder; choose another place")
+    return require_writable(out, PAGE, overwrite=overwrite)
 
 
 def bind(run: RunFolder, device: str, progress: Progress, say: Say) -> None:
