@@ -28,7 +28,7 @@ from octavo.numbers.neighbours import nearest, neighbourhoods
 from octavo.pictures.embedding import NAMED, Cloud, groups, look_of, purity_by_seed, ten_at_a_time, whole_plane
 from octavo.pictures.style import drawn
 from octavo.pictures.thumbs import thumb_sheet
-from octavo.tasks.base import subject_of
+from octavo.tasks.known import subject_of
 from octavo.verbs.explain import keep
 
 DRAW = np.random.default_rng(6)

@@ -17,7 +17,7 @@ from octavo.engine.estimate import BASE, EFFICIENCY, RESERVE, Estimate, pass_sec
 from octavo.engine.hardware import Hardware
 from octavo.networks.build import build_member, build_segmenter
 from octavo.recipe import ClassifyRecipe, SegmentRecipe
-from octavo.tasks.base import task_of
+from octavo.tasks.known import task_of
 from octavo.tasks.segmentation import training as masks
 
 CPU = Hardware("cpu")

@@ -15,7 +15,7 @@ from octavo.files import write_csv
 from octavo.numbers.results import Interval
 from octavo.numbers.speed_results import DistilReport
 from octavo.page.beware import beware
-from octavo.tasks.base import subject_of, task_of
+from octavo.tasks.known import subject_of, task_of
 from octavo.tasks.segmentation.evaluation import regrade_masks
 
 WORDS = "more of a gap than sampling explains"

@@ -26,8 +26,8 @@ from octavo.networks.backbone import Backbone, weightless
 from octavo.networks.member import MemberNet
 from octavo.pictures.style import drawn
 from octavo.recipe import Augment
-from octavo.tasks.base import subject_of
 from octavo.tasks.classification.sections import SECTIONS as CLASSIFY
+from octavo.tasks.known import subject_of
 
 SIDE, CLASSES = 64, 4
 LAST = {

@@ -35,11 +35,11 @@ from octavo.pictures.classes import interval_dots
 from octavo.pictures.confusion import block_size
 from octavo.pictures.style import drawn
 from octavo.recipe import ClassifyRecipe
-from octavo.tasks.base import subject_of
 from octavo.tasks.classification.cascade import cascade
 from octavo.tasks.classification.precision import precision
 from octavo.tasks.classification.sections import SECTIONS as CLASSIFY
 from octavo.tasks.classification.student import graduate
+from octavo.tasks.known import subject_of
 from octavo.tasks.segmentation.sections import SECTIONS as SEGMENT
 from octavo.verbs.describe import describe
 from octavo.verbs.explain import explain

@@ -17,7 +17,7 @@ from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.ranking import least_certain, second, surest, worst_mistakes
 from octavo.pictures.sheets import enlarged
 from octavo.pictures.style import drawn
-from octavo.tasks.base import subject_of
+from octavo.tasks.known import subject_of
 
 FOUND = np.array([[0.6, 0.3, 0.1], [0.2, 0.3, 0.5], [0.05, 0.9, 0.05], [0.4, 0.4, 0.2], [0.1, 0.2, 0.7]])
 TRUE, NAMED = np.array([0, 0, 0, 1, 2]), np.array([0, 2, 1, 0, 2])

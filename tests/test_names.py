@@ -19,7 +19,7 @@ from octavo.looks.names import displayable, last_parts, travelling, without_mach
 from octavo.looks.subject import SegmentSubject
 from octavo.options import Options
 from octavo.recipe import dumps, load
-from octavo.tasks.base import subject_of, task_of
+from octavo.tasks.known import subject_of, task_of
 from octavo.verbs.compare import compare
 from octavo.verbs.explain import explain
 from octavo.verbs.report import report

@@ -17,9 +17,9 @@ from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.prune import pruned
 from octavo.numbers.results import Report
 from octavo.page.summary import page_of
-from octavo.tasks.base import subject_of, task_of
 from octavo.tasks.classification.evaluation import regrade
 from octavo.tasks.classification.prune import prune
+from octavo.tasks.known import subject_of, task_of
 
 NAMES = ("good", "twin", "poor")
 

@@ -29,9 +29,9 @@ from octavo.page.beware import Beware, beware
 from octavo.page.page import Page
 from octavo.page.summary import page_of
 from octavo.run import Run
-from octavo.tasks.base import subject_of, task_of
 from octavo.tasks.classification.evaluation import regrade
 from octavo.tasks.classification.sections import SECTIONS as CLASSIFY
+from octavo.tasks.known import subject_of, task_of
 from octavo.verbs import report as verb
 from octavo.verbs.explain import explain
 from octavo.verbs.report import bind, report

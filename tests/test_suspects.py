@@ -20,7 +20,7 @@ from octavo.looks.suspects import LIST, suspects
 from octavo.numbers.calibration import NONE
 from octavo.numbers.suspects import label_suspects
 from octavo.pictures.style import drawn
-from octavo.tasks.base import subject_of
+from octavo.tasks.known import subject_of
 
 
 def classified(count: int = 4000, classes: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,8 @@ from octavo.errors import UserError
 from octavo.progress import silent
 from octavo.recipe import load, shipped
 from octavo.registry import TASKS
-from octavo.tasks.base import Task, flags_of, recognised, scoring, subject_of, task_of, tasks
+from octavo.tasks.base import Task
+from octavo.tasks.known import accepted, flags_of, recognised, scoring, subject_of, task_of, tasks
 
 SOURCES = Path(__file__).parents[1] / "src" / "octavo"
 ASKS = re.compile(
@@ -68,7 +69,7 @@ def test_outside_of_the_tasks_hardly_anything_asks_for_them() -> None:
 
 def test_a_registered_task_loads_no_torch() -> None:
     code = (
-        "import sys; from octavo.tasks.base import tasks; tasks(); print(*({'torch', 'matplotlib'} & {*sys.modules}))"
+        "import sys; from octavo.tasks.known import tasks; tasks(); print(*({'torch', 'matplotlib'} & {*sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
@@ -174,5 +175,5 @@ def test_options_of_other_tasks_are_refused(case: Case, command: str, run_cli: O
         code, _, err = run_cli(command, *places[command], flag, *values.get(name, []))
         assert (code, err) == (2, f"error: {flag}: means nothing for {own.of}; leave it away\n")
         with pytest.raises(UserError, match=re.escape(flag)):
-            case.task.accepted(command, {name: 1})
-    assert others and case.task.accepted(command, dict.fromkeys(own.flags, 1)) == dict.fromkeys(own.flags, 1)
+            accepted(case.task, command, {name: 1})
+    assert others and accepted(case.task, command, dict.fromkeys(own.flags, 1)) == dict.fromkeys(own.flags, 1)

@@ -48,11 +48,11 @@ def check(
 
     Exits with code 1 where training would refuse the data, with 2 where there are none or the options are wrong.
     """
-    from octavo.tasks.base import recognised
+    from octavo.tasks.known import accepted, recognised
 
     with finding(data):
         task = recognised(data, layout, columns)
-    own = task.accepted("check", given_options(context, "check"))
+    own = accepted(task, "check", given_options(context, "check"))
     with progress_shown() as progress:
         report = task.check(
             data,

@@ -68,11 +68,11 @@ def evaluate(
     from octavo.files import write_atomic
     from octavo.numbers.mask_results import read_report
     from octavo.overwrite import parsed_by, require_writable
-    from octavo.tasks.base import task_of
+    from octavo.tasks.known import accepted, task_of
 
     folder = RunFolder.open(run)
     task = task_of(folder.recipe)
-    own = task.accepted("evaluate", given_options(context, "evaluate"))
+    own = accepted(task, "evaluate", given_options(context, "evaluate"))
     if own.pop("cost", False) and (data or split not in (None, "val")):
         raise UserError("--cost: is of the run's own validation images; leave --data and --split out")
     out = out and require_writable(out, parsed_by("report of an evaluation", read_report), overwrite=overwrite)
@@ -126,11 +126,11 @@ def predict(
 ) -> None:
     """Label images: a CSV with the header image_id,label, or a mask an image. Exit code 1: some couldn't be read."""
     from octavo.engine.folder import RunFolder
-    from octavo.tasks.base import task_of
+    from octavo.tasks.known import accepted, task_of
 
     folder = RunFolder.open(run)
     task = task_of(folder.recipe)
-    own = task.accepted("predict", given_options(context, "predict"))
+    own = accepted(task, "predict", given_options(context, "predict"))
     with progress_shown() as progress:
         written = task.write_predictions(
             folder, images, out, ids=ids, device=device, overwrite=overwrite, progress=progress, **own
@@ -171,10 +171,10 @@ def score(
     """Score any predictions against the truth: a CSV of labels, or a folder of masks under every known rule."""
     from octavo.files import write_atomic
     from octavo.overwrite import parsed_by, require_writable
-    from octavo.tasks.base import scoring
+    from octavo.tasks.known import accepted, scoring
 
     task = scoring(predictions)
-    own = task.accepted("score", given_options(context, "score"))
+    own = accepted(task, "score", given_options(context, "score"))
     kind, read = parsed_by("score", task.score_type.from_json), [predictions, Path(truth)]
     out = out and require_writable(out, kind, overwrite=overwrite, inputs=read, data=read)
     given = {"split": split, "layout": layout, "columns": columns, "missing": "wrong" if missing_wrong else "refuse"}

@@ -40,7 +40,7 @@ class Members(Mapping[str, "nn.Module"]):
         if name not in self._loaded:
             if name not in self._names:
                 raise KeyError(name)
-            from octavo.tasks.base import task_of
+            from octavo.tasks.known import task_of
 
             self._loaded[name] = task_of(self._folder.recipe).network(self._folder, name, self._device)
         return self._loaded[name]
@@ -115,7 +115,7 @@ class Run:
     @property
     def weights(self) -> dict[str, float]:
         """Each member's share in the ensemble; they sum to one."""
-        from octavo.tasks.base import task_of
+        from octavo.tasks.known import task_of
 
         return task_of(self.recipe).shares(self._files)
 
@@ -128,10 +128,10 @@ class Run:
         Raises:
             UserError: an unfinished run, a split that isn't there, data that can't be used, an option of another task.
         """
-        from octavo.tasks.base import flags_of, task_of
+        from octavo.tasks.known import accepted, flags_of, task_of
 
         task, of_some = task_of(self.recipe), flags_of("evaluate")
-        own = task.accepted("evaluate", {name: options.pop(name) for name in [*options] if name in of_some})
+        own = accepted(task, "evaluate", {name: options.pop(name) for name in [*options] if name in of_some})
         return task.evaluate(self._files, data=data, device=self._device, **options, **own)
 
     def predictor(
@@ -166,12 +166,14 @@ class Run:
             predictor.predict(np.zeros((32, 32, 3), np.uint8)).probabilities    # or bytes, or a Pillow image
             ```
         """
-        from octavo.tasks.base import task_of
+        from octavo.tasks.known import accepted, task_of
 
         task = task_of(self.recipe)
         asked = {"member": member, "coverage": coverage, "sets": sets if sets != "lac" else None}
         asked |= {"cascaded": cascade, "flips": flips, "scales": tuple(scales)}
-        own = task.accepted("predict", {name: value for name, value in asked.items() if value not in (None, False, ())})
+        own = accepted(
+            task, "predict", {name: value for name, value in asked.items() if value not in (None, False, ())}
+        )
         return cast("ClassPredictor | MaskPredictor", task.predictor(self._files, device or self._device, **own))
 
     def predict(
@@ -227,7 +229,7 @@ class Run:
     @property
     def looks(self) -> tuple[str, ...]:
         """Names of the looks that can be taken at the run, as `figure` and `octavo explain --look` know them."""
-        from octavo.tasks.base import task_of
+        from octavo.tasks.known import task_of
 
         self.metrics  # noqa: B018 (raises where the run isn't finished)
         return tuple(task_of(self.recipe).sections())

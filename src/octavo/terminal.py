@@ -176,7 +176,7 @@ def refuse(options: Mapping[str, object], what: str) -> None:
 
 def given_options(context: typer.Context, command: str) -> dict[str, Any]:
     """Return those options of a command that not every task has and that were given, as Python names them."""
-    from octavo.tasks.base import flags_of
+    from octavo.tasks.known import flags_of
 
     given = {name for name in flags_of(command) if name in context.params}
     return {name: context.params[name] for name in given if _source(context, name) != "DEFAULT"}

@@ -8,23 +8,21 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from octavo.data.classes import ClassTable
-from octavo.engine.consistency import require_members, require_samples
+from octavo.engine.consistency import require_members
 from octavo.engine.member_folder import MemberFolder
 from octavo.engine.run_files import MANIFEST
-from octavo.engine.run_results import RunResults
-from octavo.errors import Damaged, NotWritten, UserError, suggest
+from octavo.engine.run_inputs import RECIPE, SAMPLES, RunInputs
+from octavo.errors import NotWritten, UserError, suggest
 from octavo.files import (
     STALE,
     draft_beside,
     inside,
     raise_plainly,
-    read_rows,
     stray,
     sweep,
     sync_folder,
@@ -33,18 +31,14 @@ from octavo.files import (
 )
 from octavo.integrity import sha256_of
 from octavo.log import warn
-from octavo.numbers.bootstrap import group_ids
 from octavo.numbers.ensemble import Ensemble
 from octavo.overwrite import RUN_FILES, RUN_FOLDERS, RUN_MARKS, require_makeable
-from octavo.recipe import EnsembleRecipe, Recipe, dumps, load, named
-from octavo.toml import parse_toml
+from octavo.recipe import Recipe, dumps
 
-RECIPE, SAMPLES = "recipe.toml", "samples.csv"
 _LOCK = ".lock"
-R = TypeVar("R", bound=Recipe)
 
 
-class RunFolder(RunResults):
+class RunFolder(RunInputs):
     """A run's folder: new, or opened to be read or resumed."""
 
     def __init__(self, path: Path) -> None:
@@ -132,59 +126,6 @@ class RunFolder(RunResults):
             teacher, student = shlex.quote(recipe.teacher), recipe.networks[0].name
             return f"octavo distil {teacher} --student {student} --out {out} --resume"
         return f"octavo train --resume --out {out}"
-
-    @property
-    def recipe(self) -> Recipe:
-        """The resolved recipe."""
-        return self.on_disk.once(self.path / RECIPE, None, self._parse_recipe)
-
-    def _parse_recipe(self) -> Recipe:
-        path = self.path / RECIPE
-        content = self.on_disk.read(path, self._fixed(RECIPE), self.on_disk.restore)
-        return load(named(parse_toml(content, path), path), where=path)
-
-    def recipe_as(self, kind: type[R]) -> R:
-        """Return the resolved recipe of a run of one kind.
-
-        Raises:
-            UserError: the run is of another task.
-        """
-        recipe = self.recipe
-        if not isinstance(recipe, kind):
-            raise UserError(f'{self.path}: is a run of task "{recipe.task}", for which this is not made')
-        return recipe
-
-    @property
-    def ensemble_recipe(self) -> EnsembleRecipe:
-        """The resolved recipe of a run of an ensemble.
-
-        Raises:
-            UserError: the run has a single network and no ensemble.
-        """
-        return self.recipe_as(EnsembleRecipe)
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """Versions, hashes of data and weights, seed, hardware."""
-        return self.on_disk.manifest()
-
-    def _fixed(self, name: str) -> str | None:
-        """Return the hash of recipe or samples, as the run began; None before files were hashed."""
-        manifest = self.manifest
-        if "format" not in manifest:
-            return None
-        return manifest["recipe"] if name == RECIPE else manifest["data"]["samples"]
-
-    @property
-    def data(self) -> Path | None:
-        """Where the data lay that the run was trained on, as far as that is known."""
-        root = self.manifest.get("data", {}).get("root")
-        return Path(root) if isinstance(root, str) else None
-
-    @property
-    def table(self) -> ClassTable:
-        """Names and colours of the classes of masks (runs of segmenters)."""
-        return ClassTable.from_dict(self.manifest["table"])
 
     def stages(self) -> dict[str, Path]:
         """Return the folders of predicted masks by stage, `epoch_NNN` in their order and then `best`."""
@@ -289,36 +230,9 @@ class RunFolder(RunResults):
         """Remove the drafts of a training that was killed."""
         sweep(self.path)
 
-    def samples(self) -> list[dict[str, str]]:
-        """Return a row per image: file, label, part (`fit`, `holdout`, `val`, `test`, `broken`, `unused`)."""
-        return [dict(row) for row in self.on_disk.once(self.path / SAMPLES, None, self._parse_samples)]
-
-    def _parse_samples(self) -> list[dict[str, str]]:
-        path, remedy = self.path / SAMPLES, self.on_disk.restore
-        rows = read_rows(self.on_disk.read(path, self._fixed(SAMPLES), remedy), path, remedy)
-        require_samples(rows, self.manifest, path, remedy)
-        return rows
-
-    def labels(self, part: str) -> np.ndarray:
-        """Return class ids int64 [n] of the images of one part, in the order of the stored logits."""
-        ids = {name: i for i, name in enumerate(self.manifest["classes"])}
-        labels = [row["label"] for row in self.samples() if row["part"] == part]
-        if other := next((label for label in labels if label not in ids), None):
-            restore = self.on_disk.restore
-            raise Damaged(f'{self.path / SAMPLES}: damaged: "{other}" is none of the run\'s classes; {restore}')
-        return np.array([ids[label] for label in labels], np.int64)
-
     def outputs(self, part: str) -> np.ndarray:
         """Return the stored logits of one part, of the ensemble's members in its order, float32 [M,n,C]."""
         return np.stack([self.member(name).outputs()[part] for name in self.ensemble.names])
-
-    def files(self, part: str) -> list[str]:
-        """Return the images of one part, in the order of the stored logits."""
-        return [row["file"] for row in self.samples() if row["part"] == part]
-
-    def groups(self, part: str) -> np.ndarray | None:
-        """Return what group each image of one part is of, int64 [n]; None where the data have no groups."""
-        return group_ids([row.get("group", "") for row in self.samples() if row["part"] == part])
 
     def collect_history(self, names: Sequence[str]) -> None:
         """Write `history.csv` from the histories of the members that are finished."""

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from octavo.errors import UserError
 from octavo.numbers.results import Result
-from octavo.progress import Progress, Say, silent, unsaid
+from octavo.progress import Progress, Say
 from octavo.recipe import Network, Recipe
-from octavo.registry import TASKS, task_named
+from octavo.tasks.outcome import Checked, OwnOptions, Written
 
 if TYPE_CHECKING:
     import numpy as np
     from pytorch_lightning.callbacks import Callback
-    from rich.console import Console
     from rich.table import Table
     from torch import nn
 
@@ -35,58 +33,6 @@ if TYPE_CHECKING:
     from octavo.networks.loading import Extractor
     from octavo.numbers.compare_results import Comparison
     from octavo.page.summary import Summary
-
-
-@dataclass(frozen=True)
-class OwnOptions:
-    """Options of a command that this task has, and others may lack.
-
-    Attributes:
-        of: what the command is then given, such as `a segmenter's run`.
-        flags: option as Python names it → as the command line does.
-    """
-
-    of: str
-    flags: Mapping[str, str]
-
-    @classmethod
-    def named(cls, of: str, *names: str, **flags: str) -> OwnOptions:
-        """Return options by their names in Python; `flags` are those that the command line calls otherwise."""
-        return cls(of, {name: f"--{name.replace('_', '-')}" for name in names} | flags)
-
-
-@dataclass(frozen=True)
-class Written:
-    """What `octavo predict` wrote.
-
-    Attributes:
-        count: images with a prediction.
-        errors: files without one.
-        errors_file: where the reasons are.
-        verb: what could not be done with those.
-        lines: what else there is to say of the predictions.
-        notes: what a user must know of how they were made.
-    """
-
-    count: int
-    errors: int
-    errors_file: Path
-    verb: str = "read"
-    lines: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-class Checked(Protocol):
-    """What `octavo check` found."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether training would start."""
-        ...
-
-    def show(self, console: Console) -> None:
-        """Show it on the terminal."""
-        ...
 
 
 class Task(ABC):
@@ -241,19 +187,6 @@ class Task(ABC):
     def score_tables(self, score: Any) -> list[Table]:
         """Return a score's numbers as tables for the terminal."""
 
-    def accepted(self, command: str, given: Mapping[str, object]) -> dict[str, Any]:
-        """Return options that were given for a command, all of which this task has.
-
-        Raises:
-            UserError: the first that is another task's.
-        """
-        own = self.options[command]
-        for name in given:
-            if name not in own.flags:
-                flag = flags_of(command).get(name, f"--{name.replace('_', '-')}")
-                raise UserError(f"{flag}: means nothing for {own.of}; leave it away")
-        return dict(given)
-
     @abstractmethod
     def subject(self, run: RunFolder, device: str, data: str | None, progress: Progress, say: Say) -> Any:
         """Return what a report's sections and a comparison read of a finished run; see `octavo.looks.subject`."""
@@ -345,46 +278,3 @@ class Task(ABC):
     def result(self, run: RunFolder, job: Job, network: Network) -> str:
         """Return in one line how a network that was just trained does; empty where there is nothing to say yet."""
         return ""
-
-
-def task_of(recipe: Recipe) -> Task:
-    """Return the task of a recipe."""
-    return cast(Task, task_named(recipe.task))
-
-
-def flags_of(command: str) -> dict[str, str]:
-    """Return the options of a command that some task has for itself: as Python and as the command line names them."""
-    return {name: flag for task in tasks().values() for name, flag in task.options[command].flags.items()}
-
-
-def recognised(data: str, layout: str | None = None, columns: str | None = None) -> Task:
-    """Return the task that data are of; what no other recognises is taken for images in classes."""
-    return next((task for task in tasks().values() if task.recognises(data, layout, columns)), tasks()["classify"])
-
-
-def scoring(predictions: Path) -> Task:
-    """Return the task that predictions are of.
-
-    Raises:
-        UserError: there is no such file or folder.
-    """
-    if found := next((task for task in tasks().values() if task.scores(predictions)), None):
-        return found
-    raise UserError(f"{predictions}: no such file or folder; expected a CSV of labels, or a folder of masks")
-
-
-def subject_of(
-    run: RunFolder, device: str = "auto", *, data: str | None = None, progress: Progress = silent, say: Say = unsaid
-) -> Any:
-    """Return what is read of a finished run, whose data may lie elsewhere now; see `octavo.looks.subject`.
-
-    Raises:
-        UserError: the run is not finished.
-    """
-    run.metrics  # noqa: B018 (raises where the run isn't finished)
-    return task_of(run.recipe).subject(run, device, data, progress, say)
-
-
-def tasks() -> dict[str, Task]:
-    """Return all tasks by name."""
-    return {name: cast(Task, task_named(name)) for name in TASKS}

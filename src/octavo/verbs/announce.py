@@ -15,7 +15,7 @@ from octavo.networks import pack
 from octavo.options import Options
 from octavo.progress import Say
 from octavo.recipe import Recipe
-from octavo.tasks.base import task_of
+from octavo.tasks.known import task_of
 from octavo.words import counted
 
 

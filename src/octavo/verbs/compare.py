@@ -15,7 +15,7 @@ from octavo.overwrite import parsed_by, require_writable
 from octavo.page.comparison import page_of
 from octavo.page.page import render
 from octavo.progress import Progress, Say, silent, unsaid
-from octavo.tasks.base import task_of
+from octavo.tasks.known import task_of
 from octavo.verbs.report import page_place
 
 _LEVEL = 0.95

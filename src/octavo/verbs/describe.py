@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from octavo.errors import UserError, lookup
 from octavo.recipe import Recipe
-from octavo.tasks.base import task_of
+from octavo.tasks.known import task_of
 
 
 def describe(recipe: Recipe, member: str | None = None, classes: int | None = None, depth: int | None = None) -> str:

@@ -14,7 +14,7 @@ from octavo.numbers.speed_results import DistilReport
 from octavo.options import Options
 from octavo.progress import Progress, Say, silent, unsaid
 from octavo.recipe import Recipe, member_name
-from octavo.tasks.base import task_of
+from octavo.tasks.known import task_of
 from octavo.verbs.resuming import place_of, require_taught_by
 from octavo.verbs.training import train
 

@@ -19,7 +19,7 @@ from octavo.looks.subject import Subject
 from octavo.looks.suspects import LIST
 from octavo.pictures.style import save
 from octavo.progress import Interrupted, Progress, Say, silent, unsaid
-from octavo.tasks.base import subject_of, task_of
+from octavo.tasks.known import subject_of, task_of
 
 
 @dataclass(frozen=True)

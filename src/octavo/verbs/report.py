@@ -16,7 +16,7 @@ from octavo.page.beware import plain_reason
 from octavo.page.page import PAGE, Section, render
 from octavo.page.summary import page_of
 from octavo.progress import Interrupted, Progress, Say, silent, unsaid
-from octavo.tasks.base import subject_of, task_of
+from octavo.tasks.known import subject_of, task_of
 from octavo.verbs.explain import again, explain, take_all, taken, told
 from octavo.words import counted
 

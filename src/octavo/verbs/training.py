@@ -21,7 +21,7 @@ from octavo.networks.loading import sha256
 from octavo.options import Options
 from octavo.progress import Progress, Say, silent, unsaid
 from octavo.recipe import Recipe, load
-from octavo.tasks.base import task_of
+from octavo.tasks.known import task_of
 from octavo.tasks.leakage import gate
 from octavo.verbs.announce import announce, announce_weights
 from octavo.verbs.resuming import (

@@ -26,7 +26,7 @@ from octavo.numbers.cascade import (
 from octavo.numbers.metrics import METRICS, accuracy_of
 from octavo.numbers.speed_results import CascadeReport, CascadeStep
 from octavo.progress import Progress, silent
-from octavo.tasks.base import subject_of
+from octavo.tasks.known import subject_of
 
 _RULE = (
     "Members are timed here and ordered by the time that each adds; what several share runs once. An image stops at "

@@ -15,7 +15,7 @@ from octavo.numbers.bootstrap import Bootstrap
 from octavo.numbers.metrics import METRICS, accuracy_of
 from octavo.numbers.speed_results import PrecisionReport
 from octavo.progress import Progress, silent
-from octavo.tasks.base import subject_of
+from octavo.tasks.known import subject_of
 
 _RULE = (
     "Every validation image goes through the members in bfloat16 and channels-last order; its answer is set against "

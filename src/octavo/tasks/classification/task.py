@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from octavo.numbers.results import Report, Score
 from octavo.progress import Progress, Say
 from octavo.recipe import ClassifyRecipe, Member, Network, Recipe
-from octavo.tasks.base import OwnOptions, Task, Written
+from octavo.tasks.base import Task
+from octavo.tasks.outcome import OwnOptions, Written
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from octavo.numbers.mask_results import MaskScore, SegmentReport
 from octavo.progress import Progress, Say
 from octavo.recipe import Segmenter, SegmentRecipe
-from octavo.tasks.base import OwnOptions, Task, Written
+from octavo.tasks.base import Task
+from octavo.tasks.outcome import OwnOptions, Written
 
 if TYPE_CHECKING:
     import numpy as np
