@@ -31,9 +31,14 @@ from safetensors.numpy import load_file
 TREE = Path(__file__).resolve().parents[1]
 PARTS = ("train", "transcripts", "api")
 
-EXPECTED: dict[str, str] = {}
+EXPECTED: dict[str, str] = {
+    "octavo check *": "check exits with 1, and not with 2, where training would refuse the data",
+    "*(evaluate-rule-of-classifier)": "options of another task are refused by one mechanism, in the same words",
+}
 """Deliberate differences: pattern of what is compared (as in fnmatch) → why. They are shown and not counted."""
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    r"0\.7(?:5)? if they share a part": "0.7 or 0.75 if they share a part",
+}
 """Deliberately changed wording: regular expression in old and new texts → what both are taken to say."""
 
 UNSTABLE = (
