@@ -1,7 +1,7 @@
 # Everything needs only Python >= 3.11 and make. `make demo` and `make test` set up .venv on their first run.
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY := $(VENV)/.ready
 
 .PHONY: demo test check format clean
