@@ -284,3 +284,65 @@ def test_verbs_take_columns(tmp_path: Path) -> None:
     assert found.accuracy.value == 0.75
     kept = Options(columns=columns).kept()
     assert Options().over(kept).columns == columns
+
+
+@pytest.mark.parametrize(
+    "name", ["labels.xlsx", "Book1.XLS", "x.ods", "train.parquet", "t.feather", "labels.csv.gz", "data.tsv.gz",
+             "labels.json.zip", "imagelabels.mat", "y_train.npy", "annotations.pkl", "labels.zip", "meta.db"],
+)  # fmt: skip
+def test_tables_that_are_not_read_are_asked_about(name: str, tmp_path: Path) -> None:
+    put(make(tmp_path, ["cat/a.png", "cat/b.png", "dog/c.png", "dog/d.png"]), name, "?")
+    told = refusal(tmp_path)
+    assert told.startswith(f"{tmp_path / name}: ") and "not read, and may be a table of labels; " in told
+    assert told.endswith("move it elsewhere, or give --layout folders to go without it")
+    assert set(labels(tmp_path, "folders").values()) == {"cat", "dog"}
+    assert f"1 {Path(name).suffix.lower()}" in check(tmp_path, leaks=False, layout="folders").unread
+    with pytest.raises(UserError, match="may be a table of labels"):
+        check(tmp_path, leaks=False)
+
+
+def test_tables_that_are_not_read_are_asked_about_in_every_layout(tmp_path: Path) -> None:
+    put(make(tmp_path / "split", [f"{s}/{c}/{s}{c}{i}.png" for s in ("train", "val") for c in "xy" for i in "12"]),
+        "val/answers.xlsx", "?")  # fmt: skip
+    assert "val/answers.xlsx: a spreadsheet, not read" in refusal(tmp_path / "split")
+    put(make(tmp_path / "flat", ["cat_1.png", "cat_2.png", "dog_1.png", "dog_2.png"]), "labels.xlsx", "?")
+    assert "--layout prefix to go without it" in refusal(tmp_path / "flat")
+    put(make(tmp_path / "csv", FOUR), "t.csv", "image,label\n" + "".join(f"{f},{c}\n" for f, c in WANTED.items()))
+    for name in ("a.xlsx", "b.parquet"):
+        put(tmp_path / "csv", name, "?")
+    told = refusal(tmp_path / "csv")
+    assert "a.xlsx (and 1 more such file): a spreadsheet" in told and "--layout csv to go without it" in told
+    assert labels(tmp_path / "csv", "csv") == labels(tmp_path / "csv", None, "image=image,label=label") == WANTED
+
+
+def test_tables_that_are_not_read_are_asked_about_beside_masks(tmp_path: Path) -> None:
+    put(make(tmp_path, [f"{kind}/{i}.png" for kind in ("images", "masks") for i in range(3)]), "pairs.xlsx", "?")
+    with pytest.raises(UserError, match=r"pairs\.xlsx: a spreadsheet, not read, .* of images and masks") as error:
+        read_pairs(tmp_path)
+    layout = str(error.value).rpartition("--layout ")[2].split()[0]
+    assert len(read_pairs(tmp_path, layout).files) == 3
+
+
+@pytest.mark.parametrize(
+    "text, asked",
+    [
+        ("a.png: x\nb.png: y\n", True),
+        ("images:\n  - {file: dog/c.png, label: x}\n", True),
+        ("a: x\nb: y\nc: x\n", True),
+        ("names: [cat, dog]\ntrain: train\n", False),
+        ("", False),
+    ],
+)
+def test_yaml_is_asked_about_where_it_names_images(text: str, asked: bool, tmp_path: Path) -> None:
+    put(make(tmp_path, ["cat/a.png", "cat/b.png", "dog/c.png", "dog/d.png"]), "data.yaml", text)
+    if asked:
+        assert "data.yaml: a YAML file" in refusal(tmp_path)
+    else:
+        assert set(labels(tmp_path).values()) == {"cat", "dog"}
+
+
+@pytest.mark.parametrize("name", ["labels.xlsx", "labels.csv.gz", "~$open.xlsx", ".labels.xlsx", "photos.zip", "r.pdf"])
+def test_originals_of_a_csv_and_files_without_labels_are_not_asked_about(name: str, tmp_path: Path) -> None:
+    put(make(tmp_path, FOUR), "labels.csv", "image,label\n" + "".join(f"{f},{c}\n" for f, c in WANTED.items()))
+    put(tmp_path, name, "?")
+    assert labels(tmp_path) == WANTED

@@ -83,7 +83,7 @@ TREES = {
     "Oxford pets": Tree("images/{Maine,pug}_{1,2}.jpg annotations/trimaps/{Maine,pug}_{1,2}.png", MASKS,
                         {"annotations/list.txt": "#Image CLASS-ID\nMaine_1 1\nMaine_2 1\npug_1 2\npug_2 2\n"},
                         "images-masks 4", masks=True),
-    "Flowers102": Tree("jpg/image_{00001,00002}.jpg", 'only one class, "jpg"', {"imagelabels.mat": "x"},
+    "Flowers102": Tree("jpg/image_{00001,00002}.jpg", "imagelabels.mat: arrays", {"imagelabels.mat": "x"},
                        "imagelabels.mat: arrays"),
     "Stanford dogs": Tree("images/Images/{n1-Chin,n2-Pug}/{a,b}.jpg", ONE + "images/Images", {"annotation/n1/a": BOX}),
     "chest X-ray twice": Tree("chest/{train,test}/{N,P}/1.jpg {train,test}/{N,P}/1.jpg", "more than one layout fits"),

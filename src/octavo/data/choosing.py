@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from octavo.data.columns import Columns, same
 from octavo.data.foreign import foreign_file
+from octavo.data.foreign_tables import foreign_tables, question
 from octavo.data.label_tables import (
     ImageTable,
     Kind,
@@ -18,7 +19,7 @@ from octavo.data.label_tables import (
     tables_in,
     with_columns,
 )
-from octavo.data.layouts import Reader, ambiguous, split_of, unknown
+from octavo.data.layouts import Reader, ambiguous, split_folders, split_of, unknown
 from octavo.data.samples import Problem
 from octavo.errors import UserError, lookup
 
@@ -137,8 +138,11 @@ def _look(root: Path, task: Task[Content]) -> Choice[Content]:
     weak = doubt is not None or len(set(told.values())) < 2  # only one class: a table tells more
     if len(fitting) + exact > 1 and not (exact and weak and len(fitting) == 1):
         raise ambiguous(root, [*fitting, *([TABLE] if exact else [])], task.readers)
+    unread = foreign_tables(root, [folder for found in split_folders(root).values() for folder in found])
     if content is None or (weak and tables):
         if tables:
+            if unread:
+                raise question(unread, TABLE, task.kind.what, task.header)
             return Choice(TABLE, None, _only(root, tables))
         if above := tables_above(root, task.kind):
             raise UserError(f"{above[0].question()}; the table needs --data {above[0].table.file}")
@@ -148,6 +152,8 @@ def _look(root: Path, task: Task[Content]) -> Choice[Content]:
     if open_ := [table for table in (*tables, *above) if not _agrees(table, told)]:
         beyond = f"; the table needs --data {open_[0].table.file}" if open_[0] in above else ""
         raise UserError(open_[0].question([] if weak else fitting) + beyond)
+    if unread:
+        raise question(unread, fitting[0], task.kind.what, task.header)
     if doubt:
         raise UserError(doubt)
     said = [Problem(f"{table.table.file}: says the same as the folders, which are read") for table in tables]

@@ -16,18 +16,20 @@ _EXPORT = (
     "export masks as PNG (images/ beside masks/) to segment; sort the images into class folders, or list them in a CSV "
     "image,label, to classify"
 )
+_PACKED = re.compile(r"\.(csv|tsv|txt|json|jsonl|ndjson|xlsx?|parquet)\.(gz|bz2|xz|zst|zip|7z|z)$")
 _FILES = {
     (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst"): (
         "an archive",
         "unpack it and name the folder",
     ),
     (".npy", ".npz"): ("NumPy arrays", _ARRAYS),
-    (".parquet", ".arrow", ".feather"): ("a Parquet or Arrow table", _ARRAYS),
+    (".parquet", ".arrow", ".feather", ".orc", ".avro"): ("a Parquet or Arrow table", _ARRAYS),
     (".tfrecord", ".tfrecords", ".tfrec"): ("TFRecords", _ARRAYS),
     (".h5", ".hdf5", ".mat"): ("arrays in HDF5 or MATLAB's format", _ARRAYS),
     (".pkl", ".pickle", ".pt", ".pth"): ("a Python pickle, which may run code", _ARRAYS),
     (".mdb", ".lmdb"): ("an LMDB database", _ARRAYS),
-    (".xlsx", ".xls", ".ods"): ("a spreadsheet", "save it as CSV"),
+    (".sqlite", ".sqlite3", ".db"): ("a database", _ARRAYS),
+    (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers"): ("a spreadsheet", "save it as CSV"),
     (".yaml", ".yml"): ("a YAML file, as YOLO has them", f"{_FOLDERS}; for boxes, {_EXPORT}"),
 }
 _BY_SUFFIX = {suffix: text for suffixes, text in _FILES.items() for suffix in suffixes}
@@ -38,7 +40,7 @@ _LOOKED_AT = 3000  # files
 
 def foreign_file(file: Path) -> str | None:
     """Return what a file is that was named as the data and isn't read, and what to do; None of an unknown one."""
-    text = _by_suffix(file)
+    text = format_of_other_tools(file)
     if not text and (name := _annotations(file)):
         text = (f"annotations in the format of {name}", _EXPORT)
     return f"{text[0]}, not read; {text[1]}" if text else None
@@ -55,7 +57,7 @@ def annotated(root: Path) -> str | None:
 def stored(root: Path) -> str | None:
     """Return the first file in or below a folder that holds images or labels as they aren't read, and what to do."""
     for name, entry in _looked_at(root):
-        if text := _by_suffix(Path(entry)):
+        if text := format_of_other_tools(Path(entry)):
             return f"{name}: {text[0]}, not read; {text[1]}"
     return None
 
@@ -71,7 +73,15 @@ def _looked_at(root: Path) -> Iterator[tuple[str, str]]:
         return
 
 
-def _by_suffix(file: Path) -> tuple[str, str] | None:
+def packed_table(file: Path) -> tuple[str, str] | None:
+    """Return what a compressed table such as `labels.csv.gz` is, and what to do; None of another file, by its name."""
+    return ("a compressed table", "unpack it") if _PACKED.search(file.name.lower()) else None
+
+
+def format_of_other_tools(file: Path) -> tuple[str, str] | None:
+    """Return what a file is that isn't read, and what to do, by its name; None of an unknown one."""
+    if packed := packed_table(file):
+        return packed
     if ".tfrecord" in file.name.lower():
         return _BY_SUFFIX[".tfrecord"]
     if "-ubyte" in file.name or file.name.startswith("data_batch_"):
