@@ -328,6 +328,23 @@ def test_two_processes_cannot_train_in_one_folder(recipe: Path, digits_folder: P
     assert (run.path / "metrics.json").read_bytes() == before
 
 
+def test_no_other_process_starts_the_run_anew_while_its_report_is_written(
+    recipe: Path, digits_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+
+    def bind(run: RunFolder, *_: Any) -> None:
+        try:
+            RunFolder.new(run.path, overwrite=True).begin(run.recipe, run.manifest, run.samples())
+        except UserError as error:
+            refused.append(str(error))
+
+    monkeypatch.setattr("octavo.verbs.report.bind", bind)
+    run = train(recipe, str(digits_folder), (), Options(out=tmp_path / "run", device="cpu", report=True))
+    assert len(refused) == 1 and "another process is training here" in refused[0]
+    assert (run.path / "metrics.json").is_file()
+
+
 def test_resume_remembers_how_the_run_began(recipe: Path, digits_folder: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(digits_folder, data)

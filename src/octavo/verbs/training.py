@@ -132,10 +132,10 @@ def _trained(
             job = _job(resolved, material, options, cache, hardware, run)
             _train_networks(run, job, told, stop, say)
             task.finish(run, done, told, say)
-        if options.report:
-            from octavo.verbs.report import bind  # Bokeh and Matplotlib, which a training without a report spares
+            if options.report:  # still locked: another process must not start the run anew under the report
+                from octavo.verbs.report import bind  # Bokeh and Matplotlib, which a training without a report spares
 
-            bind(run, hardware.kind, told, say)
+                bind(run, hardware.kind, told, say)
     return run
 
 
