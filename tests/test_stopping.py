@@ -7,6 +7,7 @@ import html
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,6 +40,23 @@ def test_sigterm_ends_any_command_with_143_and_takes_back_what_was_begun(
         assert run_cli(*words) == (143, "", "stopped; every file that was written is whole.\n")
         assert not any(tmp_path.iterdir())
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_arrives_in_a_destructor_is_not_lost(
+    number: int, code: int, run_cli: Octavo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dropping:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)  # the handler runs here, where Python drops what it raises
+
+    def work(*_: Any) -> None:
+        Dropping()
+        time.sleep(1)
+
+    monkeypatch.setattr("octavo.recipe.shipped", work)
+    assert run_cli("recipes") == (code, "", "stopped; every file that was written is whole.\n")
 
 
 def test_code_that_survives_any_error_of_one_image_does_not_survive_sigterm() -> None:

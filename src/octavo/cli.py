@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -42,6 +37,7 @@ from octavo.terminal import (
     show,
     show_student,
     sized,
+    terminating,
 )
 from octavo.version import __version__
 
@@ -73,31 +69,13 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names may hold what the terminal can't show
     try:
-        with _terminating(), to_stderr():
+        with terminating(), to_stderr():
             code = _outcome(debug)
             sys.stdout.flush()
         sys.exit(code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-
-
-@contextmanager
-def _terminating() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated`, once: a second one ends the process at once."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise Terminated
-
-    before = signal.getsignal(signal.SIGTERM)
-    if before is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        if before is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
 
 
 def _outcome(debug: bool) -> int:

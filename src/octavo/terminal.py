@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from octavo.errors import UserError
+from octavo.progress import Terminated
 from octavo.words import counted
 
 if TYPE_CHECKING:
@@ -205,3 +209,35 @@ def progress_shown() -> Iterator[Progress]:
         yield bars
     finally:
         bars.close()
+
+
+@contextmanager
+def terminating() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated`, once: a second one ends the process at once.
+
+    Python drops an exception that is raised in a destructor or a weakref callback, so a signal that arrives there is
+    sent once more.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    def resend(dropped: sys.UnraisableHookArgs) -> None:
+        number = {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}.get(dropped.exc_type)
+        if number is None:
+            return report_dropped(dropped)
+        if number == signal.SIGTERM:
+            signal.signal(signal.SIGTERM, end)
+        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+
+    before, report_dropped = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+    sys.unraisablehook = resend
+    if before is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = report_dropped
+        if before is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
