@@ -9,6 +9,7 @@ import numpy as np
 
 from octavo.data.pairs import Pairs
 from octavo.data.samples import Samples, emptied
+from octavo.data.similar_names import similar_names
 from octavo.errors import UserError
 from octavo.recipe import EnsembleRecipe
 from octavo.words import counted
@@ -25,7 +26,7 @@ class Division:
     Attributes:
         parts: `fit`, `holdout`, `val` and maybe `test` → ascending int64 indices of files that can be used.
         folds: fold of each training image from 0, int64 [N], -1 for the others; None without folds.
-        warnings: what was lost by leaving files out, a sentence each.
+        warnings: what was lost by leaving files out, and classes that may be one, a sentence each.
     """
 
     parts: Mapping[str, np.ndarray]
@@ -69,7 +70,8 @@ def divide_samples(
         if (lost := len(broken.intersection(whole[part].tolist())))
         if (gone := emptied(_per_class(right, _minus(whole[part], dropped)), _per_class(right, parts[part])))
     ]
-    return Division(parts, folds, (*warnings, *_folds_without(right, whole[trained], parts[trained], folds)))
+    warnings += _folds_without(right, whole[trained], parts[trained], folds)
+    return Division(parts, folds, (*warnings, *similar_names(samples.root, right.classes)))
 
 
 def scored_without(data: Samples | Pairs, part: np.ndarray, broken: Iterable[int], name: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from octavo.data.classes import ClassTable
 from octavo.data.division import NAMES, Division, left, named, require_held_out, without
 from octavo.data.fitting import shipped_tables
 from octavo.data.pairs import Pairs
+from octavo.data.similar_names import similar_names
 from octavo.errors import UserError
 from octavo.recipe import SegmentRecipe
 from octavo.words import counted
@@ -74,7 +75,7 @@ def divide_pairs(recipe: SegmentRecipe, pairs: Pairs, shown: Shown) -> Division:
     if (seen := shown.by(parts["fit"].tolist(), enough=2)).sum() < 2:
         only = f'class "{shown.table.names[int(seen.argmax())]}" alone' if seen.any() else "no pixel of any class"
         raise UserError(f"{pairs.root}: the masks to train on show {only}; there is nothing to learn")
-    return Division(parts, None, tuple(warnings))
+    return Division(parts, None, (*warnings, *similar_names(pairs.root, shown.table.names)))
 
 
 def _without_pixels(pairs: Pairs, part: str, own: np.ndarray, shown: Shown) -> list[str]:

@@ -42,7 +42,7 @@ class Material:
         folds: fold of each training image from 0, int64 [N], -1 for the others; all of them are then in `holdout`, and
             none in `fit`. None: there are no folds.
         corrections: what `labels` and `parts` have over those of the data.
-        warnings: what was lost with the files that are left out, a sentence each.
+        warnings: what was lost with the files that are left out, and classes that may be one, a sentence each.
     """
 
     data: str
