@@ -227,6 +227,17 @@ def test_a_segmenters_pyramid_is_kept_for_whole_images() -> None:
     assert estimate(segmenter({"batch_size": 8}), 7, COUNTS, CPU).memory > estimate(plain, 7, COUNTS, CPU).memory
 
 
+@pytest.mark.usefixtures("operations_alone")
+def test_a_cached_pyramid_is_decoded_for_whole_images() -> None:
+    once, twice = (segmenter({"mode": "frozen", "epochs": n}) for n in (1, 2))
+    crops, whole = (
+        estimate(twice, 7, COUNTS, CPU, whole=(side, side)).seconds
+        - estimate(once, 7, COUNTS, CPU, whole=(side, side)).seconds
+        for side in (64, 128)
+    )
+    assert whole == pytest.approx(4 * crops)
+
+
 @pytest.mark.parametrize("more", [{"network": "fcn", "border": "pad100"}, {"network": "lraspp_mobilenet_v3_large"}])
 def test_every_kind_of_segmenter(more: dict) -> None:
     found = estimate(segmenter(segmenter=more | {"weights": "none"}), 7, COUNTS, CPU)

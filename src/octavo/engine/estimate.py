@@ -87,6 +87,7 @@ def estimate(
     hardware: Hardware,
     *,
     known: Collection[str] = (),
+    search: float = 0.0,
 ) -> Estimate:
     """Return the estimate for a recipe of any task.
 
@@ -99,6 +100,7 @@ def estimate(
         counts: images in each part (`fit`, `holdout`, `val`, …) of one training (the first fold's).
         hardware: where it will run.
         known: names of networks whose features are in the cache already.
+        search: seconds that the search for near-duplicates takes before the first step.
     """
     seconds, memory, weights, spare = 0.0, 0.0, 0, 0
     rates: dict[str, float] = {}
@@ -115,14 +117,15 @@ def estimate(
             seconds += _seconds(cost, train, counts, rates[train.precision], hardware.kind, fresh=fresh)
             fresh = fresh and not cached
         if hardware.kind == "cpu":
-            seconds += max(recipe.folds, 1) * built.scores * counts["fit"] * train.epochs
+            images = counts["fit"] * train.epochs * _trained_area(cost.area, train)
+            seconds += max(recipe.folds, 1) * built.scores * images
         if cached and network.name not in known:
             features[key] = round(4 * cost.features * cost.area * train.views * sum(counts.values()))
         memory = max(memory, _memory(cost, train))
         weights += 4 * (cost.parameters + max(recipe.folds - 1, 0) * cost.trained(train))
         spare = max(spare, _spare(cost, train, seconds - before))
     disk = weights + spare + sum(features.values())
-    return Estimate(seconds / hardware.count, int(memory * RESERVE) + BASE, disk)
+    return Estimate(search + seconds / hardware.count, int(memory * RESERVE) + BASE, disk)
 
 
 def _spare(cost: _Cost, train: Train, seconds: float) -> int:
@@ -176,7 +179,7 @@ def _seconds(cost: _Cost, train: Train, counts: Mapping[str, int], rate: float, 
     """Return how long a network is trained and evaluated; `fresh`: its features are in nobody's cache yet."""
     fit, others = counts["fit"], cost.area * sum(n for part, n in counts.items() if part != "fit")
     held = cost.area * counts.get("holdout", 0)
-    tail = (PASSES * fit + held) * train.epochs + others
+    tail = (PASSES * fit * _trained_area(cost.area, train) + held) * train.epochs + others
     body = tail
     if train.mode == "frozen":
         body = (fit + held) * train.epochs + others
@@ -187,6 +190,11 @@ def _seconds(cost: _Cost, train: Train, counts: Mapping[str, int], rate: float, 
     moving = 8 * cost.trained(train) * (2 + STATE[train.optimizer]) / BANDWIDTH[kind]
     first, second = (_each(work, rate, kind, train.batch_size) for work in (cost.body, cost.tail))
     return body * first + tail * second + steps * (STEP + moving)
+
+
+def _trained_area(area: float, train: Train) -> float:
+    """Return the size of what is trained on as a multiple of a crop: cached features are those of whole images."""
+    return area if train.mode == "frozen" and train.cache else 1.0
 
 
 def pass_seconds(recipe: EnsembleRecipe, member: Member, classes: int, images: int, hardware: Hardware) -> float:
@@ -207,7 +215,7 @@ def _memory(cost: _Cost, train: Train) -> float:
     kept = cost.tail.kept + (cost.body.kept if train.mode == "finetune" else 0)
     batch = cost.batch if train.mode == "frozen" else min(cost.batch, train.batch_size)
     seen = ALIVE * max(cost.body.widest, cost.tail.widest) * cost.area * batch
-    return 4 * cost.parameters + state + max(kept * train.batch_size, seen)
+    return 4 * cost.parameters + state + max(kept * _trained_area(cost.area, train) * train.batch_size, seen)
 
 
 def member_anatomy(recipe: EnsembleRecipe, member: Member, classes: int) -> Anatomy:

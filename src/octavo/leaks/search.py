@@ -20,7 +20,7 @@ from octavo.leaks.find import RULE, find_leaks
 from octavo.leaks.leak import Leak
 from octavo.leaks.originals import by_originals
 from octavo.log import warn
-from octavo.progress import Progress
+from octavo.progress import Progress, Say, unsaid
 
 MOST = 2_000_000_000
 """Pairs of images that are compared without being asked for: some ten minutes on two cores."""
@@ -75,6 +75,12 @@ def search(
     return found
 
 
+def searched(pixels: Pixels, files: Files, parts: Mapping[str, np.ndarray], cache: Path) -> bool:
+    """Return whether `search` would take what it returns from the cache folder."""
+    folder = cache / "leaks" / _key(pixels, files, parts, within=False)
+    return _kept(folder, files, _side(pixels), tell=unsaid) is not None
+
+
 def _key(pixels: Pixels, files: Files, parts: Mapping[str, np.ndarray], within: bool) -> str:
     """Return the name of a search: a hash of its rule and of each part's files, their sizes and times."""
     digest = hashlib.sha256(
@@ -102,7 +108,7 @@ def _side(pixels: Pixels) -> int:
     return min(ENOUGH, int(np.median(sides[sides > 0]))) if (sides > 0).any() else 0
 
 
-def _kept(folder: Path, files: Files, side: int) -> tuple[Leak, ...] | None:
+def _kept(folder: Path, files: Files, side: int, tell: Say = warn) -> tuple[Leak, ...] | None:
     """Return what an earlier search found in images of at least `side` pixels; a damaged one is told, and is none."""
     if not folder.is_dir():
         return None
@@ -112,7 +118,7 @@ def _kept(folder: Path, files: Files, side: int) -> tuple[Leak, ...] | None:
         if found.get("key") != folder.name:
             raise Damaged(f"{folder / _FILE}: is of other images; {remedy}")
     except Damaged as error:
-        warn(str(error))
+        tell(str(error))
         return None
     return _leaks(found["pairs"], files) if found["side"] >= side else None
 

@@ -13,9 +13,10 @@ from octavo.engine.folder import RunFolder
 from octavo.engine.identity import TRAINED
 from octavo.engine.material import Material
 from octavo.errors import Damaged
+from octavo.leaks.duration import search_seconds
 from octavo.leaks.find import RULE
 from octavo.leaks.leak import Leak
-from octavo.leaks.search import MOST, comparisons, search
+from octavo.leaks.search import MOST, comparisons, search, searched
 from octavo.numbers.results import Interval, WithoutTwins
 from octavo.progress import Progress, Say
 from octavo.words import counted
@@ -40,11 +41,10 @@ def gate(run: RunFolder, material: Material, cache: Path, asked: bool | None, pr
     found = _known(run, say)
     if found is None:
         parts = _searched_parts(material)
-        pairs = comparisons({name: len(places) for name, places in parts.items()})
         if asked is False:
             return
-        if asked is None and pairs > MOST:
-            say(f"note: {pairs:,} pairs of images are too many to look for leaks in passing; --leaks does")
+        if asked is None and _pairs(parts) > MOST:
+            say(f"note: {_pairs(parts):,} pairs of images are too many to look for leaks in passing; --leaks does")
             return
         found = _found(material, parts, search(material.pixels, material.samples, parts, cache, progress=progress))
         run.leaks = found
@@ -56,6 +56,20 @@ def gate(run: RunFolder, material: Material, cache: Path, asked: bool | None, pr
                 f"what looks like one, among the training images: {', '.join(named[:_SHOWN])}"
                 f"{', …' if len(named) > _SHOWN else ''}; scores are told with and without them"
             )
+
+
+def gate_seconds(material: Material, cache: Path, asked: bool | None) -> float:
+    """Return roughly how long `gate` will search: nothing where it won't, or where the cache has the answer."""
+    parts = _searched_parts(material)
+    if asked is False or (asked is None and _pairs(parts) > MOST):
+        return 0.0
+    if searched(material.pixels, material.samples, parts, cache):
+        return 0.0
+    return search_seconds(material.pixels, parts)
+
+
+def _pairs(parts: Mapping[str, np.ndarray]) -> int:
+    return comparisons({name: len(places) for name, places in parts.items()})
 
 
 def _known(run: RunFolder, say: Say) -> dict[str, Any] | None:

@@ -31,11 +31,18 @@ def announce_weights(recipe: Recipe, options: Options, say: Say) -> None:
 
 
 def announce(
-    recipe: Recipe, material: Material, hardware: Hardware, out: Path, say: Say, known: Collection[str] = ()
+    recipe: Recipe,
+    material: Material,
+    hardware: Hardware,
+    out: Path,
+    say: Say,
+    known: Collection[str] = (),
+    search: float = 0.0,
 ) -> None:
     """Say what is trained on what, and what it will take; refuse if the disk is too small.
 
-    `known` names the members whose features are in the cache already.
+    `known` names the members whose features are in the cache already; `search` is how many seconds it takes to search
+    for near-duplicates before the first step.
     """
     samples, broken, classes = material.samples, len(material.broken), len(material.classes)
     counts = _counts(recipe, material)
@@ -50,7 +57,7 @@ def announce(
     for note in task_of(recipe).notes(recipe, material):
         say(f"note: {note}")
     anatomy = partial(task_of(recipe).anatomy, recipe, classes=classes, sizes=material.pixels.sizes)
-    need = estimate(recipe, anatomy, material.counts_of_one, hardware, known=known)
+    need = estimate(recipe, anatomy, material.counts_of_one, hardware, known=known, search=search)
     parent = next(p for p in out.absolute().parents if p.exists())
     free = shutil.disk_usage(parent).free
     say(

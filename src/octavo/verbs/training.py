@@ -22,7 +22,7 @@ from octavo.options import Options
 from octavo.progress import Progress, Say, silent, unsaid
 from octavo.recipe import Recipe, load
 from octavo.tasks.known import task_of
-from octavo.tasks.leakage import gate
+from octavo.tasks.leakage import gate, gate_seconds
 from octavo.verbs.announce import announce, announce_weights
 from octavo.verbs.resuming import (
     all_trained,
@@ -216,7 +216,7 @@ def _begun(
     """Return a new run's folder with recipe, samples and manifest in it."""
     task, pixels = task_of(recipe), material.pixels
     known = task.cached_features(recipe, len(material.classes), pixels, origins, hardware.kind, cache)
-    announce(recipe, material, hardware, out, say, known)
+    announce(recipe, material, hardware, out, say, known, gate_seconds(material, cache, options.leaks))
     run, teacher = RunFolder.new(out, overwrite=options.overwrite), teacher_of(recipe)
     manifest = material.manifest(recipe, hardware) | {
         "weights": dict(origins),
