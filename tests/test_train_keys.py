@@ -49,8 +49,8 @@ from octavo.progress import silent
 from octavo.recipe import ClassifyRecipe
 from octavo.schema.classify import Distil
 from octavo.schema.common import Section
+from octavo.tasks.classification.combination import combine
 from octavo.tasks.classification.data import prepare as prepare_material
-from octavo.tasks.classification.evaluation import combine
 from octavo.tasks.classification.training import class_weights, inputs_of, prepared_for
 from octavo.verbs.training import _out
 

@@ -89,16 +89,7 @@ def fit(
     if train.channels_last and net is prepared.net:
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     task = Task(net, prepared.ways, train, prepared.goal, steps=steps, seed=job.seed)
-    callbacks: list[Callback] = [
-        Saver(folder.checkpoint, train.checkpoint_minutes, stop, folder.best if train.keep == "best" else None),
-        Bar(progress, f"{job.title}: train", train.epochs),
-        *extra,
-    ]
-    if train.patience:
-        goal = prepared.goal
-        callbacks.append(
-            EarlyStopping(goal.monitor, mode=goal.mode, patience=train.patience, check_on_train_epoch_end=False)
-        )
+    callbacks = [*_callbacks(job, folder, prepared, progress, stop), *extra]
     with _quiet(), _children(stop):
         trainer = pl.Trainer(
             accelerator="gpu" if job.hardware.kind == "cuda" else job.hardware.kind,
@@ -124,6 +115,17 @@ def fit(
             ckpt_path=folder.checkpoint if resumes else None,
         )
     return task
+
+
+def _callbacks(
+    job: Job, folder: MemberFolder, prepared: Prepared, progress: Progress, stop: Stop
+) -> Iterator[Callback]:
+    """Yield what every training has: checkpoints, progress, and an early end where the recipe asks for it."""
+    train, goal = job.train, prepared.goal
+    yield Saver(folder.checkpoint, train.checkpoint_minutes, stop, folder.best if train.keep == "best" else None)
+    yield Bar(progress, f"{job.title}: train", train.epochs)
+    if train.patience:
+        yield EarlyStopping(goal.monitor, mode=goal.mode, patience=train.patience, check_on_train_epoch_end=False)
 
 
 @contextmanager

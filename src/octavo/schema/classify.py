@@ -113,7 +113,7 @@ class EnsembleRecipe(Recipe):
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _combinable(self) -> Self:
         if self.train.batch_size < 2:
             raise ValueError("train.batch_size: expected 2 or more; batch norm can't normalise a batch of one")
         names = [m.name for m in self.members]
@@ -127,12 +127,16 @@ class EnsembleRecipe(Recipe):
             raise ValueError(f'ensemble.weights: combine = "{self.ensemble.combine}" doesn\'t use them; set "weighted"')
         if self.ensemble.combine == "weighted" and not sum(self.ensemble.weights.values()) > 0:
             raise ValueError('ensemble.weights: combine = "weighted" needs a weight above zero for some member')
+        return self
+
+    @model_validator(mode="after")
+    def _held_out(self) -> Self:
         needs = {
             "train.patience": self.train.patience > 0,
             'train.keep = "best"': self.train.keep == "best",
             f'ensemble.combine = "{self.ensemble.combine}"': self.ensemble.combine in ("greedy", "caruana")
             and self.ensemble.fit_on == "holdout"
-            and len(names) > 1,
+            and len(self.members) > 1,
         }
         for key, needed in needs.items():
             if needed and self.data.holdout == 0 and not self.data.folds:
@@ -141,6 +145,10 @@ class EnsembleRecipe(Recipe):
                 )
         if self.data.folds == 1:
             raise ValueError("data.folds: one fold leaves nothing to train on; expected 0 (off), or 2 or more")
+        return self
+
+    @model_validator(mode="after")
+    def _cacheable(self) -> Self:
         for member in self.members:
             train = self.train_of(member)
             if train.mode == "frozen" and train.cache and self.augment.random and train.views == 1:

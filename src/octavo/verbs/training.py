@@ -105,15 +105,8 @@ def _trained(
     with Stop().listening() as stop:
         told = _Told(progress, stop)
         task, done = task_of(resolved), before is not None and all_trained(before)
-        material = task.load_data(
-            resolved.without_start() if done else resolved,
-            str(data or _data_of(before)),
-            options.layout,
-            cache,
-            options.skip_broken,
-            options.labels,
-            columns=options.columns,
-            progress=told,
+        material = _material(
+            resolved.without_start() if done else resolved, data or _data_of(before), options, cache, told
         )
         _share(resolved, material, hardware)
         if not done:
@@ -137,6 +130,19 @@ def _trained(
 
                 bind(run, hardware.kind, told, say)
     return run
+
+
+def _material(recipe: Recipe, data: str | Path, options: Options, cache: Path, progress: Progress) -> Material:
+    return task_of(recipe).load_data(
+        recipe,
+        str(data),
+        options.layout,
+        cache,
+        options.skip_broken,
+        options.labels,
+        columns=options.columns,
+        progress=progress,
+    )
 
 
 def _inputs(recipe: str | Path | Recipe | None, data: str | Path | None, options: Options) -> dict[str, Path | None]:

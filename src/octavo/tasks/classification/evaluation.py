@@ -24,13 +24,14 @@ from octavo.engine.sets import METHOD, half_tried, tried_on
 from octavo.errors import NotWritten, UserError, lookup
 from octavo.log import warn
 from octavo.numbers.bootstrap import group_ids, interval
-from octavo.numbers.ensemble import CHOSEN, Ensemble
+from octavo.numbers.ensemble import Ensemble
 from octavo.numbers.gap import gap_warning, share_gap
 from octavo.numbers.grade import grade
 from octavo.numbers.metrics import METRICS
 from octavo.numbers.results import Interval, Report, WithoutTwins
 from octavo.progress import Progress, silent
 from octavo.recipe import ClassifyRecipe
+from octavo.tasks.classification.combination import as_the_reference, combine, has_part
 from octavo.tasks.leakage import alone, told, without_twins
 from octavo.tasks.stored_outputs import called, flattered_by, stand_in
 
@@ -200,7 +201,7 @@ def _graded(
     if fit_on == split:  # the run is already as the reference's: what would be honest?
         rival = combine(run, "holdout") if has_part(run, "holdout") else None
     elif split not in ("holdout", "train"):
-        rival = _like_reference(recipe, ensemble, logits, labels)
+        rival = as_the_reference(recipe, ensemble, logits, labels)
         if like_reference:
             rival, ensemble, fit, where = ensemble, rival, (logits, labels), split
     report = grade(
@@ -258,46 +259,6 @@ def _without_twins(
         answer, rest = ensemble.logits(logits[:, own]), None if groups is None else groups[own]
         metrics = {key: interval(METRICS[key], answer, labels[own], groups=rest) for key in _CLEAN}
     return without_twins(own, kinds, metrics, str((run.leaks or {})["rule"]))
-
-
-def combine(run: RunFolder, fit_on: str | None = None) -> Ensemble:
-    """Return the ensemble of a run's members, its weights and calibration fitted where the recipe says, or on a part.
-
-    Where the members have no outputs of that part, nothing is fitted.
-    """
-    spec, names = run.recipe_as(ClassifyRecipe).ensemble, [m.name for m in run.recipe_as(ClassifyRecipe).members]
-    part = fit_on or spec.fit_on
-    logits = np.stack([run.member(name).outputs()[part] for name in names]) if has_part(run, part, names[0]) else None
-    return Ensemble.fit(
-        names,
-        "mean_logit" if spec.combine in CHOSEN and len(names) == 1 else spec.combine,
-        logits,
-        run.labels(part) if logits is not None else None,
-        rounds=spec.rounds,
-        given=spec.weights or None,
-        calibration=spec.calibration,
-    )
-
-
-def has_part(run: RunFolder, part: str, member: str | None = None) -> bool:
-    """Whether a run's members have outputs of a part of its data."""
-    return part in run.member(member or run.ensemble.names[0]).outputs()
-
-
-def _like_reference(recipe: ClassifyRecipe, honest: Ensemble, logits: np.ndarray, labels: np.ndarray) -> Ensemble:
-    """Return the ensemble with weights and calibration chosen on the scored images, logits [M,n,C] and labels [n].
-
-    The weights are those of plain greedy selection, which is what flatters elsewhere, the reference included.
-    """
-    combination = "caruana" if len(honest.names) > 1 else honest.combine
-    return Ensemble.fit(
-        honest.names,
-        combination,
-        logits,
-        labels,
-        rounds=recipe.ensemble.rounds,
-        calibration=recipe.ensemble.calibration,
-    )
 
 
 def _part(samples: Samples, split: str | None) -> tuple[np.ndarray, str]:

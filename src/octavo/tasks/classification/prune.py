@@ -17,7 +17,8 @@ from octavo.numbers.prune import pruned
 from octavo.numbers.speed_results import PruneReport, PruneStep
 from octavo.progress import Progress, silent
 from octavo.recipe import ClassifyRecipe
-from octavo.tasks.classification.evaluation import has_part, regrade
+from octavo.tasks.classification.combination import has_part
+from octavo.tasks.classification.evaluation import regrade
 
 _PLACES = {"holdout": "the held-out share of the training images", "val": "the validation images"}
 

@@ -108,7 +108,8 @@ class Classification(Task):
     def finish(self, run: RunFolder, done: bool, progress: Progress, say: Say) -> None:
         """Combine the members unless that was done before, compare a student with its teacher, write the numbers."""
         from octavo.engine.folder import RunFolder as Folder
-        from octavo.tasks.classification.evaluation import combine, regrade
+        from octavo.tasks.classification.combination import combine
+        from octavo.tasks.classification.evaluation import regrade
         from octavo.tasks.classification.student import graduate, is_compared
 
         if not (done and run.combined):  # one that was pruned stays so
