@@ -22,6 +22,7 @@ from octavo.networks.backbone import Backbone
 from octavo.networks.checksums import SUMS
 from octavo.networks.pack import pack, table, verify
 from octavo.networks.weights import load_pretrained
+from octavo.overwrite import RUN_MARKS
 from octavo.recipe import ClassifyRecipe, dumps
 
 
@@ -93,6 +94,25 @@ def test_packed_folder_is_all_that_loading_needs(origin: Path, tmp_path: Path) -
         published = load_file(origin / f"{name}.safetensors")
         filled = backbone.net.state_dict()
         assert all(torch.equal(filled[k], published[k].to(filled[k].dtype)) for k in filled)
+
+
+@pytest.mark.parametrize("name", ["a.png", "bee/b.jpg", "train/bee/c.png"])
+def test_weights_are_not_packed_among_images(name: str, origin: Path, tmp_path: Path) -> None:
+    image = tmp_path / "photos" / name
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"\x89PNG\r\n\x1a\n and so on")
+    with pytest.raises(UserError, match=r"photos: holds images .*expected a folder of weights alone"):
+        pack(THREE, tmp_path / "photos", origin, overwrite=True)
+    assert [path for path in (tmp_path / "photos").rglob("*") if path.is_file()] == [image]
+
+
+@pytest.mark.parametrize("name", ["", "bundle"])
+def test_weights_are_not_packed_into_a_run(name: str, origin: Path, tmp_path: Path) -> None:
+    for mark in RUN_MARKS:
+        (tmp_path / mark).write_text("")
+    with pytest.raises(UserError, match=r"lies in the run .*expected a folder of weights alone"):
+        pack(THREE, tmp_path / name, origin)
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_packed_file_leaves_the_classifier_and_names_its_origin(origin: Path, tmp_path: Path) -> None:

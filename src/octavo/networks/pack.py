@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ from octavo.networks.loading import backbone_part, read_weights, sha256
 from octavo.networks.segmenter import CLASSIFIER
 from octavo.networks.weights import Entry, entry, fetch, file_names, locate
 from octavo.output_lock import locked_output
-from octavo.overwrite import Kind, beginning_with, require_writable
+from octavo.overwrite import Kind, beginning_with, is_image, require_writable, run_of
 from octavo.recipe import SUFFIXES, Network, Recipe, is_file
 
 
@@ -86,6 +87,7 @@ def pack(
         for net in recipe.networks
         if net.weights != "none" and not is_file(net.weights)
     }
+    _require_no_other_folder(out_dir)
     _require_places(wanted, out_dir, overwrite)
     with locked_output([out_dir / SUMS], str(out_dir)):
         return _pack_all(wanted, out_dir, weights_dir, progress)
@@ -117,6 +119,16 @@ def verify(target: Path | Recipe, weights_dir: Path | None = None) -> list[Check
     else:
         paths = {row.path for row in table(target, weights_dir) if row.path is not None}
     return [_checked(path) for path in sorted(paths)]
+
+
+def _require_no_other_folder(out_dir: Path) -> None:
+    """Refuse to pack among images, or into a run, which `train --overwrite` would then refuse to replace."""
+    place = out_dir.resolve()
+    if run := run_of(place / SUMS):
+        raise UserError(f"{out_dir}: lies in the run {run}; expected a folder of weights alone: choose another")
+    files = (place.glob(pattern) for pattern in ("*", "*/*", "*/*/*"))
+    if image := next((path for path in chain.from_iterable(files) if path.is_file() and is_image(path)), None):
+        raise UserError(f"{out_dir}: holds images ({image}); expected a folder of weights alone: choose another")
 
 
 def _require_places(wanted: Iterable[Entry], out_dir: Path, overwrite: bool) -> None:
