@@ -109,14 +109,14 @@ def evaluate(
     samples = torchvision_data.read(data, layout, columns, cache=cache, progress=progress)
     given = _decoded(run, samples, cache, skip_broken, progress)
     indices, name = _part(given.samples, split)
-    notes = scored_without(given.samples, indices, given.pixels.broken, name)
-    indices = np.setdiff1d(indices, np.array(sorted(given.pixels.broken), np.int64))
+    whole, indices = indices, np.setdiff1d(indices, np.array(sorted(given.pixels.broken), np.int64))
     own = DataIdentity.of_run(run).known_from(given.identity)
     if stands := stand_in(own, given.identity, indices, split):
         return evaluate(
             run, split=stands, like_reference=like_reference, coverage=coverage, sets=sets, progress=progress
         )
     name = called(own, given.identity, indices, given.samples.root, name)
+    notes = scored_without(given.samples, whole, given.pixels.broken, name)
     trained = restore_all(run, run.ensemble.names, find(device).device)
     batches = in_order(PixelRows(given.pixels), indices, given.labels, BATCH)
     stack, truth = answers(trained, batches, progress=progress, what="evaluate"), given.labels[indices]
