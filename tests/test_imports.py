@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -75,3 +76,24 @@ def test_public_names_are_there() -> None:
 def test_train_stays_a_function_when_the_training_is_imported() -> None:
     code = "import octavo, octavo.verbs.training\nassert callable(octavo.train)"
     assert "torch" in loaded_after(code)
+
+
+def test_the_architecture_names_what_there_is() -> None:
+    root = Path(__file__).parents[1]
+    text = (root / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    tree, rest = text.split("```")[1], text.split("```")[2]
+    folders, named = [root / "src" / "octavo"], []
+    for line in tree.splitlines()[2:]:
+        depth, entry = (len(line) - len(line.lstrip())) // 2, line.strip().split("  ")[0]
+        if not entry or depth > 2:
+            continue
+        folders[depth:] = []
+        for part in entry.split(", "):
+            named.append(folders[depth - 1] / part)
+        if entry.endswith("/") and "," not in entry:
+            folders.append(folders[depth - 1] / entry)
+    assert len(named) > 40 and all(list(path.parent.glob(path.name.rstrip("/"))) for path in named), named
+    paths = re.findall(r"`((?:data|engine|networks|numbers|looks|page)/[a-z_/]*(?:\.py)?)`", rest)
+    assert len(paths) > 10 and all((root / "src" / "octavo" / path).exists() for path in paths)
+    packages = {path.parent.name for path in (root / "src" / "octavo").glob("*/__init__.py")}
+    assert packages <= {path.name for path in named}
