@@ -451,7 +451,9 @@ def damage(
     for subject in (*whole, *stopped):
         usual[subject.folder] = {}
         for command in subject.commands:
-            for _ in range(2):  # the first may fill the cache
+            cached = None
+            while cached != _names(root / "cache"):  # again, where it filled the cache
+                cached = _names(root / "cache")
                 subject.restore()
                 usual[subject.folder][command] = observed(subject, command)
             if usual[subject.folder][command].code or usual[subject.folder][command].trace:
@@ -470,6 +472,10 @@ def damage(
             each = ", ".join(f"{command} {seconds / (number + 1):.2f}" for command, seconds in spent.items())
             say(f"{number + 1} damages, {sum(counts.values())} commands in {took:.0f} s; CPU s a damage: {each}")
     return counts
+
+
+def _names(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.suffix != ".lock"}
 
 
 def table(counts: Counter[tuple[str, str]]) -> str:
