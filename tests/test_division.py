@@ -131,11 +131,11 @@ def test_training_prints_what_was_lost(run_cli: Octavo, tmp_path: Path) -> None:
     other = Path(shutil.copytree(root, tmp_path / "other"))
     image(other / "val/a/0.png", 9999)
     code, out, _ = run_cli("evaluate", tmp_path / "run", "--data", other, "--skip-broken")
-    lost = '3 of 9 images of val can\'t be decoded and are left out; class "c" is left without any'
+    lost = '3 of 9 images of other/val can\'t be decoded and are left out; class "c" is left without any'
     assert code == 0 and lost in " ".join(out.split())
     damage(*(other / "val").glob("*/*"))
     code, _, err = run_cli("evaluate", tmp_path / "run", "--data", other, "--skip-broken")
-    assert code == 2 and "not one of 9 images of val can be decoded" in err
+    assert code == 2 and "not one of 9 images of other/val can be decoded" in err
 
 
 # ── Images with masks ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -53,6 +53,11 @@ def test_csv_has_every_column_in_the_order_met(tmp_path: Path) -> None:
 
 def test_taken_places_are_refused_and_left_alone(tmp_path: Path) -> None:
     run = begun(tmp_path / "run")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="another process is training here; wait for it"):
+            RunFolder.new(run.path, overwrite=overwrite)
+    with run.locked():
+        pass
     with pytest.raises(UserError, match="exists and is a run; --resume goes on with it, --overwrite starts it anew"):
         RunFolder.new(run.path)
     mine = tmp_path / "mine"

@@ -36,6 +36,7 @@ from octavo.overwrite import RUN_FILES, RUN_FOLDERS, RUN_MARKS, require_makeable
 from octavo.recipe import Recipe, dumps
 
 _LOCK = ".lock"
+_BUSY = "another process is training here; wait for it, or choose another --out"
 
 
 class RunFolder(RunInputs):
@@ -93,6 +94,8 @@ class RunFolder(RunInputs):
         if path.resolve() == Path.cwd():
             raise UserError(f"--out {path}: is the folder that you are in; name one that isn't there yet")
         require_makeable(path.resolve() if path.name else path.resolve() / "run", f"--out {path}")
+        if folder.begun and folder.busy:
+            raise UserError(f"{path}: {_BUSY}")
         if path.is_dir() and any(path.iterdir()) and not (overwrite and folder.begun):
             hint = "--resume goes on with it, --overwrite starts it anew" if folder.begun else "choose another --out"
             raise UserError(f"{path}: exists and is {'a run' if folder.begun else 'not a run'}; {hint}")
@@ -204,13 +207,24 @@ class RunFolder(RunInputs):
         try:
             lock.acquire()
         except Timeout:
-            raise UserError(
-                f"{self.path}: another process is training here; wait for it, or choose another --out"
-            ) from None
+            raise UserError(f"{self.path}: {_BUSY}") from None
         try:
             yield
         finally:
             lock.release(force=True)
+
+    @property
+    def busy(self) -> bool:
+        """Whether another process trains here."""
+        if not (self.path / _LOCK).is_file():
+            return False
+        try:
+            with FileLock(self.path / _LOCK, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # a run that can only be read
+            return False
 
     @property
     def writable(self) -> bool:
