@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -240,6 +241,31 @@ def test_what_a_cache_holds_that_can_only_be_read_is_taken(
     pixels.write_bytes(b"damaged")
     assert store.build(samples, store.ImageDecoder(8), stand_in).digest == first.digest
     assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_an_entry_that_cannot_be_read_hides_none_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "abc":
+        (tmp_path / "full" / "pixels" / name).mkdir(parents=True)
+        (tmp_path / "full" / "pixels" / name / "index.json").write_text("{}")
+    listed = Path.iterdir
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    def denied(path: Path) -> Iterator[Path]:
+        if path.name == "a":
+            refused()
+        return listed(path)
+
+    monkeypatch.setattr("octavo.cache.tempfile.TemporaryFile", refused)
+    monkeypatch.setattr(Path, "iterdir", denied)
+    stand_in = open_cache(tmp_path / "full")
+    assert (
+        sorted(path.name for path in (stand_in / "pixels").glob("*")) == ["b", "c"]
+        and "2 entries of it can be read" in caplog.text
+    )
 
 
 def test_without_any_temporary_folder_there_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

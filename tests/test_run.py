@@ -37,3 +37,10 @@ def test_images_may_be_one_path_or_many(trained: RunFolder, digits_folder: Path)
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a run folder"):
         octavo.load(tmp_path)
+
+
+def test_options_of_other_tasks_at_their_defaults_mean_nothing(trained: RunFolder, segmented: RunFolder) -> None:
+    assert octavo.load(trained.path).evaluate(rule=None) == trained.metrics
+    assert octavo.load(segmented.path).evaluate(coverage=None, like_reference=False) == segmented.metrics
+    with pytest.raises(UserError, match=r'Run\.figure\("cost"\)'):
+        octavo.load(trained.path).evaluate(cost=True)

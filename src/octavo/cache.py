@@ -105,20 +105,24 @@ def _link_entries(folder: Path, stand_in: Path) -> int:
     the links and not of what they lead to.
     """
     count = 0
+    entries: list[Path] = []
     for kind in KINDS:
         with suppress(OSError):
-            for entry in sorted((folder / kind).iterdir()):
-                if entry.name.endswith(".tmp") or (entry / PART).exists():
-                    continue  # being built, or left by a build that was killed
-                place = stand_in / kind / entry.name
-                place.parent.mkdir(exist_ok=True)
-                if entry.is_dir():
-                    place.mkdir()
-                    for file in entry.iterdir():
-                        (place / file.name).symlink_to(file.absolute())
-                else:
-                    place.symlink_to(entry.absolute())
-                count += 1
+            entries += sorted((folder / kind).iterdir())
+    for entry in entries:
+        with suppress(OSError):  # one that can't be read keeps none of the others from being read
+            if entry.name.endswith(".tmp") or (entry / PART).exists():
+                continue  # being built, or left by a build that was killed
+            files = list(entry.iterdir()) if entry.is_dir() else None
+            place = stand_in / entry.parent.name / entry.name
+            place.parent.mkdir(exist_ok=True)
+            if files is None:
+                place.symlink_to(entry.absolute())
+            else:
+                place.mkdir()
+                for file in files:
+                    (place / file.name).symlink_to(file.absolute())
+            count += 1
     return count
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from octavo.engine.folder import RunFolder
+from octavo.errors import UserError
 from octavo.numbers.mask_results import SegmentReport
 from octavo.numbers.results import Report
 from octavo.recipe import Recipe
@@ -131,7 +132,10 @@ class Run:
         from octavo.tasks.known import accepted, flags_of, task_of
 
         task, of_some = task_of(self.recipe), flags_of("evaluate")
-        own = accepted(task, "evaluate", {name: options.pop(name) for name in [*options] if name in of_some})
+        asked = {name: options.pop(name) for name in [*options] if name in of_some}
+        if asked.get("cost"):
+            raise UserError('cost: is a section of the report; Run.figure("cost") draws it')
+        own = accepted(task, "evaluate", {name: value for name, value in asked.items() if value not in (None, False)})
         return task.evaluate(self._files, data=data, device=self._device, **options, **own)
 
     def predictor(

@@ -53,7 +53,7 @@ def report(
         UserError: the run isn't finished or can't be written, or the disk is full; something else is at `out`.
     """
     place = page_place(out, overwrite=overwrite) if out else None
-    if place is None:
+    if place is None or refresh:
         run.require_writable()
     subject = subject_of(run, device, progress=progress, say=say)
     task = task_of(run.recipe)
