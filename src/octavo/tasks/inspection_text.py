@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from rich.console import Console
 from rich.text import Text
 
 from octavo.data.walk import one_line
-from octavo.tasks.inspection import Duplicates, Near, Sizes
+from octavo.tasks.inspection import Duplicates, Flaw, Near, Sizes
 
 _SHOWN = 10
 
@@ -25,6 +26,55 @@ def show_sizes(
         console.print(f"formats and modes: {kinds}", highlight=False)
     if unread:
         console.print(Text(one_line(unread)))
+
+
+class Findings(Protocol):
+    """What a check found wrong with data of any task."""
+
+    @property
+    def errors(self) -> Sequence[str]:
+        """What keeps training from starting, apart from broken files."""
+        ...
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What doesn't."""
+        ...
+
+    @property
+    def broken(self) -> Sequence[Flaw]:
+        """Files that can't be decoded."""
+        ...
+
+    @property
+    def suspicious(self) -> Sequence[Flaw]:
+        """Files that look wrong."""
+        ...
+
+    @property
+    def duplicates(self) -> Sequence[Duplicates]:
+        """Images that are the same."""
+        ...
+
+    @property
+    def near(self) -> Sequence[Near]:
+        """Images that are nearly the same."""
+        ...
+
+
+def show_findings(console: Console, found: Findings, contradiction: str) -> None:
+    """Show what a check found wrong; `contradiction` is the title of equal images with different truths."""
+    leaks = [d for d in found.duplicates if d.leak]
+    double = [d for d in found.duplicates if d.contradictory and not d.leak]
+    plain = [d for d in found.duplicates if not d.leak and not d.contradictory]
+    listed(console, "errors", "red", found.errors)
+    listed(console, "broken files", "red", [f"{f.file}: {f.reason}" for f in found.broken])
+    listed(console, "the same image in two splits: the score is flattered", "red", [same_text(d) for d in leaks])
+    listed(console, near_title(found.near), "red", [near_text(n) for n in found.near])
+    listed(console, contradiction, "yellow", [same_text(d) for d in double])
+    listed(console, "duplicates", "yellow", [same_text(d) for d in plain])
+    listed(console, "suspicious files", "yellow", [f"{f.file}: {f.reason}" for f in found.suspicious])
+    listed(console, "warnings", "yellow", found.warnings)
 
 
 def same_text(duplicates: Duplicates) -> str:

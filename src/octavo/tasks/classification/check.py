@@ -32,7 +32,7 @@ from octavo.tasks.inspection import (
     near_duplicates,
     sizes_of,
 )
-from octavo.tasks.inspection_text import listed, near_text, near_title, same_text, show_sizes
+from octavo.tasks.inspection_text import show_findings, show_sizes
 from octavo.words import counted
 
 IMBALANCE = 10
@@ -180,17 +180,7 @@ def render(report: CheckReport, console: Console) -> None:
     console.print(f"{counted(report.images, 'image')}, {counted(len(report.classes), 'class')}", highlight=False)
     show_sizes(console, report.sizes, report.formats, report.modes, report.unread)
     console.print(_table(report))
-    leaks = [d for d in report.duplicates if d.leak]
-    double = [d for d in report.duplicates if d.contradictory and not d.leak]
-    plain = [d for d in report.duplicates if not d.leak and not d.contradictory]
-    listed(console, "errors", "red", report.errors)
-    listed(console, "broken files", "red", [f"{f.file}: {f.reason}" for f in report.broken])
-    listed(console, "the same image in two splits: the score is flattered", "red", [same_text(d) for d in leaks])
-    listed(console, near_title(report.near), "red", [near_text(n) for n in report.near])
-    listed(console, "the same image under two classes", "yellow", [same_text(d) for d in double])
-    listed(console, "duplicates", "yellow", [same_text(d) for d in plain])
-    listed(console, "suspicious files", "yellow", [f"{f.file}: {f.reason}" for f in report.suspicious])
-    listed(console, "warnings", "yellow", report.warnings)
+    show_findings(console, report, "the same image under two classes")
     verdict = ("ready to train on", "green") if report.ok else ("not ready: see errors and broken files", "red")
     console.print(Text(*verdict))
 

@@ -27,7 +27,7 @@ from octavo.overwrite import Kind, require_writable
 from octavo.progress import Progress, silent
 from octavo.recipe import SegmentRecipe, load
 from octavo.tasks.inspection import Duplicates, Flaw, Near, Sizes, duplicates_of, look_at_all, near_duplicates, sizes_of
-from octavo.tasks.inspection_text import listed, near_text, near_title, same_text, show_sizes
+from octavo.tasks.inspection_text import listed, show_findings, show_sizes
 from octavo.words import counted
 
 RECIPE = "fcn8s-plus"
@@ -239,17 +239,7 @@ def render_masks(report: MaskReport, console: Console) -> None:
     console.print(Text(f"masks: {one_line(report.diagnosis.form)}"))
     if report.diagnosis.decoder:
         console.print(_table(report.diagnosis, console.width))
-    leaks = [d for d in report.duplicates if d.leak]
-    double = [d for d in report.duplicates if d.contradictory and not d.leak]
-    plain = [d for d in report.duplicates if not d.leak and not d.contradictory]
-    listed(console, "errors", "red", report.errors)
-    listed(console, "broken files", "red", [f"{f.file}: {f.reason}" for f in report.broken])
-    listed(console, "the same image in two splits: the score is flattered", "red", [same_text(d) for d in leaks])
-    listed(console, near_title(report.near), "red", [near_text(n) for n in report.near])
-    listed(console, "the same image with two masks", "yellow", [same_text(d) for d in double])
-    listed(console, "duplicates", "yellow", [same_text(d) for d in plain])
-    listed(console, "suspicious files", "yellow", [f"{f.file}: {f.reason}" for f in report.suspicious])
-    listed(console, "warnings", "yellow", report.warnings)
+    show_findings(console, report, "the same image with two masks")
     listed(console, "notes", "cyan", report.diagnosis.notes)
     verdict = ("ready to train on", "green") if report.ok else ("not ready: see errors and broken files", "red")
     console.print(Text(*verdict))
