@@ -46,7 +46,7 @@ def check(
 ) -> None:
     """Say what a data folder is: layout, classes, sizes, broken files, duplicates; masks are examined.
 
-    Exits with code 1 where training would refuse the data, with 2 where there are none or the options are wrong.
+    Exits with code 1 where training would refuse the data, with 2 where there are none.
     """
     from octavo.tasks.known import accepted, recognised
 

@@ -41,8 +41,12 @@ class RunInputs(RunResults):
         """
         recipe = self.recipe
         if not isinstance(recipe, kind):
-            raise UserError(f'{self.path}: is a run of task "{recipe.task}", for which this is not made')
+            raise self.of_another_task()
         return recipe
+
+    def of_another_task(self) -> UserError:
+        """Return the error that something isn't made for runs of this task."""
+        return UserError(f'{self.path}: is a run of task "{self.recipe.task}", for which this is not made')
 
     @property
     def ensemble_recipe(self) -> EnsembleRecipe:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from octavo.errors import UserError
 from octavo.numbers.results import Result
 from octavo.progress import Progress, Say
 from octavo.recipe import Network, Recipe
@@ -227,7 +226,7 @@ class Task(ABC):
         Raises:
             UserError: nothing learns from runs of this task, or what comes of the overrides is no recipe.
         """
-        raise UserError(f'{teacher.path}: is a run of task "{self.name}", for which this is not made')
+        raise teacher.of_another_task()
 
     def resumed_student(self, run: RunFolder, teacher: RunFolder, student: str, own: Mapping[str, float]) -> Recipe:
         """Return the recipe of a student whose training is resumed, its teacher where it is now.
@@ -235,7 +234,7 @@ class Task(ABC):
         Raises:
             UserError: nothing learns from runs of this task, or it began as another student.
         """
-        raise UserError(f'{run.path}: is a run of task "{self.name}", for which this is not made')
+        raise teacher.of_another_task()
 
     def require(self, recipe: Any, material: Material, out: Path) -> None:  # noqa: B027 (most tasks refuse nothing)
         """Refuse before the first step what can't be trained.
